@@ -1,0 +1,137 @@
+//! An event: what is numbered, sent and stored. Either a change, or something in an agent's own life.
+
+use std::sync::Arc;
+
+use crate::{Change, Epoch, Timestamp};
+
+/// One numbered event of one agent. The agent itself is known from the session that brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub epoch: Epoch,
+    /// From 1, without a gap, within an epoch.
+    pub seq: u64,
+    /// When it happened, by the host's clock; for what a scan found, when it was found.
+    pub time: Timestamp,
+    pub body: EventBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventBody {
+    Change(Box<Change>),
+    Life(Life),
+}
+
+/// What happens to an agent or to what it can see. The manager reports its own and what it notices of agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// The agent runs. `what_it_cannot` says in words what this host cannot show.
+    Started { version: Arc<str>, cannot: Vec<Arc<str>> },
+    /// It ends in good order.
+    Stopped { reason: Arc<str> },
+    /// The first snapshot is complete.
+    BaselineTaken { entries: u64, root: [u8; 32] },
+    /// Nothing was watched from `start` to `end`; a scan has since compared everything.
+    Gap { start: Timestamp, end: Timestamp, cause: GapCause },
+    /// A queue was full; `lost` records at least are gone, or 0 where the kernel does not count. A rescan follows.
+    Overflow { queue: Arc<str>, lost: u64 },
+    /// The wall clock was set: by so many microseconds against the steady clock.
+    ClockJump { offset_us: i64 },
+    /// Something the agent could see it no longer can, or the reverse.
+    CoverageChanged { cannot: Vec<Arc<str>> },
+    /// The agent could not store events: it stopped accepting, and goes on when there is room.
+    StateFull { detail: Arc<str> },
+    /// The manager's ledger does not continue the checkpoint that this agent holds.
+    LedgerMismatch { detail: Arc<str> },
+    /// Told by the manager: a new identity was issued.
+    Enrolled { name: Arc<str>, group: Arc<str> },
+    /// Told by the manager: no heartbeat for so long.
+    Silent { last_seen: Timestamp },
+    /// Told by the manager: it speaks again.
+    Returned { silent_since: Timestamp },
+    /// Told by the manager: two running agents use this identity.
+    DuplicateIdentity { detail: Arc<str> },
+    /// Told by the manager: the identity is withdrawn.
+    Removed { by: Arc<str> },
+    /// Told by the manager: the agent's clock is off by so many microseconds.
+    ClockSkew { offset_us: i64 },
+    /// Told by the manager: events with these numbers never came and the agent no longer has them; a sync follows.
+    EventsMissing { epoch: Epoch, first: u64, last: u64 },
+}
+
+impl Life {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::BaselineTaken { .. } => "baseline-taken",
+            Self::Gap { .. } => "gap",
+            Self::Overflow { .. } => "overflow",
+            Self::ClockJump { .. } => "clock-jump",
+            Self::CoverageChanged { .. } => "coverage-changed",
+            Self::StateFull { .. } => "state-full",
+            Self::LedgerMismatch { .. } => "ledger-mismatch",
+            Self::Enrolled { .. } => "enrolled",
+            Self::Silent { .. } => "silent",
+            Self::Returned { .. } => "returned",
+            Self::DuplicateIdentity { .. } => "duplicate-identity",
+            Self::Removed { .. } => "removed",
+            Self::ClockSkew { .. } => "clock-skew",
+            Self::EventsMissing { .. } => "events-missing",
+        }
+    }
+}
+
+/// Why nothing was watched for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapCause {
+    /// It was stopped in good order.
+    Stopped,
+    /// It ended without a farewell: killed, crashed, or the power went.
+    Killed,
+    /// The host was started anew in between.
+    Reboot,
+    /// A queue of the kernel or of the agent was full.
+    Overflow,
+}
+
+impl GapCause {
+    pub const ALL: [Self; 4] = [Self::Stopped, Self::Killed, Self::Reboot, Self::Overflow];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Reboot => "reboot",
+            Self::Overflow => "overflow",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+/// What an operator did: it goes into the ledger like every event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAct {
+    TokenCreated { token: Arc<str>, group: Arc<str>, uses: u32, expires: Timestamp },
+    AgentRemoved { agent: crate::AgentId, name: Arc<str> },
+    /// The baseline of an agent moved from one root to another by accepting these paths' present state.
+    Promoted { agent: crate::AgentId, paths: u64, from: [u8; 32], to: [u8; 32], selection: Arc<str> },
+    ConsoleLogin { detail: Arc<str> },
+    ManagerStarted { version: Arc<str> },
+    ManagerStopped,
+}
+
+impl AdminAct {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::TokenCreated { .. } => "token-created",
+            Self::AgentRemoved { .. } => "agent-removed",
+            Self::Promoted { .. } => "promoted",
+            Self::ConsoleLogin { .. } => "console-login",
+            Self::ManagerStarted { .. } => "manager-started",
+            Self::ManagerStopped => "manager-stopped",
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The core types of Tallystick: what a path, an entry, a change, an event and an alert are.
+//!
+//! Every other crate speaks in these words (docs/ARCHITECTURE.md lists them). Nothing here does I/O, reads a clock, or
+//! knows an outside form: the wire, the database rows and the JSON each live in one file elsewhere, so that renaming a
+//! field here can break neither a deployed agent nor a SIEM.
+
+mod actor;
+mod agent;
+mod alert;
+mod change;
+mod entry;
+mod event;
+mod path;
+mod rule;
+mod time;
+
+pub use actor::{Actor, Confidence, UnknownPart};
+pub use agent::{AgentId, AgentIdError, AgentState, Epoch, EventId, EventIdError};
+pub use alert::Alert;
+pub use change::{Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Verdict, Window};
+pub use entry::{
+    Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,
+};
+pub use event::{AdminAct, Event, EventBody, GapCause, Life};
+pub use path::{PATH_BYTES_MAX, PathBytes, PathError};
+pub use rule::{Level, LevelError, RuleId, RuleMatch};
+pub use time::{Timestamp, TimestampError};

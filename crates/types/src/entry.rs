@@ -45,15 +45,8 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    pub const ALL: [Self; 7] = [
-        Self::File,
-        Self::Directory,
-        Self::Symlink,
-        Self::Fifo,
-        Self::Socket,
-        Self::CharDevice,
-        Self::BlockDevice,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::File, Self::Directory, Self::Symlink, Self::Fifo, Self::Socket, Self::CharDevice, Self::BlockDevice];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -277,7 +270,9 @@ mod tests {
     #[test]
     fn digests_keep_one_of_each_algorithm_in_order() {
         let mut digests = Digests::default();
-        for (algorithm, fill) in [(Algorithm::Blake3, 1), (Algorithm::Md5, 2), (Algorithm::Md5, 3), (Algorithm::Sha256, 4)] {
+        for (algorithm, fill) in
+            [(Algorithm::Blake3, 1), (Algorithm::Md5, 2), (Algorithm::Md5, 3), (Algorithm::Sha256, 4)]
+        {
             digests.insert(Digest::new(algorithm, &vec![fill; algorithm.len()]).unwrap());
         }
         let held: Vec<_> = digests.iter().map(|(a, d)| (a.name(), d[0])).collect();

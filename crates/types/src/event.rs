@@ -24,7 +24,7 @@ pub enum EventBody {
 /// What happens to an agent or to what it can see. The manager reports its own and what it notices of agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// The agent runs. `what_it_cannot` says in words what this host cannot show.
+    /// The agent runs. `cannot` says in words what this host does not let it see.
     Started { version: Arc<str>, cannot: Vec<Arc<str>> },
     /// It ends in good order.
     Stopped { reason: Arc<str> },
@@ -114,12 +114,30 @@ impl GapCause {
 /// What an operator did: it goes into the ledger like every event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAct {
-    TokenCreated { token: Arc<str>, group: Arc<str>, uses: u32, expires: Timestamp },
-    AgentRemoved { agent: crate::AgentId, name: Arc<str> },
+    TokenCreated {
+        token: Arc<str>,
+        group: Arc<str>,
+        uses: u32,
+        expires: Timestamp,
+    },
+    AgentRemoved {
+        agent: crate::AgentId,
+        name: Arc<str>,
+    },
     /// The baseline of an agent moved from one root to another by accepting these paths' present state.
-    Promoted { agent: crate::AgentId, paths: u64, from: [u8; 32], to: [u8; 32], selection: Arc<str> },
-    ConsoleLogin { detail: Arc<str> },
-    ManagerStarted { version: Arc<str> },
+    Promoted {
+        agent: crate::AgentId,
+        paths: u64,
+        from: [u8; 32],
+        to: [u8; 32],
+        selection: Arc<str>,
+    },
+    ConsoleLogin {
+        detail: Arc<str>,
+    },
+    ManagerStarted {
+        version: Arc<str>,
+    },
     ManagerStopped,
 }
 

@@ -72,8 +72,7 @@ impl PathBytes {
 
     /// Whether this path is `dir` itself or lies below it.
     pub fn is_within(&self, dir: &Self) -> bool {
-        dir.0.len() == 1
-            || self.0.strip_prefix(&*dir.0).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        dir.0.len() == 1 || self.0.strip_prefix(&*dir.0).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// The snapshot's key: the path with each `/` as a zero byte, so that byte order is the order of a walk that visits

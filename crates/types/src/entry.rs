@@ -103,7 +103,7 @@ impl Algorithm {
     }
 
     /// The digest's length in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn digest_len(self) -> usize {
         match self {
             Self::Sha256 | Self::Blake3 => 32,
             Self::Sha1 => 20,
@@ -125,7 +125,7 @@ pub struct Digest {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a {} digest has {} bytes, not {got}", algorithm.name(), algorithm.len())]
+#[error("a {} digest has {} bytes, not {got}", algorithm.name(), algorithm.digest_len())]
 pub struct DigestError {
     algorithm: Algorithm,
     got: usize,
@@ -133,7 +133,7 @@ pub struct DigestError {
 
 impl Digest {
     pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, DigestError> {
-        if bytes.len() == algorithm.len() {
+        if bytes.len() == algorithm.digest_len() {
             Ok(Self { algorithm, bytes: bytes.into() })
         } else {
             Err(DigestError { algorithm, got: bytes.len() })
@@ -273,7 +273,7 @@ mod tests {
         for (algorithm, fill) in
             [(Algorithm::Blake3, 1), (Algorithm::Md5, 2), (Algorithm::Md5, 3), (Algorithm::Sha256, 4)]
         {
-            digests.insert(Digest::new(algorithm, &vec![fill; algorithm.len()]).unwrap());
+            digests.insert(Digest::new(algorithm, &vec![fill; algorithm.digest_len()]).unwrap());
         }
         let held: Vec<_> = digests.iter().map(|(a, d)| (a.name(), d[0])).collect();
         assert_eq!(held, [("sha256", 4), ("md5", 3), ("blake3", 1)]);

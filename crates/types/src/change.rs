@@ -197,6 +197,16 @@ impl Attribute {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.name() == name)
     }
+
+    /// Which attribute the extended attribute `name` belongs to.
+    pub fn of_xattr(name: &[u8]) -> Self {
+        match name {
+            b"system.posix_acl_access" | b"system.posix_acl_default" => Self::Acl,
+            b"security.capability" => Self::Capabilities,
+            b"security.selinux" => Self::Label,
+            _ => Self::Xattrs,
+        }
+    }
 }
 
 /// A set of attributes, iterated in the order of `Attribute`.
@@ -263,7 +273,7 @@ impl AttributeSet {
         differ(Attribute::Device, before.device != after.device);
         differ(Attribute::Flags, before.flags != after.flags);
         for xattr in symmetric_difference(before, after) {
-            differ(xattr_attribute(xattr), true);
+            differ(Attribute::of_xattr(xattr), true);
         }
         set
     }
@@ -282,15 +292,6 @@ fn symmetric_difference<'a>(a: &'a Entry, b: &'a Entry) -> impl Iterator<Item = 
     let left = a.xattrs.iter().filter(|x| !b.xattrs.contains(x));
     let right = b.xattrs.iter().filter(|x| !a.xattrs.contains(x));
     left.chain(right).map(|x| &*x.name)
-}
-
-fn xattr_attribute(name: &[u8]) -> Attribute {
-    match name {
-        b"system.posix_acl_access" | b"system.posix_acl_default" => Attribute::Acl,
-        b"security.capability" => Attribute::Capabilities,
-        b"security.selinux" => Attribute::Label,
-        _ => Attribute::Xattrs,
-    }
 }
 
 #[cfg(test)]

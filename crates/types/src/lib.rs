@@ -8,6 +8,7 @@ mod actor;
 mod agent;
 mod alert;
 mod change;
+mod diagnostic;
 mod entry;
 mod event;
 mod path;
@@ -18,6 +19,7 @@ pub use actor::{Actor, Confidence, UnknownPart};
 pub use agent::{AgentId, AgentIdError, AgentState, Epoch, EventId, EventIdError};
 pub use alert::Alert;
 pub use change::{Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Verdict, Window};
+pub use diagnostic::{Diagnostic, did_you_mean};
 pub use entry::{
     Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,
 };

@@ -1,0 +1,111 @@
+//! An event as bytes: what the agent's outbox holds, and what a batch is made of.
+//!
+//! Writing never fails and never loses an event: what breaks a limit is cut (see `entry.rs`, `change.rs`, `limit.rs`),
+//! so that an encoded event always fits a ledger record.
+
+use tally_types::{Event, EventBody, Timestamp};
+
+use crate::codec::{DecodeError, Reader, Result, Writer};
+use crate::position::{self, Position};
+use crate::{change, life};
+
+const VERSION: u8 = 1;
+const CHANGE: u8 = 1;
+const LIFE: u8 = 2;
+
+/// The bytes of `event`, at most `EVENT_BYTES_MAX`: version, position, time, body.
+pub fn encode(event: &Event) -> Vec<u8> {
+    let mut w = Writer::with_capacity(256);
+    w.u8(VERSION);
+    position::write(&mut w, Position::of(event));
+    write_rest(&mut w, event);
+    w.into_bytes()
+}
+
+/// Undoes `encode`.
+pub fn decode(bytes: &[u8]) -> Result<Event> {
+    let mut r = Reader::new(bytes);
+    r.version("event")?;
+    let at = position::read(&mut r)?;
+    let event = read_rest(&mut r, at)?;
+    r.end()?;
+    Ok(event)
+}
+
+/// Time and body; the position stands elsewhere.
+pub(crate) fn write_rest(w: &mut Writer, event: &Event) {
+    w.signed(event.time.0);
+    match &event.body {
+        EventBody::Change(change) => {
+            w.u8(CHANGE);
+            change::write(w, change);
+        }
+        EventBody::Life(life) => {
+            w.u8(LIFE);
+            life::write(w, life);
+        }
+    }
+}
+
+pub(crate) fn read_rest(r: &mut Reader<'_>, at: Position) -> Result<Event> {
+    let time = Timestamp(r.signed("time of an event")?);
+    let body = match r.u8("event")? {
+        CHANGE => EventBody::Change(Box::new(change::read(r)?)),
+        LIFE => EventBody::Life(life::read(r)?),
+        value => return Err(DecodeError::Unknown { what: "kind of event", value: u64::from(value) }),
+    };
+    Ok(Event { epoch: at.epoch, seq: at.seq, time, body })
+}
+
+/// An event in its encoded form, with the position that the bytes begin with: an outbox hands these to the session, so
+/// that sending does not decode what was just read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    pub position: Position,
+    /// From `encode`.
+    pub bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub fn new(event: &Event) -> Self {
+        Self { position: Position::of(event), bytes: encode(event) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary;
+    use crate::limit::EVENT_BYTES_MAX;
+
+    #[test]
+    fn the_largest_change_fits() {
+        let event = arbitrary::largest_event();
+        let bytes = encode(&event);
+        assert!(bytes.len() <= EVENT_BYTES_MAX, "{}", bytes.len());
+        let read = decode(&bytes).unwrap();
+        let (EventBody::Change(read), EventBody::Change(given)) = (&read.body, &event.body) else { unreachable!() };
+        // Not all of the largest actors have room; the first always has.
+        assert_eq!(read.actors, given.actors[..1]);
+        assert_eq!((&read.before, &read.after), (&given.before, &given.after));
+        assert_eq!(encode(&decode(&bytes).unwrap()), bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back(event in arbitrary::event()) {
+            let bytes = encode(&event);
+            prop_assert_eq!(decode(&bytes), Ok(event));
+        }
+
+        #[test]
+        fn what_is_accepted_is_the_only_form(event in arbitrary::event(), damage in arbitrary::damage()) {
+            let bytes = damage.apply(encode(&event));
+            if let Ok(read) = decode(&bytes) {
+                prop_assert_eq!(encode(&read), bytes);
+            }
+        }
+    }
+}

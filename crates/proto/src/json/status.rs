@@ -1,0 +1,102 @@
+//! `tally status` as one JSON object.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tally_types::{AgentId, AgentState, Timestamp};
+
+use super::{hex, outermost, put, texts};
+
+/// The state of everything that one manager answers for.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// What an operator should know, the gravest first, in sentences. None means healthy.
+    pub problems: Vec<String>,
+    pub agents: Vec<AgentStatus>,
+    pub ledger: LedgerStatus,
+    pub deliveries: Vec<DeliveryStatus>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AgentStatus {
+    pub id: AgentId,
+    pub name: Arc<str>,
+    pub group: Arc<str>,
+    pub state: AgentState,
+    pub last_seen: Option<Timestamp>,
+    /// Of the snapshot that the manager holds.
+    pub root: Option<[u8; 32]>,
+    pub entries: u64,
+    /// From the kernel's record to the agent's outbox, as last told.
+    pub lag_us: u64,
+    /// Records lost since the agent started.
+    pub dropped: u64,
+    pub can: Vec<Arc<str>>,
+    pub cannot: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LedgerStatus {
+    pub size: u64,
+    /// `None` for an empty ledger that has no checkpoint yet.
+    pub root: Option<[u8; 32]>,
+    pub checkpoint_time: Option<Timestamp>,
+}
+
+/// A way out for alerts.
+#[derive(Clone, Debug)]
+pub struct DeliveryStatus {
+    pub name: Arc<str>,
+    pub waiting: u64,
+    pub last_error: Option<Arc<str>>,
+}
+
+pub fn status(status: &Status) -> Value {
+    let mut object = outermost();
+    put(&mut object, "healthy", status.problems.is_empty());
+    put(&mut object, "problems", texts(&status.problems));
+    put(&mut object, "agents", status.agents.iter().map(agent_object).collect::<Value>());
+    put(
+        &mut object,
+        "ledger",
+        json!({
+            "size": status.ledger.size,
+            "root": status.ledger.root.map(|root| hex(&root)),
+            "checkpoint_time": status.ledger.checkpoint_time.map(|time| time.to_string()),
+        }),
+    );
+    let deliveries = status.deliveries.iter().map(|delivery| {
+        json!({
+            "name": &*delivery.name,
+            "waiting": delivery.waiting,
+            "last_error": delivery.last_error.as_deref(),
+        })
+    });
+    put(&mut object, "deliveries", deliveries.collect::<Value>());
+    object.into()
+}
+
+/// One line of `tally agent list`: as in `status`, with the schema.
+pub fn agent_status(agent: &AgentStatus) -> Value {
+    let mut object = outermost();
+    if let Value::Object(fields) = agent_object(agent) {
+        object.extend(fields);
+    }
+    object.into()
+}
+
+fn agent_object(agent: &AgentStatus) -> Value {
+    json!({
+        "id": agent.id.to_string(),
+        "name": &*agent.name,
+        "group": &*agent.group,
+        "state": agent.state.name(),
+        "last_seen": agent.last_seen.map(|time| time.to_string()),
+        "root": agent.root.map(|root| hex(&root)),
+        "entries": agent.entries,
+        "lag_ms": agent.lag_us as f64 / 1000.0,
+        "dropped": agent.dropped,
+        "can": texts(&agent.can),
+        "cannot": texts(&agent.cannot),
+    })
+}

@@ -1,0 +1,298 @@
+//! Golden JSON: testdata/*.json, one file for each form. `WRITE_GOLDEN=1` renews them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use tally_types::*;
+
+use super::*;
+use crate::arbitrary;
+
+fn golden(name: &str, value: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+    let text = serde_json::to_string_pretty(value).unwrap() + "\n";
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let held = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(held == text, "{} differs; WRITE_GOLDEN=1 renews it. Now:\n{text}", path.display());
+}
+
+fn path(bytes: &[u8]) -> PathBytes {
+    PathBytes::new(bytes).unwrap()
+}
+
+fn plain_entry() -> Entry {
+    Entry {
+        kind: FileKind::File,
+        size: 1024,
+        mode: 0o644,
+        uid: 0,
+        user: Some("root".into()),
+        gid: 42,
+        group: Some("shadow".into()),
+        mtime: FileTime { secs: 1_795_503_813, nanos: 123_456_789 },
+        digests: Digests::sha256([0xab; 32]),
+        undigested: None,
+        target: None,
+        device: None,
+        flags: FileFlags::default(),
+        xattrs: Vec::new(),
+    }
+}
+
+/// An entry of which every field is there.
+fn full_entry() -> Entry {
+    let xattr = |name: &[u8], value: &[u8], hashed| Xattr { name: name.into(), value: value.into(), hashed };
+    let mut digests = Digests::sha256([1; 32]);
+    for algorithm in Algorithm::ALL {
+        digests.insert(Digest::new(algorithm, &vec![2; algorithm.digest_len()]).unwrap());
+    }
+    Entry {
+        kind: FileKind::CharDevice,
+        mode: 0o4755,
+        user: None,
+        group: None,
+        digests,
+        undigested: Some(Undigested::TooLarge),
+        target: Some(b"/t\xff"[..].into()),
+        device: Some(Device { major: 8, minor: 1 }),
+        flags: FileFlags { immutable: true, append_only: true },
+        xattrs: vec![
+            xattr(b"security.capability", &[1, 0, 0, 2], false),
+            xattr(b"security.selinux", b"system_u:object_r:etc_t:s0\0", false),
+            xattr(b"user.big", &[7; 32], true),
+            xattr(b"user.\xff", b"plain", false),
+        ],
+        ..plain_entry()
+    }
+}
+
+fn full_actor() -> Actor {
+    Actor {
+        pid: 4321,
+        exe: Some(b"/usr/bin/vim"[..].into()),
+        cmdline: Some(b"vim /etc/shadow \xff"[..].into()),
+        uid: Some(0),
+        user: Some("root".into()),
+        login_uid: Some(1000),
+        login_user: Some("alice".into()),
+        ppid: Some(4300),
+        parent_exe: Some(b"/usr/bin/bash"[..].into()),
+        session: Some(7),
+        confidence: Confidence::ProcLive,
+        unknown: Vec::new(),
+    }
+}
+
+fn unknown_actor() -> Actor {
+    Actor {
+        pid: 99,
+        exe: None,
+        cmdline: None,
+        uid: None,
+        user: None,
+        login_uid: None,
+        login_user: None,
+        ppid: None,
+        parent_exe: None,
+        session: None,
+        confidence: Confidence::None,
+        unknown: vec![UnknownPart { part: "exe".into(), why: "the process had ended".into() }],
+    }
+}
+
+fn modified() -> Change {
+    let before = plain_entry();
+    let after = Entry { size: 1030, digests: Digests::sha256([0xcd; 32]), ..plain_entry() };
+    Change {
+        path: path(b"/etc/shadow"),
+        kind: ChangeKind::Modified,
+        moved_from: None,
+        attributes: AttributeSet::between(&before, &after),
+        before: Some(before),
+        after: Some(after),
+        actors: vec![full_actor()],
+        detected_by: DetectedBy::Realtime,
+        window: None,
+        records: 3,
+    }
+}
+
+fn hostile() -> Change {
+    Change {
+        path: path(b"/tmp/\xff\n\"x"),
+        kind: ChangeKind::Moved,
+        moved_from: Some(path(b"/tmp/\xfe")),
+        before: None,
+        after: Some(full_entry()),
+        attributes: AttributeSet::all(),
+        actors: vec![full_actor(), unknown_actor()],
+        detected_by: DetectedBy::Startup,
+        window: Some(Window {
+            earliest: Timestamp::from_secs(1_795_500_000),
+            latest: Timestamp(1_795_503_813_000_001),
+        }),
+        records: 0,
+    }
+}
+
+fn origin() -> Origin<'static> {
+    Origin { id: "001/1764/35".parse().unwrap(), about: AgentId(1), agent_name: "web-1", ledger_index: Some(812) }
+}
+
+const TIME: Timestamp = Timestamp(1_795_503_813_000_042);
+
+fn alert_of(body: EventBody) -> Alert {
+    Alert {
+        event_id: origin().id,
+        rule: RuleMatch {
+            id: RuleId(550),
+            level: Level::new(7).unwrap(),
+            description: "Integrity of a file changed.".into(),
+            groups: [Arc::from("syscheck"), Arc::from("tallystick")].into(),
+            pci_dss: [Arc::from("11.5.2")].into(),
+        },
+        time: TIME.plus_micros(900),
+        event: Event { epoch: Epoch(1764), seq: 35, time: TIME, body },
+    }
+}
+
+#[test]
+fn change_of_a_usual_file() {
+    golden("change.json", &change(origin(), TIME, &modified(), Verdict::Unexplained));
+}
+
+#[test]
+fn change_with_every_field_and_hostile_bytes() {
+    golden("change-full.json", &change(origin(), TIME, &hostile(), Verdict::Verified));
+}
+
+#[test]
+fn change_that_left_nothing() {
+    let transient = Change { before: None, after: None, actors: Vec::new(), kind: ChangeKind::Removed, ..modified() };
+    golden("change-transient.json", &change(origin(), TIME, &transient, Verdict::Accepted));
+}
+
+#[test]
+fn alert_about_a_change() {
+    let alert_of_change = alert_of(EventBody::Change(Box::new(modified())));
+    golden("alert.json", &alert(origin(), &alert_of_change, Verdict::Unexplained, Some(813)));
+}
+
+#[test]
+fn alert_about_an_agent() {
+    let silent = alert_of(EventBody::Life(Life::Silent { last_seen: TIME.minus_micros(30_000_000) }));
+    let origin = Origin { id: "000/5/2".parse().unwrap(), ..origin() };
+    golden("alert-life.json", &alert(origin, &silent, Verdict::Unexplained, Some(813)));
+}
+
+#[test]
+fn snapshot_lines() {
+    let agent = (AgentId(1), "web-1");
+    let lines = [
+        snapshot_entry(agent, &path(b"/etc/shadow"), &plain_entry()),
+        snapshot_entry(agent, &path(b"/dev/\xff"), &full_entry()),
+    ];
+    golden("snapshot.json", &lines.into_iter().collect());
+}
+
+#[test]
+fn status_object() {
+    let agent = AgentStatus {
+        id: AgentId(1),
+        name: "web-1".into(),
+        group: "web".into(),
+        state: AgentState::Watching,
+        last_seen: Some(TIME),
+        root: Some([0xab; 32]),
+        entries: 9_120,
+        lag_us: 3_214,
+        dropped: 0,
+        can: vec!["see writes as they happen".into()],
+        cannot: vec!["see who wrote".into()],
+    };
+    let never = AgentStatus {
+        id: AgentId(2),
+        name: "db".into(),
+        group: "".into(),
+        state: AgentState::NeverSeen,
+        last_seen: None,
+        root: None,
+        entries: 0,
+        lag_us: 0,
+        can: Vec::new(),
+        cannot: Vec::new(),
+        ..agent.clone()
+    };
+    golden("agent.json", &agent_status(&agent));
+    let full = Status {
+        problems: vec!["Agent 002 (db) was never seen.".to_owned()],
+        agents: vec![agent, never],
+        ledger: LedgerStatus { size: 814, root: Some([0xcd; 32]), checkpoint_time: Some(TIME) },
+        deliveries: vec![DeliveryStatus { name: "mail".into(), waiting: 2, last_error: Some("refused".into()) }],
+    };
+    golden("status.json", &status(&full));
+    golden("status-empty.json", &status(&Status::default()));
+}
+
+#[test]
+fn every_event_of_an_agents_life() {
+    let t = TIME;
+    let all = [
+        Life::Started { version: "0.1.0".into(), cannot: vec!["see who wrote".into()] },
+        Life::Stopped { reason: "asked to".into() },
+        Life::BaselineTaken { entries: 9_120, root: [0xab; 32] },
+        Life::Gap { start: t.minus_micros(90_000_000), end: t, cause: GapCause::Reboot },
+        Life::Overflow { queue: "fanotify".into(), lost: 12 },
+        Life::ClockJump { offset_us: -3_600_000_000 },
+        Life::CoverageChanged { cannot: vec!["see /data".into()] },
+        Life::StateFull { detail: "no space left on device".into() },
+        Life::LedgerMismatch { detail: "size went from 10 to 9".into() },
+        Life::Enrolled { name: "web-1".into(), group: "web".into() },
+        Life::Silent { last_seen: t },
+        Life::Returned { silent_since: t },
+        Life::DuplicateIdentity { detail: "from 10.0.0.1 and 10.0.0.2".into() },
+        Life::Removed { by: "root".into() },
+        Life::ClockSkew { offset_us: 5_000_000 },
+        Life::EventsMissing { epoch: Epoch(1764), first: 3, last: 9 },
+    ];
+    let lines = all.iter().map(|event| life(origin(), t, event)).collect();
+    golden("life.json", &lines);
+}
+
+#[test]
+fn every_administrative_act() {
+    let all = [
+        AdminAct::TokenCreated { token: "tt1_9f".into(), group: "web".into(), uses: 10, expires: TIME },
+        AdminAct::AgentRemoved { agent: AgentId(1), name: "web-1".into() },
+        AdminAct::Promoted {
+            agent: AgentId(1),
+            paths: 1,
+            from: [1; 32],
+            to: [2; 32],
+            selection: "path /etc/**".into(),
+        },
+        AdminAct::ConsoleLogin { detail: "from 127.0.0.1".into() },
+        AdminAct::ManagerStarted { version: "0.1.0".into() },
+        AdminAct::ManagerStopped,
+    ];
+    let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
+    golden("admin.json", &lines);
+}
+
+proptest! {
+    /// What a host's bytes are can neither break a line nor fail to be written.
+    #[test]
+    fn every_event_is_one_line(happened in arbitrary::event(), rule in arbitrary::rule()) {
+        let id = happened.body.clone();
+        let line = event(origin(), &happened, Verdict::Unexplained).to_string();
+        prop_assert!(!line.contains('\n'));
+        prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["schema"].as_u64(), Some(SCHEMA));
+        let raised = Alert { rule, ..alert_of(id) };
+        let line = alert(origin(), &raised, Verdict::Unexplained, None).to_string();
+        prop_assert!(serde_json::from_str::<Value>(&line).is_ok() && !line.contains('\n'));
+    }
+}

@@ -1,0 +1,199 @@
+//! The life of an agent, and what operators did, as bytes: parts of events and records.
+//!
+//! Each variant has a number that is never given to another.
+
+use tally_types::{AdminAct, AgentId, Epoch, GapCause, Life, Timestamp};
+
+use crate::code::Code;
+use crate::codec::{DecodeError, Reader, Result, Writer};
+use crate::limit::{
+    LINE_BYTES_MAX, LINES_MAX, NAME_BYTES_MAX, NUMBER_MAX, SELECTION_BYTES_MAX, TEXT_BYTES_MAX, WORD_BYTES_MAX,
+};
+
+const STARTED: u8 = 1;
+const STOPPED: u8 = 2;
+const BASELINE_TAKEN: u8 = 3;
+const GAP: u8 = 4;
+const OVERFLOW: u8 = 5;
+const CLOCK_JUMP: u8 = 6;
+const COVERAGE_CHANGED: u8 = 7;
+const STATE_FULL: u8 = 8;
+const LEDGER_MISMATCH: u8 = 9;
+const ENROLLED: u8 = 10;
+const SILENT: u8 = 11;
+const RETURNED: u8 = 12;
+const DUPLICATE_IDENTITY: u8 = 13;
+const REMOVED: u8 = 14;
+const CLOCK_SKEW: u8 = 15;
+const EVENTS_MISSING: u8 = 16;
+
+pub(crate) fn write(w: &mut Writer, life: &Life) {
+    let text = |w: &mut Writer, tag: u8, text: &str| {
+        w.u8(tag);
+        w.text(text, TEXT_BYTES_MAX);
+    };
+    match life {
+        Life::Started { version, cannot } => {
+            w.u8(STARTED);
+            w.text(version, WORD_BYTES_MAX);
+            write_lines(w, cannot);
+        }
+        Life::Stopped { reason } => text(w, STOPPED, reason),
+        Life::BaselineTaken { entries, root } => {
+            w.u8(BASELINE_TAKEN);
+            w.number((*entries).min(NUMBER_MAX));
+            w.raw(root);
+        }
+        Life::Gap { start, end, cause } => {
+            w.u8(GAP);
+            w.signed(start.0);
+            w.signed(end.0);
+            w.u8(cause.code());
+        }
+        Life::Overflow { queue, lost } => {
+            w.u8(OVERFLOW);
+            w.text(queue, WORD_BYTES_MAX);
+            w.number((*lost).min(NUMBER_MAX));
+        }
+        Life::ClockJump { offset_us } => {
+            w.u8(CLOCK_JUMP);
+            w.signed(*offset_us);
+        }
+        Life::CoverageChanged { cannot } => {
+            w.u8(COVERAGE_CHANGED);
+            write_lines(w, cannot);
+        }
+        Life::StateFull { detail } => text(w, STATE_FULL, detail),
+        Life::LedgerMismatch { detail } => text(w, LEDGER_MISMATCH, detail),
+        Life::Enrolled { name, group } => {
+            w.u8(ENROLLED);
+            w.text(name, NAME_BYTES_MAX);
+            w.text(group, NAME_BYTES_MAX);
+        }
+        Life::Silent { last_seen } => {
+            w.u8(SILENT);
+            w.signed(last_seen.0);
+        }
+        Life::Returned { silent_since } => {
+            w.u8(RETURNED);
+            w.signed(silent_since.0);
+        }
+        Life::DuplicateIdentity { detail } => text(w, DUPLICATE_IDENTITY, detail),
+        Life::Removed { by } => text(w, REMOVED, by),
+        Life::ClockSkew { offset_us } => {
+            w.u8(CLOCK_SKEW);
+            w.signed(*offset_us);
+        }
+        Life::EventsMissing { epoch, first, last } => {
+            w.u8(EVENTS_MISSING);
+            w.number(epoch.0.min(NUMBER_MAX));
+            w.number((*first).min(NUMBER_MAX));
+            w.number((*last).min(NUMBER_MAX));
+        }
+    }
+}
+
+pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
+    const WHAT: &str = "event of an agent's life";
+    let tag = r.u8(WHAT)?;
+    let text = |r: &mut Reader<'_>| r.text(WHAT, TEXT_BYTES_MAX).map(Into::into);
+    let time = |r: &mut Reader<'_>| r.signed(WHAT).map(Timestamp);
+    let number = |r: &mut Reader<'_>| r.number_max(WHAT, NUMBER_MAX);
+    Ok(match tag {
+        STARTED => Life::Started { version: r.text(WHAT, WORD_BYTES_MAX)?.into(), cannot: read_lines(r)? },
+        STOPPED => Life::Stopped { reason: text(r)? },
+        BASELINE_TAKEN => Life::BaselineTaken { entries: number(r)?, root: r.array(WHAT)? },
+        GAP => Life::Gap { start: time(r)?, end: time(r)?, cause: GapCause::from_code(r.u8(WHAT)?)? },
+        OVERFLOW => Life::Overflow { queue: r.text(WHAT, WORD_BYTES_MAX)?.into(), lost: number(r)? },
+        CLOCK_JUMP => Life::ClockJump { offset_us: r.signed(WHAT)? },
+        COVERAGE_CHANGED => Life::CoverageChanged { cannot: read_lines(r)? },
+        STATE_FULL => Life::StateFull { detail: text(r)? },
+        LEDGER_MISMATCH => Life::LedgerMismatch { detail: text(r)? },
+        ENROLLED => {
+            Life::Enrolled { name: r.text(WHAT, NAME_BYTES_MAX)?.into(), group: r.text(WHAT, NAME_BYTES_MAX)?.into() }
+        }
+        SILENT => Life::Silent { last_seen: time(r)? },
+        RETURNED => Life::Returned { silent_since: time(r)? },
+        DUPLICATE_IDENTITY => Life::DuplicateIdentity { detail: text(r)? },
+        REMOVED => Life::Removed { by: text(r)? },
+        CLOCK_SKEW => Life::ClockSkew { offset_us: r.signed(WHAT)? },
+        EVENTS_MISSING => Life::EventsMissing { epoch: Epoch(number(r)?), first: number(r)?, last: number(r)? },
+        value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
+    })
+}
+
+/// Lines of text, such as what an agent cannot see.
+pub(crate) fn write_lines(w: &mut Writer, lines: &[std::sync::Arc<str>]) {
+    w.list(lines, LINES_MAX, |w, line| w.text(line, LINE_BYTES_MAX));
+}
+
+pub(crate) fn read_lines(r: &mut Reader<'_>) -> Result<Vec<std::sync::Arc<str>>> {
+    r.list("lines", LINES_MAX, |r| r.text("line", LINE_BYTES_MAX).map(Into::into))
+}
+
+const TOKEN_CREATED: u8 = 1;
+const AGENT_REMOVED: u8 = 2;
+const PROMOTED: u8 = 3;
+const CONSOLE_LOGIN: u8 = 4;
+const MANAGER_STARTED: u8 = 5;
+const MANAGER_STOPPED: u8 = 6;
+
+pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
+    match act {
+        AdminAct::TokenCreated { token, group, uses, expires } => {
+            w.u8(TOKEN_CREATED);
+            w.text(token, WORD_BYTES_MAX);
+            w.text(group, NAME_BYTES_MAX);
+            w.number(u64::from(*uses));
+            w.signed(expires.0);
+        }
+        AdminAct::AgentRemoved { agent, name } => {
+            w.u8(AGENT_REMOVED);
+            w.number(u64::from(agent.0));
+            w.text(name, NAME_BYTES_MAX);
+        }
+        AdminAct::Promoted { agent, paths, from, to, selection } => {
+            w.u8(PROMOTED);
+            w.number(u64::from(agent.0));
+            w.number((*paths).min(NUMBER_MAX));
+            w.raw(from);
+            w.raw(to);
+            w.text(selection, SELECTION_BYTES_MAX);
+        }
+        AdminAct::ConsoleLogin { detail } => {
+            w.u8(CONSOLE_LOGIN);
+            w.text(detail, TEXT_BYTES_MAX);
+        }
+        AdminAct::ManagerStarted { version } => {
+            w.u8(MANAGER_STARTED);
+            w.text(version, WORD_BYTES_MAX);
+        }
+        AdminAct::ManagerStopped => w.u8(MANAGER_STOPPED),
+    }
+}
+
+pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
+    const WHAT: &str = "administrative act";
+    Ok(match r.u8(WHAT)? {
+        TOKEN_CREATED => AdminAct::TokenCreated {
+            token: r.text(WHAT, WORD_BYTES_MAX)?.into(),
+            group: r.text(WHAT, NAME_BYTES_MAX)?.into(),
+            uses: r.u32(WHAT)?,
+            expires: Timestamp(r.signed(WHAT)?),
+        },
+        AGENT_REMOVED => {
+            AdminAct::AgentRemoved { agent: AgentId(r.u32(WHAT)?), name: r.text(WHAT, NAME_BYTES_MAX)?.into() }
+        }
+        PROMOTED => AdminAct::Promoted {
+            agent: AgentId(r.u32(WHAT)?),
+            paths: r.number_max(WHAT, NUMBER_MAX)?,
+            from: r.array(WHAT)?,
+            to: r.array(WHAT)?,
+            selection: r.text(WHAT, SELECTION_BYTES_MAX)?.into(),
+        },
+        CONSOLE_LOGIN => AdminAct::ConsoleLogin { detail: r.text(WHAT, TEXT_BYTES_MAX)?.into() },
+        MANAGER_STARTED => AdminAct::ManagerStarted { version: r.text(WHAT, WORD_BYTES_MAX)?.into() },
+        MANAGER_STOPPED => AdminAct::ManagerStopped,
+        value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
+    })
+}

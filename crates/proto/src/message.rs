@@ -1,0 +1,404 @@
+//! What agent and manager say to each other over the native transport, and the bytes of it.
+//!
+//! Every message is one frame of at most `MESSAGE_BYTES_MAX`: version, tag, body. The tags of the two directions differ,
+//! so that a message sent back to its author is refused. The order of a conversation is the affair of `session`.
+
+mod batch;
+mod enrol;
+mod refused;
+
+use std::sync::Arc;
+
+use tally_types::{AgentId, AgentState, Epoch, Timestamp};
+
+pub use batch::{Batch, Mark};
+pub use enrol::{EnrolAnswer, EnrolReply, EnrolRequest};
+pub use refused::{Refused, RefusedCode};
+
+use crate::code::Code;
+use crate::codec::{DecodeError, Reader, Result, Writer};
+use crate::life::{read_lines, write_lines};
+use crate::limit::{
+    EPOCHS_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NODE_BYTES_MAX, NOTE_BYTES_MAX, NUMBER_MAX, PROOF_HASHES_MAX,
+    TEXT_BYTES_MAX, WANT_NODES_MAX, WORD_BYTES_MAX,
+};
+use crate::position::{self, Position};
+
+pub(crate) const VERSION: u8 = 1;
+
+const HELLO: u8 = 1;
+const BATCH: u8 = 2;
+const HEARTBEAT: u8 = 3;
+const NODES: u8 = 4;
+const FAREWELL: u8 = 5;
+pub(crate) const ENROL_REQUEST: u8 = 16;
+const WELCOME: u8 = 33;
+const ACK: u8 = 34;
+const CHECKPOINT: u8 = 35;
+const WANT_NODES: u8 = 36;
+pub(crate) const REFUSED: u8 = 37;
+pub(crate) const ENROL_REPLY: u8 = 48;
+
+/// A message that its writer made too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("message has {0} bytes, the limit is {MESSAGE_BYTES_MAX}")]
+pub struct MessageTooLong(pub usize);
+
+/// From an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToManager {
+    Hello(Hello),
+    Batch(Batch),
+    Heartbeat(Heartbeat),
+    Nodes(Nodes),
+    /// It stops in good order.
+    Farewell {
+        reason: Arc<str>,
+    },
+}
+
+/// From the manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToAgent {
+    Welcome(Welcome),
+    Ack(Ack),
+    Checkpoint(Checkpoint),
+    WantNodes(WantNodes),
+    Refused(Refused),
+}
+
+/// The first message of an agent on each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Of the program.
+    pub version: Arc<str>,
+    pub name: Arc<str>,
+    /// Drawn at random at each start of the agent: tells two running copies of one identity apart.
+    pub run_id: RunId,
+    /// The present epoch, in which everything new will be numbered while this run lasts.
+    pub epoch: Epoch,
+    /// The last number given in `epoch`; 0 if none.
+    pub last_seq: u64,
+    /// The oldest event that is still kept because no ack has come for it.
+    pub outbox_first: Option<Position>,
+    /// The last positions of earlier epochs, ascending, as far as they are remembered (the newest `EPOCHS_MAX`): they
+    /// let a manager that was restored from an old copy name exactly what it will never get.
+    pub ended: Vec<Position>,
+    pub status: Status,
+    /// The newest checkpoint of the manager's ledger that this agent verified.
+    pub checkpoint: Option<LedgerHead>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub [u8; 16]);
+
+/// How an agent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The host's clock.
+    pub time: Timestamp,
+    /// The last committed event that `root` and `entries` include.
+    pub epoch: Epoch,
+    pub seq: u64,
+    /// `None` while baselining, and in a heartbeat that could not wait for the batches before it.
+    pub root: Option<[u8; 32]>,
+    pub entries: u64,
+    pub state: AgentState,
+    /// From the kernel's record to the outbox, at present.
+    pub lag_us: u64,
+    /// Records lost since the start.
+    pub dropped: u64,
+    /// What it can see, in words.
+    pub can: Vec<Arc<str>>,
+    /// What it cannot see, in words.
+    pub cannot: Vec<Arc<str>>,
+}
+
+impl Status {
+    pub const fn position(&self) -> Position {
+        Position { epoch: self.epoch, seq: self.seq }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Ascending within a connection, so that an old one is known as such.
+    pub number: u64,
+    pub status: Status,
+    /// `can` and `cannot` are left out of the message because they are those of the hello.
+    pub words_as_in_hello: bool,
+}
+
+/// The size and root of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerHead {
+    pub size: u64,
+    pub root: [u8; 32],
+}
+
+/// The answer to `WantNodes`; a long one comes in several messages of the same request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    pub request: u64,
+    pub nodes: Vec<Vec<u8>>,
+    /// Asked for, and no longer held: the tree has moved on.
+    pub missing: Vec<[u8; 32]>,
+}
+
+/// The answer to a hello that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub agent: AgentId,
+    /// The name by which the manager knows the agent.
+    pub name: Arc<str>,
+    /// Everything of this agent up to here is durable on the manager, or recorded as missing.
+    pub stored: Option<Position>,
+    pub heartbeat_ms: u32,
+    /// The manager's clock.
+    pub now: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Everything up to here is durable on the manager; `None` if nothing is.
+    pub stored: Option<Position>,
+    /// Something after `stored` did not arrive: send again from there.
+    pub resend: bool,
+}
+
+/// A signed head of the manager's ledger, with the proof that it continues the one the agent holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The C2SP signed note.
+    pub note: Arc<str>,
+    /// The size of the tree that `proof` starts from; 0 without a proof.
+    pub old_size: u64,
+    /// RFC 6962 consistency proof from `old_size`.
+    pub proof: Vec<[u8; 32]>,
+}
+
+/// Nodes of the agent's snapshot that the manager lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantNodes {
+    pub request: u64,
+    pub hashes: Vec<[u8; 32]>,
+}
+
+impl ToManager {
+    pub fn encode(&self) -> std::result::Result<Vec<u8>, MessageTooLong> {
+        let mut w = Writer::with_capacity(256);
+        w.u8(VERSION);
+        match self {
+            Self::Hello(hello) => {
+                w.u8(HELLO);
+                hello.write(&mut w);
+            }
+            Self::Batch(batch) => {
+                w.u8(BATCH);
+                batch.write(&mut w);
+            }
+            Self::Heartbeat(heartbeat) => {
+                w.u8(HEARTBEAT);
+                heartbeat.write(&mut w);
+            }
+            Self::Nodes(nodes) => {
+                w.u8(NODES);
+                w.number(nodes.request);
+                w.list(&nodes.nodes, WANT_NODES_MAX, |w, node| w.bytes(node, NODE_BYTES_MAX));
+                write_hashes(&mut w, &nodes.missing, WANT_NODES_MAX);
+            }
+            Self::Farewell { reason } => {
+                w.u8(FAREWELL);
+                w.text(reason, TEXT_BYTES_MAX);
+            }
+        }
+        bounded(w)
+    }
+
+    /// Undoes `encode`. Allocates at most a small multiple of `bytes`, and `BATCH_BYTES_MAX` for what a batch unpacks to.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        const WHAT: &str = "message to the manager";
+        let mut r = open(bytes, WHAT)?;
+        let message = match r.u8(WHAT)? {
+            HELLO => Self::Hello(Hello::read(&mut r)?),
+            BATCH => Self::Batch(Batch::read(&mut r)?),
+            HEARTBEAT => Self::Heartbeat(Heartbeat::read(&mut r)?),
+            NODES => Self::Nodes(Nodes {
+                request: r.number(WHAT)?,
+                nodes: r.list("nodes", WANT_NODES_MAX, |r| r.bytes("node", NODE_BYTES_MAX).map(<[u8]>::to_vec))?,
+                missing: read_hashes(&mut r, WANT_NODES_MAX)?,
+            }),
+            FAREWELL => Self::Farewell { reason: r.text(WHAT, TEXT_BYTES_MAX)?.into() },
+            value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
+        };
+        r.end()?;
+        Ok(message)
+    }
+}
+
+impl ToAgent {
+    pub fn encode(&self) -> std::result::Result<Vec<u8>, MessageTooLong> {
+        let mut w = Writer::with_capacity(64);
+        w.u8(VERSION);
+        match self {
+            Self::Welcome(welcome) => {
+                w.u8(WELCOME);
+                w.number(u64::from(welcome.agent.0));
+                w.text(&welcome.name, NAME_BYTES_MAX);
+                w.option(welcome.stored, position::write);
+                w.number(u64::from(welcome.heartbeat_ms));
+                w.signed(welcome.now.0);
+            }
+            Self::Ack(ack) => {
+                w.u8(ACK);
+                w.option(ack.stored, position::write);
+                w.flag(ack.resend);
+            }
+            Self::Checkpoint(checkpoint) => {
+                w.u8(CHECKPOINT);
+                w.text(&checkpoint.note, NOTE_BYTES_MAX);
+                w.number(checkpoint.old_size.min(NUMBER_MAX));
+                write_hashes(&mut w, &checkpoint.proof, PROOF_HASHES_MAX);
+            }
+            Self::WantNodes(want) => {
+                w.u8(WANT_NODES);
+                w.number(want.request);
+                write_hashes(&mut w, &want.hashes, WANT_NODES_MAX);
+            }
+            Self::Refused(refused) => {
+                w.u8(REFUSED);
+                refused.write(&mut w);
+            }
+        }
+        bounded(w)
+    }
+
+    /// Undoes `encode`.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        const WHAT: &str = "message to the agent";
+        let mut r = open(bytes, WHAT)?;
+        let message = match r.u8(WHAT)? {
+            WELCOME => Self::Welcome(Welcome {
+                agent: AgentId(r.u32(WHAT)?),
+                name: r.text(WHAT, NAME_BYTES_MAX)?.into(),
+                stored: r.option(WHAT, position::read)?,
+                heartbeat_ms: r.u32(WHAT)?,
+                now: Timestamp(r.signed(WHAT)?),
+            }),
+            ACK => Self::Ack(Ack { stored: r.option(WHAT, position::read)?, resend: r.flag(WHAT)? }),
+            CHECKPOINT => Self::Checkpoint(Checkpoint {
+                note: r.text(WHAT, NOTE_BYTES_MAX)?.into(),
+                old_size: r.number_max(WHAT, NUMBER_MAX)?,
+                proof: read_hashes(&mut r, PROOF_HASHES_MAX)?,
+            }),
+            WANT_NODES => {
+                Self::WantNodes(WantNodes { request: r.number(WHAT)?, hashes: read_hashes(&mut r, WANT_NODES_MAX)? })
+            }
+            REFUSED => Self::Refused(Refused::read(&mut r)?),
+            value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
+        };
+        r.end()?;
+        Ok(message)
+    }
+}
+
+/// A reader behind the version byte.
+pub(crate) fn open<'a>(bytes: &'a [u8], what: &'static str) -> Result<Reader<'a>> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(DecodeError::TooLarge { what, value: bytes.len() as u64, max: MESSAGE_BYTES_MAX as u64 });
+    }
+    let mut r = Reader::new(bytes);
+    r.version(what)?;
+    Ok(r)
+}
+
+fn bounded(w: Writer) -> std::result::Result<Vec<u8>, MessageTooLong> {
+    if w.len() <= MESSAGE_BYTES_MAX { Ok(w.into_bytes()) } else { Err(MessageTooLong(w.len())) }
+}
+
+fn write_hashes(w: &mut Writer, hashes: &[[u8; 32]], max: usize) {
+    w.list(hashes, max, |w, hash| w.raw(hash));
+}
+
+fn read_hashes(r: &mut Reader<'_>, max: usize) -> Result<Vec<[u8; 32]>> {
+    r.list("hashes", max, |r| r.array("hash"))
+}
+
+impl Hello {
+    fn write(&self, w: &mut Writer) {
+        w.text(&self.version, WORD_BYTES_MAX);
+        w.text(&self.name, NAME_BYTES_MAX);
+        w.raw(&self.run_id.0);
+        position::write(w, Position { epoch: self.epoch, seq: self.last_seq });
+        w.option(self.outbox_first, position::write);
+        // The newest are the useful ones.
+        let newest = &self.ended[self.ended.len().saturating_sub(EPOCHS_MAX)..];
+        w.list(newest, EPOCHS_MAX, |w, position| position::write(w, *position));
+        self.status.write(w, true);
+        w.option(self.checkpoint, |w, head| {
+            w.number(head.size.min(NUMBER_MAX));
+            w.raw(&head.root);
+        });
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self> {
+        const WHAT: &str = "hello";
+        let version = r.text(WHAT, WORD_BYTES_MAX)?.into();
+        let name = r.text(WHAT, NAME_BYTES_MAX)?.into();
+        let run_id = RunId(r.array(WHAT)?);
+        let Position { epoch, seq: last_seq } = position::read(r)?;
+        let outbox_first = r.option(WHAT, position::read)?;
+        let ended = r.list(WHAT, EPOCHS_MAX, position::read)?;
+        let status = Status::read(r, true)?;
+        let checkpoint =
+            r.option(WHAT, |r| Ok(LedgerHead { size: r.number_max(WHAT, NUMBER_MAX)?, root: r.array(WHAT)? }))?;
+        Ok(Self { version, name, run_id, epoch, last_seq, outbox_first, ended, status, checkpoint })
+    }
+}
+
+impl Heartbeat {
+    fn write(&self, w: &mut Writer) {
+        w.number(self.number);
+        w.flag(self.words_as_in_hello);
+        self.status.write(w, !self.words_as_in_hello);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let number = r.number("heartbeat")?;
+        let words_as_in_hello = r.flag("heartbeat")?;
+        Ok(Self { number, status: Status::read(r, !words_as_in_hello)?, words_as_in_hello })
+    }
+}
+
+impl Status {
+    fn write(&self, w: &mut Writer, words: bool) {
+        w.signed(self.time.0);
+        position::write(w, self.position());
+        w.option(self.root, |w, root| w.raw(&root));
+        w.number(self.entries.min(NUMBER_MAX));
+        w.u8(self.state.code());
+        w.number(self.lag_us.min(NUMBER_MAX));
+        w.number(self.dropped.min(NUMBER_MAX));
+        if words {
+            write_lines(w, &self.can);
+            write_lines(w, &self.cannot);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>, words: bool) -> Result<Self> {
+        const WHAT: &str = "status";
+        let time = Timestamp(r.signed(WHAT)?);
+        let Position { epoch, seq } = position::read(r)?;
+        let root = r.option(WHAT, |r| r.array(WHAT))?;
+        let entries = r.number_max(WHAT, NUMBER_MAX)?;
+        let state = AgentState::from_code(r.u8(WHAT)?)?;
+        let lag_us = r.number_max(WHAT, NUMBER_MAX)?;
+        let dropped = r.number_max(WHAT, NUMBER_MAX)?;
+        let can = if words { read_lines(r)? } else { Vec::new() };
+        let cannot = if words { read_lines(r)? } else { Vec::new() };
+        Ok(Self { time, epoch, seq, root, entries, state, lag_us, dropped, can, cannot })
+    }
+}
+
+#[cfg(test)]
+mod tests;

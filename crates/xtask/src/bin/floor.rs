@@ -1,0 +1,2 @@
+//! Floors, under construction.
+fn main() {}

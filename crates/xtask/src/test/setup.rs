@@ -1,0 +1,60 @@
+//! What the tests need on the machine and cargo does not bring: installed if missing, checked by running it.
+
+use std::path::Path;
+
+use anyhow::ensure;
+
+use crate::step::{answers, command, output, run};
+
+/// A Debian package, and how to see that it works.
+struct Needed {
+    package: &'static str,
+    program: &'static str,
+    why: &'static str,
+}
+
+const NEEDED: [Needed; 4] = [
+    Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
+    Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
+    Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
+    Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
+];
+
+/// The version of cargo-nextest whose options and report are used here; any later one will do.
+const NEXTEST: &str = "0.9.143";
+
+pub fn install() -> anyhow::Result<()> {
+    let missing: Vec<&Needed> = NEEDED.iter().filter(|needed| !answers(needed.program, &["--version"])).collect();
+    if !missing.is_empty() {
+        apt_install(&missing.iter().map(|needed| needed.package).collect::<Vec<_>>())?;
+    }
+    if !answers("cargo", &["nextest", "--version"]) {
+        run(&mut command(Path::new("."), "cargo", &["install", "cargo-nextest", "--locked", "--version", NEXTEST]))?;
+    }
+    for Needed { package, program, why } in &NEEDED {
+        let version = output(&mut command(Path::new("."), program, &["--version"]))
+            .map_err(|error| error.context(format!("{package} does not work ({why})")))?;
+        println!("{package:<16} {}", version.lines().next().unwrap_or_default());
+    }
+    let nextest = output(&mut command(Path::new("."), "cargo", &["nextest", "--version"]))?;
+    println!("{:<16} {}", "cargo-nextest", nextest.lines().next().unwrap_or_default());
+    Ok(())
+}
+
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    ensure!(
+        answers("apt-get", &["--version"]),
+        "missing: {}; this is not Debian or Ubuntu, so install them by hand",
+        packages.join(" ")
+    );
+    let is_root = rustix::process::geteuid().is_root();
+    let prefix: &[&str] = if is_root { &[] } else { &["sudo", "-n"] };
+    apt(prefix, &["apt-get", "update", "-q"])?;
+    let install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"];
+    apt(prefix, &[&install[..], packages].concat())
+}
+
+fn apt(prefix: &[&str], words: &[&str]) -> anyhow::Result<()> {
+    let line = [prefix, words].concat();
+    run(command(Path::new("."), line[0], &line[1..]).env("DEBIAN_FRONTEND", "noninteractive"))
+}

@@ -1,0 +1,58 @@
+//! Paths as the coalescer keeps them: tree keys, so that what lies below a directory is one range of the map.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tally_types::PathBytes;
+
+/// A path's `tree_key`: each component has a zero byte before it; the root is one zero byte.
+pub(super) type Key = Arc<[u8]>;
+
+pub(super) fn of(path: &PathBytes) -> Key {
+    path.tree_key().into()
+}
+
+pub(super) fn path(key: &Key) -> PathBytes {
+    PathBytes::from_tree_key(key).expect("a key is only ever made of a path, or of a path's parent")
+}
+
+pub(super) fn parent(key: &Key) -> Key {
+    above(key).unwrap_or(key).into()
+}
+
+/// The key itself, then those of the directories above it, each with how many levels it is up.
+pub(super) fn upwards(key: &Key) -> impl Iterator<Item = (u32, &[u8])> {
+    (0..).zip(std::iter::successors(Some(&key[..]), |key| above(key)))
+}
+
+fn above(key: &[u8]) -> Option<&[u8]> {
+    let end = key.iter().rposition(|b| *b == 0).filter(|_| key.len() > 1)?;
+    Some(&key[..end.max(1)])
+}
+
+pub(super) fn is_within(key: &[u8], directory: &[u8]) -> bool {
+    directory.len() == 1 || key.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == 0)
+}
+
+/// The least key that something below `directory` can have.
+pub(super) fn first_below(directory: &Key) -> Key {
+    if directory.len() == 1 { Arc::from(&[0, 1][..]) } else { [directory, &[0][..]].concat().into() }
+}
+
+/// The least key behind all that is within `key`, which is not the root.
+pub(super) fn behind(key: &Key) -> Key {
+    [key, &[1][..]].concat().into()
+}
+
+/// All that is below `directory`, without it.
+pub(super) fn below(directory: &Key) -> (Bound<Key>, Bound<Key>) {
+    let end = if directory.len() == 1 { Bound::Unbounded } else { Bound::Excluded(behind(directory)) };
+    (Bound::Included(first_below(directory)), end)
+}
+
+/// The direct child of `directory` that is `key` or above it; `key` lies below `directory`.
+pub(super) fn child_towards(directory: &Key, key: &Key) -> Key {
+    let start = if directory.len() == 1 { 1 } else { directory.len() + 1 };
+    let end = key[start..].iter().position(|b| *b == 0).map_or(key.len(), |length| start + length);
+    key[..end].into()
+}

@@ -1,0 +1,152 @@
+//! What waits of one path, and what it costs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tally_types::{Actor, Change};
+
+use super::keys::Key;
+use super::{Kinds, Limits, RescanCause};
+
+/// What a path's own look leaves to be done below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Children {
+    AsTheyAre,
+    LookAtKnown,
+    Rescan,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub seq: u64,
+    pub due_us: u64,
+    /// Under which time it stands in the queue.
+    pub queued_us: Option<u64>,
+    pub first_us: u64,
+    pub last_us: u64,
+    pub kinds: Kinds,
+    pub is_directory: bool,
+    pub children: Children,
+    pub moved_from: Option<Key>,
+    pub actors: Vec<Arc<Actor>>,
+    pub records: u32,
+    /// When the first signal came that ends an act.
+    final_us: Option<u64>,
+}
+
+/// What a path costs besides its bytes: its structure, and its share of the nodes of the map and of the queue.
+const PENDING_BYTES: usize = size_of::<Pending>() + 96;
+
+impl Pending {
+    pub fn new(now_us: u64, seq: u64) -> Self {
+        Self {
+            seq,
+            due_us: u64::MAX,
+            queued_us: None,
+            first_us: now_us,
+            last_us: now_us,
+            kinds: Kinds::NONE,
+            is_directory: false,
+            children: Children::AsTheyAre,
+            moved_from: None,
+            actors: Vec::new(),
+            records: 0,
+            final_us: None,
+        }
+    }
+
+    pub fn bytes(&self, key: &Key) -> usize {
+        let moved_from = self.moved_from.as_ref().map_or(0, |key| key.len());
+        PENDING_BYTES + key.len() + moved_from + self.actors.capacity() * size_of::<Arc<Actor>>()
+    }
+
+    /// When it should be looked at, as its signals are, the last of which came at `last_us`.
+    pub fn patience(&mut self, limits: &Limits) -> u64 {
+        let created_directory = self.is_directory && self.kinds.has_any(Kinds::CREATE);
+        if self.kinds.has_any(Kinds::FINAL) || created_directory {
+            return self.final_us.get_or_insert(self.last_us).saturating_add(limits.settle_us);
+        }
+        if self.kinds.has_any(Kinds::MODIFY) {
+            let quiet_us = self.last_us.saturating_add(limits.quiet_us);
+            return quiet_us.min(self.first_us.saturating_add(limits.quiet_max_us));
+        }
+        self.first_us.saturating_add(limits.create_settle_us)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct PendingRescan {
+    pub seq: u64,
+    pub queued_us: Option<u64>,
+    pub first_us: u64,
+    pub depth: Option<u32>,
+    pub cause: RescanCause,
+    pub actors: Vec<Arc<Actor>>,
+    pub records: u32,
+}
+
+impl PendingRescan {
+    pub const fn new(now_us: u64, seq: u64, depth: Option<u32>, cause: RescanCause) -> Self {
+        Self { seq, queued_us: None, first_us: now_us, depth, cause, actors: Vec::new(), records: 0 }
+    }
+
+    pub fn bytes(&self, key: &Key) -> usize {
+        PENDING_BYTES + key.len() + self.actors.capacity() * size_of::<Arc<Actor>>()
+    }
+}
+
+/// Who is held by what waits, each counted once however many paths he wrote to.
+#[derive(Debug, Default)]
+pub(super) struct Actors {
+    /// By address: it is unique while the actor is held. How often, and how large.
+    held: BTreeMap<usize, (usize, usize)>,
+    bytes: usize,
+}
+
+impl Actors {
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts `actor` before the others of one path, once.
+    pub fn join(&mut self, list: &mut Vec<Arc<Actor>>, actor: Arc<Actor>) {
+        if list.first().is_some_and(|first| Arc::ptr_eq(first, &actor)) {
+            return;
+        }
+        if let Some(place) = list.iter().position(|held| Arc::ptr_eq(held, &actor) || **held == *actor) {
+            let held = list.remove(place);
+            list.insert(0, held);
+            return;
+        }
+        if list.len() >= Change::ACTORS_MAX {
+            self.leave(&list[Change::ACTORS_MAX - 1..]);
+            list.truncate(Change::ACTORS_MAX - 1);
+        }
+        let held = self.held.entry(Arc::as_ptr(&actor) as usize).or_insert_with(|| (0, actor_bytes(&actor)));
+        if held.0 == 0 {
+            self.bytes += held.1;
+        }
+        held.0 += 1;
+        list.insert(0, actor);
+    }
+
+    pub fn leave(&mut self, actors: &[Arc<Actor>]) {
+        for actor in actors {
+            let address = Arc::as_ptr(actor) as usize;
+            let Some(held) = self.held.get_mut(&address) else { continue };
+            held.0 -= 1;
+            if held.0 == 0 {
+                self.bytes -= held.1;
+                self.held.remove(&address);
+            }
+        }
+    }
+}
+
+fn actor_bytes(actor: &Actor) -> usize {
+    let bytes = |part: &Option<Arc<[u8]>>| part.as_ref().map_or(0, |part| part.len());
+    let text = |part: &Option<Arc<str>>| part.as_ref().map_or(0, |part| part.len());
+    let unknown: usize = actor.unknown.iter().map(|part| 32 + part.part.len() + part.why.len()).sum();
+    let parts = bytes(&actor.exe) + bytes(&actor.cmdline) + bytes(&actor.parent_exe);
+    size_of::<Actor>() + 48 + parts + text(&actor.user) + text(&actor.login_user) + unknown
+}

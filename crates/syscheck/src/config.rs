@@ -1,0 +1,68 @@
+//! The agent's configuration file: its `[agent]` table, and the policy that stands in the same file.
+//!
+//! docs/policy.md describes every key for those who write the file; this is the typed form that the agent works with.
+
+use std::sync::Arc;
+
+use tally_types::{Diagnostic, PathBytes};
+
+use crate::policy::{Algorithms, Policy, parse};
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub agent: AgentConfig,
+    pub policy: Policy,
+}
+
+impl Config {
+    /// A larger text is refused unread.
+    pub const TEXT_BYTES_MAX: usize = 1 << 20;
+    /// More watches, and more globs in one list, are refused.
+    pub const ITEMS_MAX: usize = 4096;
+    /// Faults beyond this number are counted but not shown.
+    pub const DIAGNOSTICS_MAX: usize = 100;
+
+    /// Reads `text`. Every fault is reported, in the order of the text; what is faulty has its default.
+    pub fn parse(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
+        parse::config(text, file)
+    }
+}
+
+/// The `[agent]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// `manager = "host"` or `"host:port"`: overrides the address in the agent's identity.
+    pub manager: Option<Arc<str>>,
+    /// `state = "/path"`: where the agent keeps its database and identity.
+    pub state: Option<PathBytes>,
+    /// `scan_interval = "1h"`: from the end of one full scan to the start of the next, for what events cannot show.
+    pub scan_interval_s: u64,
+    /// `rehash_days = 7`: within so many days every file's content is read anew, whatever its times say.
+    pub rehash_days: u32,
+    /// `threads = 2`: of the scanner; 0 is as many as there are cores.
+    pub threads: u32,
+    /// `digests = ["sha256"]`: of each watch that names none itself.
+    pub digests: Algorithms,
+}
+
+impl AgentConfig {
+    pub const SCAN_INTERVAL_S_MIN: u64 = 60;
+    pub const SCAN_INTERVAL_S_MAX: u64 = 7 * 24 * 3600;
+    /// PCI DSS 11.5.2 asks for a comparison at least weekly; longer periods are allowed for re-reading content, but named.
+    pub const REHASH_DAYS_MAX: u32 = 365;
+    pub const THREADS_MAX: u32 = 256;
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            manager: None,
+            state: None,
+            scan_interval_s: 3600,
+            rehash_days: 7,
+            threads: 0,
+            digests: Algorithms::SHA256,
+        }
+    }
+}

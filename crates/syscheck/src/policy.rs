@@ -1,0 +1,367 @@
+//! What is watched, and how: the policy, as a question about one path at a time.
+//!
+//! A watch covers what its glob means and everything below. Of several that cover a path the most specific (the one
+//! with the most plain bytes) is the one that counts; of equals, the later. Its own excludes and the policy's then take
+//! paths out again, but never the plain part of the watch itself, so that naming a path outright always wins over a
+//! general exclusion. A policy never looks at a disk: whether a path exists is the caller's to say.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes};
+
+use crate::Config;
+use crate::glob::{Glob, canonical};
+
+pub(crate) mod parse;
+#[cfg(test)]
+mod tests;
+
+/// How a watch looks at what it covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Every attribute and the content.
+    #[default]
+    Static,
+    /// A log: it may grow, but what was written stays as it is.
+    Log,
+    /// A log that is rewritten in place, as journald's: only shrinking and removal count.
+    Journal,
+    /// Only that something is there, its type, mode and owner.
+    Directory,
+}
+
+impl Mode {
+    pub const ALL: [Self; 4] = [Self::Static, Self::Log, Self::Journal, Self::Directory];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Log => "log",
+            Self::Journal => "journal",
+            Self::Directory => "directory",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|m| m.name() == name)
+    }
+
+    /// All that this mode can watch; also what it watches where a policy names no attributes.
+    pub fn attributes(self) -> AttributeSet {
+        use Attribute::{Group, Mode, Mtime, Owner, Size, Type};
+        match self {
+            Self::Static => AttributeSet::all(),
+            // A log's time moves with each append.
+            Self::Log => AttributeSet::all().without([Mtime].into_iter().collect()),
+            Self::Journal => [Type, Size, Mode, Owner, Group].into_iter().collect(),
+            Self::Directory => [Type, Mode, Owner, Group].into_iter().collect(),
+        }
+    }
+}
+
+/// Which entries of a watch are recorded at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Only {
+    #[default]
+    Everything,
+    /// Files that can be executed or carry setuid or setgid, and devices: for places where anybody may put anything.
+    Executables,
+}
+
+impl Only {
+    pub const ALL: [Self; 2] = [Self::Everything, Self::Executables];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Executables => "executables",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
+/// A set of hash algorithms, iterated in the order of `Algorithm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Algorithms(u8);
+
+impl Algorithms {
+    pub const EMPTY: Self = Self(0);
+    pub const SHA256: Self = Self(1 << Algorithm::Sha256 as u8);
+
+    #[must_use]
+    pub const fn with(self, algorithm: Algorithm) -> Self {
+        Self(self.0 | 1 << algorithm as u8)
+    }
+
+    pub const fn contains(self, algorithm: Algorithm) -> bool {
+        self.0 & (1 << algorithm as u8) != 0
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.into_iter().filter(move |a| self.contains(*a))
+    }
+}
+
+/// One `[[watch]]` of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub path: Glob,
+    pub mode: Mode,
+    /// Within what the mode can watch; the type is always among them.
+    pub attributes: AttributeSet,
+    /// Of regular files; empty where the content is not watched, and for logs, whose digest is that of their sealed chunks.
+    pub digests: Algorithms,
+    /// How many levels below what `path` means; `None` is all.
+    pub recursion: Option<u32>,
+    pub exclude: Vec<Glob>,
+    /// Files of more bytes are not hashed.
+    pub max_size: Option<u64>,
+    pub only: Only,
+    /// Such as `pci_dss_11.5.2`.
+    pub tags: Vec<Arc<str>>,
+    /// The reason why it is watched, for reports.
+    pub why: Option<Arc<str>>,
+}
+
+impl Watch {
+    /// A watch with all that `mode` can see, without a limit.
+    pub fn new(path: Glob, mode: Mode) -> Self {
+        let digests = if mode == Mode::Static { Algorithms::SHA256 } else { Algorithms::EMPTY };
+        Self {
+            path,
+            mode,
+            attributes: mode.attributes(),
+            digests,
+            recursion: None,
+            exclude: Vec::new(),
+            max_size: None,
+            only: Only::Everything,
+            tags: Vec::new(),
+            why: None,
+        }
+    }
+}
+
+/// What the policy says of one path that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    pub mode: Mode,
+    pub attributes: AttributeSet,
+    pub digests: Algorithms,
+    pub max_size: Option<u64>,
+    pub only: Only,
+    /// How many levels below this path are still covered; `None` is all.
+    pub depth_left: Option<u32>,
+    /// The watch that decided: `Policy::watch` gives its tags.
+    pub watch: usize,
+}
+
+/// The whole policy. Cheap to ask: a handful of comparisons for a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    watches: Vec<Watch>,
+    exclude: Vec<Glob>,
+    left_out: Vec<PathBytes>,
+    roots: Vec<Root>,
+}
+
+/// A directory (or file) that some watches begin at. Kept in the order of a depth-first walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Root {
+    /// In the form of `canonical`.
+    path: Box<[u8]>,
+    /// The nearest root above, by its place.
+    above: Option<usize>,
+    watches: Vec<usize>,
+}
+
+impl Policy {
+    /// Watches nothing.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Reads the TOML form (docs/policy.md); an `[agent]` table in it is checked and left aside. Every fault of the text is
+    /// reported; what is faulty is not in the policy.
+    pub fn parse(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
+        let (config, faults) = Config::parse(text, file);
+        (config.policy, faults)
+    }
+
+    pub fn from_watches(watches: Vec<Watch>, exclude: Vec<Glob>) -> Self {
+        let mut policy = Self { watches, exclude, left_out: Vec::new(), roots: Vec::new() };
+        policy.index();
+        policy
+    }
+
+    /// What `--watch PATH` and `--watch PATH:log` mean.
+    pub fn from_watch_args(args: &[(PathBytes, Option<Mode>)]) -> Self {
+        let watch =
+            |(path, mode): &(PathBytes, Option<Mode>)| Watch::new(Glob::exactly(path), mode.unwrap_or_default());
+        Self::from_watches(args.iter().map(watch).collect(), Vec::new())
+    }
+
+    /// The critical paths of a Linux host (`profiles/linux-base.toml`), as far as they are on this one.
+    pub fn defaults(exists: impl Fn(&PathBytes) -> bool) -> Self {
+        let (mut policy, faults) = Self::parse(parse::LINUX_BASE, "linux-base");
+        debug_assert!(faults.is_empty(), "the built-in profile is checked by a test");
+        policy.keep_existing(exists);
+        policy
+    }
+
+    /// Drops each watch for which neither its root nor the directory that would hold the root exists. A missing path in
+    /// an existing directory stays watched: to create it is just what an intruder does.
+    pub fn keep_existing(&mut self, exists: impl Fn(&PathBytes) -> bool) {
+        self.watches.retain(|watch| {
+            let root = watch.path.root();
+            exists(&root) || root.parent().is_some_and(|parent| exists(&parent))
+        });
+        self.index();
+    }
+
+    /// Takes `path` and everything below it out for good, before any watch: the agent's own database, above all, whose
+    /// changes would otherwise cause changes.
+    pub fn leave_out(&mut self, path: PathBytes) {
+        self.left_out.push(path);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    pub fn watches(&self) -> &[Watch] {
+        &self.watches
+    }
+
+    pub fn exclude(&self) -> &[Glob] {
+        &self.exclude
+    }
+
+    /// The watch that decided over `watched`.
+    pub fn watch(&self, watched: &Watched) -> Option<&Watch> {
+        self.watches.get(watched.watch)
+    }
+
+    /// Where walks begin, in their order; none lies within another. They may be files, and they may not exist: then a walk
+    /// finds nothing there, which is no fault. Not all below them is watched: `descend` and `judge` say what is.
+    pub fn roots(&self) -> Vec<PathBytes> {
+        let tops = self.roots.iter().filter(|root| root.above.is_none());
+        tops.map(|root| PathBytes::new(root.path.clone()).unwrap_or_else(|_| PathBytes::root())).collect()
+    }
+
+    /// What is watched of `path`; `None` where it is not.
+    pub fn judge(&self, path: &PathBytes) -> Option<Watched> {
+        if self.is_left_out(path) {
+            return None;
+        }
+        let path = canonical(path);
+        let covering = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels >= 0));
+        let (place, depth_left) =
+            covering.max_by_key(|(place, _)| (self.watches[*place].path.literal_bytes(), *place))?;
+        let watch = &self.watches[place];
+        if self.is_excluded(watch, path) {
+            return None;
+        }
+        Some(Watched {
+            mode: watch.mode,
+            attributes: watch.attributes,
+            digests: watch.digests,
+            max_size: watch.max_size,
+            only: watch.only,
+            depth_left: depth_left.map(|levels| u32::try_from(levels).unwrap_or(0)),
+            watch: place,
+        })
+    }
+
+    /// Whether anything below the directory `path` can be watched, be `path` itself watched or not.
+    pub fn descend(&self, path: &PathBytes) -> bool {
+        if self.is_left_out(path) {
+            return false;
+        }
+        let path = canonical(path);
+        let next = self.roots.partition_point(|root| tree_order(&root.path, path) != Ordering::Greater);
+        if self.roots.get(next).is_some_and(|root| is_below(&root.path, path)) {
+            return true;
+        }
+        let covered = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels > 0));
+        let leads = self.above(path).filter(|place| self.watches[*place].path.pass(path).alive);
+        covered.map(|(place, _)| place).chain(leads).any(|place| !self.is_excluded(&self.watches[place], path))
+    }
+
+    fn is_left_out(&self, path: &PathBytes) -> bool {
+        self.left_out.iter().any(|out| path.is_within(out))
+    }
+
+    /// Whether an exclude meets `path`, or a directory above it that is not in the watch's plain part.
+    fn is_excluded(&self, watch: &Watch, path: &[u8]) -> bool {
+        let plain = watch.path.literal().len();
+        let mut globs = watch.exclude.iter().chain(&self.exclude);
+        path.len() > plain && globs.any(|glob| glob.covers_beyond(path, plain))
+    }
+
+    /// The watches whose glob meets `path` or a directory above it, each with the levels that it covers below `path`:
+    /// negative where it does not reach so far, `None` for all.
+    fn covering<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (usize, Option<i64>)> + 'a {
+        self.above(path).filter_map(move |place| {
+            let watch = &self.watches[place];
+            let end = watch.path.pass(path).longest?;
+            let depth_left = watch.recursion.map(|levels| {
+                let depth = path[end..].iter().filter(|b| **b == b'/').count();
+                i64::from(levels) - i64::try_from(depth).unwrap_or(i64::MAX)
+            });
+            Some((place, depth_left))
+        })
+    }
+
+    /// The watches that begin at `path` or above it.
+    fn above<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let after = self.roots.partition_point(|root| tree_order(&root.path, path) != Ordering::Greater);
+        // In a depth-first order a path's nearest root is its forerunner, or above that one.
+        let forerunner = after.checked_sub(1);
+        std::iter::successors(forerunner, |place| self.roots[*place].above)
+            .filter(move |place| is_within(path, &self.roots[*place].path))
+            .flat_map(|place| self.roots[place].watches.iter().copied())
+    }
+
+    fn index(&mut self) {
+        let mut roots: Vec<Root> = Vec::new();
+        let mut order: Vec<usize> = (0..self.watches.len()).collect();
+        order.sort_by(|a, b| tree_order(self.watches[*a].path.literal(), self.watches[*b].path.literal()));
+        for place in order {
+            let path = self.watches[place].path.literal();
+            match roots.last_mut() {
+                Some(root) if *root.path == *path => root.watches.push(place),
+                last => {
+                    let last = last.is_some().then(|| roots.len() - 1);
+                    let above =
+                        std::iter::successors(last, |at| roots[*at].above).find(|at| is_within(path, &roots[*at].path));
+                    roots.push(Root { path: path.into(), above, watches: vec![place] });
+                }
+            }
+        }
+        self.roots = roots;
+    }
+}
+
+/// The order of a depth-first walk: that of `PathBytes::tree_key`, without making the keys.
+fn tree_order(a: &[u8], b: &[u8]) -> Ordering {
+    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    a.get(same).map(rank).cmp(&b.get(same).map(rank))
+}
+
+fn is_within(path: &[u8], dir: &[u8]) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+fn is_below(path: &[u8], dir: &[u8]) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.first() == Some(&b'/'))
+}

@@ -336,9 +336,9 @@ fn refused() -> impl Strategy<Value = Refused> {
 
 pub fn to_agent() -> impl Strategy<Value = ToAgent> {
     prop_oneof![
-        (any::<u32>(), name(), of(position()), any::<u32>(), time()).prop_map(
-            |(agent, name, stored, heartbeat_ms, now)| {
-                ToAgent::Welcome(Welcome { agent: AgentId(agent), name, stored, heartbeat_ms, now })
+        (any::<u32>(), name(), of(position()), any::<bool>(), any::<u32>(), time()).prop_map(
+            |(agent, name, stored, numbers_taken, heartbeat_ms, now)| {
+                ToAgent::Welcome(Welcome { agent: AgentId(agent), name, stored, numbers_taken, heartbeat_ms, now })
             }
         ),
         (of(position()), any::<bool>()).prop_map(|(stored, resend)| ToAgent::Ack(Ack { stored, resend })),

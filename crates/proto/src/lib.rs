@@ -19,6 +19,7 @@ pub mod message;
 mod position;
 pub mod record;
 pub mod sentence;
+pub mod session;
 
 pub use codec::DecodeError;
 pub use position::Position;

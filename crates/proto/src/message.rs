@@ -153,6 +153,8 @@ pub struct Welcome {
     pub name: Arc<str>,
     /// Everything of this agent up to here is durable on the manager, or recorded as missing.
     pub stored: Option<Position>,
+    /// `stored` is in this agent's present epoch, but another run of the agent gave those numbers.
+    pub numbers_taken: bool,
     pub heartbeat_ms: u32,
     /// The manager's clock.
     pub now: Timestamp,
@@ -215,13 +217,23 @@ impl ToManager {
         bounded(w)
     }
 
-    /// Undoes `encode`. Allocates at most a small multiple of `bytes`, and `BATCH_BYTES_MAX` for what a batch unpacks to.
+    /// Undoes `encode`. Allocates at most a small multiple of `bytes`, or of the `BATCH_BYTES_MAX` a batch may unpack to.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
+        Self::decode_sized(bytes).map(|(message, _)| message)
+    }
+
+    /// With the size of the message after unpacking.
+    pub(crate) fn decode_sized(bytes: &[u8]) -> Result<(Self, usize)> {
         const WHAT: &str = "message to the manager";
         let mut r = open(bytes, WHAT)?;
+        let mut size = bytes.len();
         let message = match r.u8(WHAT)? {
             HELLO => Self::Hello(Hello::read(&mut r)?),
-            BATCH => Self::Batch(Batch::read(&mut r)?),
+            BATCH => {
+                let (batch, unpacked) = Batch::read(&mut r)?;
+                size = unpacked;
+                Self::Batch(batch)
+            }
             HEARTBEAT => Self::Heartbeat(Heartbeat::read(&mut r)?),
             NODES => Self::Nodes(Nodes {
                 request: r.number(WHAT)?,
@@ -232,7 +244,7 @@ impl ToManager {
             value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
         };
         r.end()?;
-        Ok(message)
+        Ok((message, size))
     }
 }
 
@@ -246,6 +258,7 @@ impl ToAgent {
                 w.number(u64::from(welcome.agent.0));
                 w.text(&welcome.name, NAME_BYTES_MAX);
                 w.option(welcome.stored, position::write);
+                w.flag(welcome.numbers_taken);
                 w.number(u64::from(welcome.heartbeat_ms));
                 w.signed(welcome.now.0);
             }
@@ -282,6 +295,7 @@ impl ToAgent {
                 agent: AgentId(r.u32(WHAT)?),
                 name: r.text(WHAT, NAME_BYTES_MAX)?.into(),
                 stored: r.option(WHAT, position::read)?,
+                numbers_taken: r.flag(WHAT)?,
                 heartbeat_ms: r.u32(WHAT)?,
                 now: Timestamp(r.signed(WHAT)?),
             }),

@@ -71,7 +71,8 @@ impl Batch {
         write(w, self.after, self.first(), &bodies, self.mark);
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    /// With its size after unpacking.
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<(Self, usize)> {
         let after = r.option(WHAT, position::read)?;
         let first = position::read(r)?;
         let mark = r.option(WHAT, |r| Ok(Mark { root: r.array(WHAT)?, entries: r.number_max(WHAT, NUMBER_MAX)? }))?;
@@ -89,7 +90,7 @@ impl Batch {
         } else {
             return Err(DecodeError::NotCanonical("length of a batch"));
         };
-        Ok(Self { after, epoch: first.epoch, first_seq: first.seq, events, mark })
+        Ok((Self { after, epoch: first.epoch, first_seq: first.seq, events, mark }, len))
     }
 }
 

@@ -24,10 +24,11 @@ fn golden_bytes_stay_what_they_are() {
         agent: AgentId(1),
         name: "web".into(),
         stored: None,
+        numbers_taken: false,
         heartbeat_ms: 10_000,
         now: Timestamp(1),
     });
-    assert_eq!(hex(&welcome.encode().unwrap()), "01210103776562 00 904e 02".replace(' ', ""));
+    assert_eq!(hex(&welcome.encode().unwrap()), "01210103776562 00 00 904e 02".replace(' ', ""));
     let refused = ToAgent::Refused(Refused::new(RefusedCode::Duplicate, "x"));
     assert_eq!(hex(&refused.encode().unwrap()), "0125040178");
     let farewell = ToManager::Farewell { reason: "x".into() };

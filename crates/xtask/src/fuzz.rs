@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::step::{answers, command, run};
+use crate::step::{answers, command, run, target_dir};
 
 /// The version that these manifests were tried with.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -40,7 +40,7 @@ pub fn start(root: &Path, options: &Options) -> anyhow::Result<()> {
 /// Compiles the targets without sanitizers, which needs no more than the stable compiler: a check that they still fit
 /// the parsers they call.
 pub fn check(root: &Path) -> anyhow::Result<()> {
-    let target_dir = root.join("target/fuzz");
+    let target_dir = target_dir(root).join("fuzz");
     run(command(root, "cargo", &["check", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--all-targets"])
         .env("CARGO_TARGET_DIR", target_dir))
 }

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::start(root, &options),
         Task::Tidy => tidy::run(root),
         Task::Deny => deny::run(root),
-        Task::Bench(options) => bench::run(root, &options),
+        Task::Bench(options) => bench::start(root, &options),
         Task::Fuzz(options) => fuzz::start(root, &options),
         Task::Man { dir } => man::write(root, &root.join(dir)),
     };

@@ -9,12 +9,12 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 
-use crate::step::{Outcome, command, run, step};
+use crate::step::{Outcome, command, run, step, target_dir};
 use crate::{deny, fuzz, tidy};
 use report::{Count, Skip};
 
-/// Where nextest is told (in .config/nextest.toml) to leave its report.
-const REPORT: &str = "target/nextest/default/junit.xml";
+/// Where nextest is told (in .config/nextest.toml) to leave its report, in the target directory.
+const REPORT: &str = "nextest/default/junit.xml";
 
 /// Whole programs against a real kernel: nextest runs them after everything else.
 const END_TO_END: &str = "kind(test) & (package(tally-cli) | package(tally-agent) | package(tally-manager))";
@@ -73,15 +73,13 @@ fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 fn nextest(root: &Path, filter: &str, totals: &mut Totals) -> anyhow::Result<()> {
-    let report = root.join(REPORT);
+    let report = target_dir(root).join(REPORT);
     // A report of an earlier run must not be taken for this one's.
     if report.exists() {
         std::fs::remove_file(&report).with_context(|| format!("remove {}", report.display()))?;
     }
     let arguments = ["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--no-tests", "pass", "-E", filter];
-    let mut command = command(root, "cargo", &arguments);
-    // The report lies under the target directory, wherever that is by default.
-    let ran = run(command.env("CARGO_TARGET_DIR", root.join("target")));
+    let ran = cargo(root, &arguments);
     if let Ok(text) = std::fs::read_to_string(&report) {
         totals.count.add(&Count::of_junit(&text));
         totals.skips.extend(report::skips(&text));

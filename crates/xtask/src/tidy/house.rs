@@ -63,7 +63,7 @@ pub const OWNED: &[Owned] = &[
     owned("libc", &["sys"]),
     owned("zstd", &["proto"]),
     owned("indicatif", &["cli"]),
-    owned("clap_complete", &["cli"]),
+    owned("clap_complete", &["agent", "cli"]),
     owned("clap_mangen", &["cli"]),
     owned("clap", &["agent", "cli", "xtask"]),
     owned("tracing-subscriber", &["agent", "cli"]),

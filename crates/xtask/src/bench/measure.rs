@@ -50,20 +50,29 @@ pub fn percentile(values: impl IntoIterator<Item = f64>, part: f64) -> f64 {
     values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// A living process and all its descendants.
+/// A living process and all its descendants. /proc/PID/task/TID/children would tell them at once, but not every kernel is
+/// built with it.
 pub fn family(pid: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|item| {
+        let pid: u32 = item.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(item.path().join("stat")).ok()?;
+        let parent: u32 = stat_fields(&stat).nth(1)?.parse().ok()?;
+        Some((pid, parent))
+    });
+    let parents: Vec<(u32, u32)> = pids.collect();
     let mut family = vec![pid];
     let mut at = 0;
     while at < family.len() {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", family[at])).into_iter().flatten().flatten();
-        for task in tasks {
-            let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            let children = text.split_whitespace().filter_map(|word| word.parse().ok());
-            family.extend(children.collect::<Vec<u32>>());
-        }
+        let of = family[at];
+        family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(child, _)| *child));
         at += 1;
     }
     family
+}
+
+/// The fields of /proc/PID/stat from the third (state) on; the name in brackets before them may hold anything.
+fn stat_fields(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace()
 }
 
 /// Seconds of CPU that the processes have used so far, those of their ended threads and children included; to 10 ms.
@@ -74,9 +83,8 @@ pub fn cpu_s(pids: &[u32]) -> anyhow::Result<f64> {
     for pid in pids {
         let text =
             std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
-        // The name in brackets may hold anything; fields 14 to 17 are utime, stime, cutime, cstime.
-        let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-        ticks += fields.split_whitespace().skip(11).take(4).filter_map(|word| word.parse::<f64>().ok()).sum::<f64>();
+        // Fields 14 to 17 are utime, stime, cutime, cstime.
+        ticks += stat_fields(&text).skip(11).take(4).filter_map(|word| word.parse::<f64>().ok()).sum::<f64>();
     }
     Ok(ticks / TICKS_PER_S)
 }
@@ -131,7 +139,10 @@ mod tests {
         assert!(spent.cpu_s < 10.0 && spent.wall_s >= 0.0);
         assert!(cost(scratch.path(), &["false"], &[]).is_err());
         let me = [std::process::id()];
-        assert!(family(me[0]).contains(&me[0]));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(family(me[0]).contains(&me[0]) && family(me[0]).contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
         assert!(cpu_s(&me).unwrap() >= 0.0 && on_cpu(&me) > Duration::ZERO);
         assert!(resident_mb(&me) > 0.5);
     }

@@ -337,3 +337,224 @@ fn pair_hash(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     hasher.update(left).update(right);
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHUNK: usize = CHUNK_BYTES as usize;
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|i| (i / 7 % 251) as u8).collect()
+    }
+
+    fn state(content: &[u8]) -> LogState {
+        LogState::of(&mut Cursor::new(content)).unwrap()
+    }
+
+    fn checked(content: &[u8], old: &LogState, depth: Depth) -> Verdict {
+        let (verdict, new) = check(&mut Cursor::new(content), old, depth, false).unwrap();
+        assert_eq!(new, state(content));
+        verdict
+    }
+
+    #[test]
+    fn growth_is_an_append_at_every_border() {
+        for old in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 5] {
+            for more in [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK + 3] {
+                let content = bytes(old + more);
+                let sealed = state(&content[..old]);
+                assert_eq!((sealed.size(), sealed.leaves().len()), (old as u64, old / CHUNK));
+                let expected =
+                    if more == 0 { Verdict::Unchanged } else { Verdict::Appended(old as u64..(old + more) as u64) };
+                for depth in [Depth::Tail, Depth::Full] {
+                    assert_eq!(checked(&content, &sealed, depth), expected, "{old} {more} {depth:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_the_chunks_that_were_altered() {
+        let content = bytes(4 * CHUNK + 100);
+        let sealed = state(&content);
+        let altered = |places: &[usize], more: usize| {
+            let mut content = bytes(4 * CHUNK + 100 + more);
+            places.iter().for_each(|place| content[*place] ^= 1);
+            content
+        };
+        let c = CHUNK_BYTES;
+        for (places, range) in [
+            (&[4 * CHUNK][..], 4 * c..4 * c + 100),
+            (&[4 * CHUNK - 1], 3 * c..4 * c),
+            (&[3 * CHUNK, 4 * CHUNK + 99], 3 * c..4 * c + 100),
+        ] {
+            for depth in [Depth::Tail, Depth::Full] {
+                assert_eq!(checked(&altered(places, 0), &sealed, depth), Verdict::Rewritten(range.clone()));
+                assert_eq!(checked(&altered(places, 70_000), &sealed, depth), Verdict::Rewritten(range.clone()));
+            }
+        }
+        // What lies deeper only a full check sees, or a check that already found something.
+        assert_eq!(checked(&altered(&[5], 0), &sealed, Depth::Full), Verdict::Rewritten(0..c));
+        let (verdict, _) = check(&mut Cursor::new(altered(&[5], 0)), &sealed, Depth::Tail, false).unwrap();
+        assert_eq!(verdict, Verdict::Unchanged);
+        assert_eq!(checked(&altered(&[5, 3 * CHUNK], 0), &sealed, Depth::Tail), Verdict::Rewritten(0..4 * c));
+    }
+
+    #[test]
+    fn believed_chunks_keep_their_old_hashes() {
+        let content = bytes(4 * CHUNK);
+        let sealed = state(&content);
+        let mut forged = bytes(5 * CHUNK);
+        forged[0] ^= 1;
+        let (verdict, new) = check(&mut Cursor::new(&forged), &sealed, Depth::Tail, false).unwrap();
+        assert_eq!(verdict, Verdict::Appended(4 * CHUNK_BYTES..5 * CHUNK_BYTES));
+        // The forgery is not taken over into the state: the next full check still finds it.
+        assert_eq!(new.leaves()[0], sealed.leaves()[0]);
+        let (verdict, _) = check(&mut Cursor::new(&forged), &new, Depth::Full, false).unwrap();
+        assert_eq!(verdict, Verdict::Rewritten(0..CHUNK_BYTES));
+    }
+
+    #[test]
+    fn what_is_shorter_is_truncated_and_what_was_replaced_is_rotated() {
+        let content = bytes(2 * CHUNK + 10);
+        let sealed = state(&content);
+        let size = content.len() as u64;
+        assert_eq!(checked(b"", &sealed, Depth::Tail), Verdict::Truncated(0..size));
+        assert_eq!(checked(&content[..CHUNK + 3], &sealed, Depth::Tail), Verdict::Truncated(CHUNK_BYTES + 3..size));
+        let mut both = content[..CHUNK + 3].to_vec();
+        both[9] ^= 1;
+        assert_eq!(checked(&both, &sealed, Depth::Tail), Verdict::Rewritten(0..CHUNK_BYTES));
+        let replaced = |new: &[u8]| check(&mut Cursor::new(new), &sealed, Depth::Tail, true).unwrap().0;
+        assert_eq!(replaced(b"a new day"), Verdict::Rotated);
+        assert_eq!(replaced(b""), Verdict::Rotated);
+        assert_eq!(replaced(&content), Verdict::Unchanged);
+        assert_eq!(replaced(&both), Verdict::Rotated);
+        assert_eq!(replaced(&bytes(3 * CHUNK)), Verdict::Appended(size..3 * CHUNK_BYTES));
+    }
+
+    /// A file of zeros, of any size, that costs nothing.
+    struct Zeros {
+        size: u64,
+        at: u64,
+        read: u64,
+    }
+
+    impl Read for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = (self.size - self.at).min(buffer.len() as u64).min(50_000) as usize;
+            buffer[..length].fill(0);
+            self.at += length as u64;
+            self.read += length as u64;
+            Ok(length)
+        }
+    }
+
+    impl Seek for Zeros {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.at = match to {
+                SeekFrom::Start(at) => at,
+                SeekFrom::End(by) => self.size.saturating_add_signed(by),
+                SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+            };
+            Ok(self.at)
+        }
+    }
+
+    /// The state of zeros, made by arithmetic.
+    fn zeros(size: u64) -> LogState {
+        let mut leaf = *blake3::hash(&vec![0; CHUNK]).as_bytes();
+        let fold = LogState::fold_for(size);
+        (0..fold).for_each(|_| leaf = pair_hash(&leaf, &leaf));
+        let chunk = CHUNK_BYTES << fold;
+        let tail = *blake3::hash(&vec![0; (size % chunk) as usize]).as_bytes();
+        LogState { size, fold, leaves: vec![leaf; (size / chunk) as usize], tail }
+    }
+
+    #[test]
+    fn a_huge_log_has_a_small_state_and_a_cheap_check() {
+        let size = (LogState::LEAVES_MAX as u64) * CHUNK_BYTES * 3 + 10;
+        let old = zeros(size);
+        assert!(old.encode().len() < 512 * 1024 && old.chunk_bytes() == 4 * CHUNK_BYTES);
+        let mut file = Zeros { size: size + 5, at: 0, read: 0 };
+        let (verdict, new) = check(&mut file, &old, Depth::Tail, false).unwrap();
+        assert_eq!((verdict, new), (Verdict::Appended(size..size + 5), zeros(size + 5)));
+        assert!(file.read <= 2 * old.chunk_bytes(), "{}", file.read);
+    }
+
+    #[test]
+    fn chunks_are_paired_as_the_log_outgrows_them() {
+        let size = (LogState::LEAVES_MAX as u64 - 1) * CHUNK_BYTES;
+        let mut file = Zeros { size: size + 3 * CHUNK_BYTES + 7, at: 0, read: 0 };
+        let (verdict, new) = check(&mut file, &zeros(size + 7), Depth::Tail, false).unwrap();
+        assert_eq!(verdict, Verdict::Appended(size + 7..file.size));
+        assert_eq!((new.fold, &new), (1, &zeros(file.size)));
+        // And back again, when what is left is small.
+        let mut cut = Zeros { size: 9, at: 0, read: 0 };
+        let (verdict, small) = check(&mut cut, &new, Depth::Tail, false).unwrap();
+        assert_eq!((verdict, small), (Verdict::Truncated(9..file.size), zeros(9)));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_read_is_as_long_as_was_read() {
+        struct Shrinking(Cursor<Vec<u8>>);
+        impl Read for Shrinking {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(buffer)
+            }
+        }
+        impl Seek for Shrinking {
+            fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+                match to {
+                    SeekFrom::End(0) => Ok(100),
+                    other => self.0.seek(other),
+                }
+            }
+        }
+        let old = state(&bytes(50));
+        let (verdict, new) = check(&mut Shrinking(Cursor::new(bytes(40))), &old, Depth::Tail, false).unwrap();
+        assert_eq!((verdict, new.size()), (Verdict::Truncated(40..50), 40));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn appends_in_any_pieces_give_the_state_of_the_whole(cuts in prop::collection::vec(0..200_000usize, 0..8)) {
+            let content = bytes(200_000);
+            let mut sealed = LogState::empty();
+            let mut cuts = cuts;
+            cuts.sort();
+            for cut in cuts {
+                let (verdict, new) = check(&mut Cursor::new(&content[..cut]), &sealed, Depth::Tail, false).unwrap();
+                prop_assert!(matches!(verdict, Verdict::Unchanged | Verdict::Appended(_)));
+                prop_assert_eq!(&new, &state(&content[..cut]));
+                prop_assert_eq!(LogState::decode(&new.encode()), Ok(new.clone()));
+                sealed = new;
+            }
+        }
+
+        #[test]
+        fn a_full_check_finds_any_altered_byte(length in 1..200_000usize, place in any::<usize>(), flip in 1..=255u8) {
+            let mut content = bytes(length);
+            let sealed = state(&content);
+            let place = place % length;
+            content[place] ^= flip;
+            let Verdict::Rewritten(range) = checked(&content, &sealed, Depth::Full) else { panic!() };
+            prop_assert!(range.contains(&(place as u64)) && range.end - range.start <= CHUNK_BYTES);
+        }
+
+        #[test]
+        fn random_bytes_are_no_state_or_a_canonical_one(junk in prop::collection::vec(any::<u8>(), 0..200), at in 0..74usize, to in any::<u8>()) {
+            for candidate in [junk, { let mut good = state(&bytes(70_000)).encode(); good[at] = to; good }] {
+                if let Ok(state) = LogState::decode(&candidate) {
+                    prop_assert_eq!(state.encode(), candidate);
+                }
+            }
+        }
+    }
+}

@@ -9,202 +9,27 @@
 //! A state machine without a clock: `now_us` is any steady time in microseconds, and the same calls give the same answers.
 
 use std::collections::BTreeMap;
-use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
 use tally_types::{Actor, PathBytes};
 
+mod due;
 mod keys;
+mod limits;
+mod memory;
 mod pending;
+mod signal;
 mod storm;
 #[cfg(test)]
 mod tests;
 
+pub use due::{Due, Look, LookBelow, Rescan, RescanCause};
+pub use limits::Limits;
+pub use signal::{Kinds, Signal};
+
 use keys::Key;
 use pending::{Actors, Children, Pending, PendingRescan};
 use storm::Storm;
-
-/// What the kernel said of a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Kinds(u8);
-
-impl Kinds {
-    pub const NONE: Self = Self(0);
-    pub const CREATE: Self = Self(1);
-    pub const MODIFY: Self = Self(2);
-    pub const CLOSE_WRITE: Self = Self(4);
-    pub const ATTRIB: Self = Self(8);
-    /// Renamed away, to where is not said or not watched.
-    pub const MOVED_FROM: Self = Self(16);
-    pub const MOVED_TO: Self = Self(32);
-    pub const DELETE: Self = Self(64);
-
-    /// Those after which nothing more is to be expected of the act.
-    const FINAL: Self = Self(4 | 8 | 16 | 32 | 64);
-    const GONE: Self = Self(16 | 64);
-
-    pub const fn has_any(self, of: Self) -> bool {
-        self.0 & of.0 != 0
-    }
-
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl BitOr for Kinds {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Kinds {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-}
-
-/// A record of the kernel with its path and actor resolved.
-#[derive(Clone, Debug)]
-pub struct Signal {
-    pub path: PathBytes,
-    pub kinds: Kinds,
-    /// Whether the kernel says that it is (or was) a directory.
-    pub is_directory: bool,
-    /// With `MOVED_TO`, where both names are known: the one before. The path before needs no signal of its own.
-    pub moved_from: Option<PathBytes>,
-    pub actor: Option<Arc<Actor>>,
-    /// How many records of the kernel this signal stands for.
-    pub records: u32,
-}
-
-/// What is to be done now. `due` gives them in the order in which they have to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
-    Look(Look),
-    LookBelow(LookBelow),
-    Rescan(Rescan),
-}
-
-/// Look at one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
-    pub path: PathBytes,
-    /// All that was signalled since the last look.
-    pub kinds: Kinds,
-    pub is_directory: bool,
-    /// The path under which it was known at the last look: as long as the snapshot holds an entry there that equals what is
-    /// now seen here, it was moved. The look at that path comes later than this one.
-    pub moved_from: Option<PathBytes>,
-    /// The last one first, at most `Change::ACTORS_MAX`.
-    pub actors: Vec<Arc<Actor>>,
-    /// How many records of the kernel were coalesced.
-    pub records: u32,
-    /// When the first and the last of its signals came.
-    pub first_us: u64,
-    pub last_us: u64,
-}
-
-impl Look {
-    pub const fn saw_create(&self) -> bool {
-        self.kinds.has_any(Kinds(Kinds::CREATE.0 | Kinds::MOVED_TO.0))
-    }
-
-    pub const fn saw_delete(&self) -> bool {
-        self.kinds.has_any(Kinds::DELETE)
-    }
-
-    /// Whether, if nothing was known at the path and nothing is there now, something was there in between. What was renamed
-    /// away is not transient: it is where it was renamed to.
-    pub const fn is_transient(&self) -> bool {
-        self.saw_create() && self.saw_delete() && !self.kinds.has_any(Kinds::MOVED_FROM)
-    }
-}
-
-/// A directory is gone: look at each path that is known below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookBelow {
-    pub path: PathBytes,
-    pub actors: Vec<Arc<Actor>>,
-}
-
-/// Look at all that is, and all that is known, in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rescan {
-    pub path: PathBytes,
-    /// How many levels below `path`; `None` is all.
-    pub depth: Option<u32>,
-    pub cause: RescanCause,
-    /// Those whose signals the rescan stands for, as far as they are known.
-    pub actors: Vec<Arc<Actor>>,
-    pub records: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RescanCause {
-    /// The coalescer's memory was full.
-    MemoryLimit,
-    /// A directory came or went with all that is in it.
-    DirectoryMoved,
-    /// The kernel dropped records.
-    KernelOverflow,
-    /// The agent wants to know: a new mount, a new policy, a watch that came too late.
-    Asked,
-}
-
-impl RescanCause {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MemoryLimit => "memory-limit",
-            Self::DirectoryMoved => "directory-moved",
-            Self::KernelOverflow => "kernel-overflow",
-            Self::Asked => "asked",
-        }
-    }
-}
-
-/// The numbers behind the coalescer's patience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// For all that waits, actors included.
-    pub bytes_max: usize,
-    /// From a signal that ends an act to the look: what else belongs to the act still joins it.
-    pub settle_us: u64,
-    /// The same for a creation after which nothing came: most are followed by a write.
-    pub create_settle_us: u64,
-    /// A file that is written and not closed is looked at after so long without a write.
-    pub quiet_us: u64,
-    /// And after so long at most.
-    pub quiet_max_us: u64,
-    /// More looks than this at one path in `storm_window_us` make it one look in that time.
-    pub storm_looks: u32,
-    pub storm_window_us: u64,
-}
-
-impl Limits {
-    /// More waiting rescans than this are merged into rescans of their parents.
-    pub const RESCANS_MAX: usize = 1024;
-    /// Below this a few long paths would already be a rescan.
-    pub const BYTES_MIN: usize = 64 * 1024;
-}
-
-impl Default for Limits {
-    /// 8 MiB hold about 25,000 waiting paths, a fifth of the agent's memory; the times keep a single act's way to an event
-    /// under 10 ms and a busy log at one look in five seconds.
-    fn default() -> Self {
-        Self {
-            bytes_max: 8 << 20,
-            settle_us: 2_000,
-            create_settle_us: 50_000,
-            quiet_us: 1_000_000,
-            quiet_max_us: 5_000_000,
-            storm_looks: 128,
-            storm_window_us: 1_000_000,
-        }
-    }
-}
 
 /// What became of the signals, for `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -485,27 +310,6 @@ impl Coalescer {
         }));
     }
 
-    /// Whether a rescan that waits because memory was full stands for the path; then it takes the signal too.
-    fn absorb(&mut self, now_us: u64, key: &Key, part: &Part) -> bool {
-        if self.rescans.is_empty() {
-            return false;
-        }
-        let covering = keys::upwards(key).find(|(levels, above)| {
-            let rescan = self.rescans.get(*above);
-            rescan.is_some_and(|r| r.cause == RescanCause::MemoryLimit && r.depth.is_none_or(|depth| *levels <= depth))
-        });
-        let Some((_, above)) = covering else { return false };
-        let above: Key = above.into();
-        let depth = self.rescans.get(&above).and_then(|r| r.depth);
-        self.add_rescan(now_us, &above, depth, RescanCause::MemoryLimit, Some(part));
-        // A shallow rescan sees that a directory is another one only by its absence in between.
-        let moved = part.is_directory && part.kinds.has_any(Kinds::GONE | Kinds::MOVED_TO);
-        if moved && depth.is_some() {
-            self.add_rescan(now_us, key, None, RescanCause::MemoryLimit, Some(part));
-        }
-        true
-    }
-
     /// Adds a rescan, or widens the one that waits at the same path.
     fn add_rescan(&mut self, now_us: u64, key: &Key, depth: Option<u32>, cause: RescanCause, part: Option<&Part>) {
         let seq = self.seq();
@@ -540,98 +344,6 @@ impl Coalescer {
             self.queue.remove(&(queued_us, rescan.seq));
         }
         self.queue.insert((due_us, rescan.seq), (key.clone(), Job::Rescan));
-    }
-
-    /// At the limit: the directory of the path that waits longest becomes a rescan, until there is room again.
-    fn keep_within_limits(&mut self, now_us: u64) {
-        while self.bytes() > self.limits.bytes_max {
-            let oldest = self.queue.values().find(|(_, job)| *job == Job::Look).map(|(key, _)| key.clone());
-            match oldest {
-                Some(key) => self.degrade(now_us, keys::parent(&key)),
-                None if self.rescans.len() > 1 => self.coarsen(now_us),
-                None => break,
-            }
-        }
-        while self.rescans.len() > Limits::RESCANS_MAX {
-            self.coarsen(now_us);
-        }
-    }
-
-    /// Replaces what waits of a directory and its direct children by a rescan of these.
-    fn degrade(&mut self, now_us: u64, directory: Key) {
-        self.counters.degraded += 1;
-        self.add_rescan(now_us, &directory, Some(1), RescanCause::MemoryLimit, None);
-        self.swallow(now_us, &directory, directory.clone());
-        let mut from = keys::first_below(&directory);
-        while let Some((key, _)) = self.pending.range(from.clone()..).next() {
-            if !keys::is_within(key, &directory) {
-                break;
-            }
-            let key = key.clone();
-            let child = keys::child_towards(&directory, &key);
-            from = keys::behind(&child);
-            if child == key {
-                self.swallow(now_us, &directory, key);
-            }
-        }
-    }
-
-    /// Lets the rescan of `directory` stand for what waits of `key`.
-    fn swallow(&mut self, now_us: u64, directory: &Key, key: Key) {
-        let Some(pending) = self.forget(&key) else { return };
-        for actor in pending.actors.iter().rev() {
-            let part = Part {
-                kinds: pending.kinds,
-                is_directory: pending.is_directory,
-                actor: Some(actor.clone()),
-                records: 0,
-            };
-            self.add_rescan(now_us, directory, Some(1), RescanCause::MemoryLimit, Some(&part));
-        }
-        self.actors.leave(&pending.actors);
-        if let Some(rescan) = self.rescans.get_mut(directory) {
-            rescan.records = rescan.records.saturating_add(pending.records);
-        }
-        if pending.children != Children::AsTheyAre {
-            self.add_rescan(now_us, &key, None, RescanCause::MemoryLimit, None);
-        }
-    }
-
-    /// Replaces each rescan by one of its parent, all levels deep, and drops those that lie within another.
-    fn coarsen(&mut self, now_us: u64) {
-        let old = std::mem::take(&mut self.rescans);
-        let mut records: BTreeMap<Key, u32> = BTreeMap::new();
-        let mut last: Option<Key> = None;
-        for (key, rescan) in old {
-            self.bytes -= rescan.bytes(&key);
-            self.actors.leave(&rescan.actors);
-            if let Some(queued_us) = rescan.queued_us {
-                self.queue.remove(&(queued_us, rescan.seq));
-            }
-            let covered = last.as_ref().is_some_and(|last| keys::is_within(&key, last));
-            let target = if covered { last.clone().unwrap_or_else(|| keys::parent(&key)) } else { keys::parent(&key) };
-            let count = records.entry(target.clone()).or_default();
-            *count = count.saturating_add(rescan.records);
-            last = Some(target);
-        }
-        let mut top: Option<Key> = None;
-        for (key, count) in records {
-            let within = top.as_ref().filter(|top| keys::is_within(&key, top)).cloned();
-            let target = within.unwrap_or_else(|| key.clone());
-            let part = Part { kinds: Kinds::NONE, is_directory: true, actor: None, records: count };
-            self.add_rescan(now_us, &target, None, RescanCause::MemoryLimit, Some(&part));
-            top = Some(target);
-        }
-        let swallowed: Vec<Key> = self.pending.keys().filter(|key| self.stands_for(key)).cloned().collect();
-        for key in swallowed {
-            if let Some(pending) = self.forget(&key) {
-                self.actors.leave(&pending.actors);
-            }
-        }
-    }
-
-    fn stands_for(&self, key: &Key) -> bool {
-        keys::upwards(key).any(|(_, above)| self.rescans.get(above).is_some_and(|r| r.depth.is_none()))
     }
 }
 

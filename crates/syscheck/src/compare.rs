@@ -163,3 +163,147 @@ pub fn below(before: Option<&Entry>, after: Option<&Entry>) -> Below {
         _ => Below::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tally_types::{Algorithm, Device, Digest, Digests, Xattr};
+
+    use super::*;
+    use crate::policy::Algorithms;
+
+    fn watched(mode: Mode) -> Watched {
+        let (digests, max_size, only, depth_left, watch) = (Algorithms::SHA256, None, Only::Everything, None, 0);
+        Watched { mode, attributes: mode.attributes(), digests, max_size, only, depth_left, watch }
+    }
+
+    fn entry(kind: FileKind) -> Entry {
+        let is_file = kind == FileKind::File;
+        Entry {
+            kind,
+            size: 10,
+            mode: 0o644,
+            uid: 1,
+            user: Some("a".into()),
+            gid: 2,
+            group: Some("b".into()),
+            mtime: FileTime { secs: 5, nanos: 6 },
+            digests: if is_file { Digests::sha256([1; 32]) } else { Digests::default() },
+            undigested: None,
+            target: (kind == FileKind::Symlink).then(|| b"/x"[..].into()),
+            device: None,
+            flags: FileFlags::default(),
+            xattrs: vec![],
+        }
+    }
+
+    #[test]
+    fn takes_out_what_does_not_count() {
+        let of = |kind, mode| normalise(entry(kind), &watched(mode)).unwrap();
+        let zero = FileTime::default();
+        let file = of(FileKind::File, Mode::Static);
+        assert_eq!(file, entry(FileKind::File));
+        let directory = of(FileKind::Directory, Mode::Static);
+        assert_eq!((directory.size, directory.mtime, directory.mode), (0, zero, 0o644));
+        assert_eq!(of(FileKind::Fifo, Mode::Static).mtime, zero);
+        let log = of(FileKind::File, Mode::Log);
+        assert_eq!((log.size, log.mtime, log.digests.is_empty()), (10, zero, false));
+        let journal = of(FileKind::File, Mode::Journal);
+        assert_eq!((journal.size, journal.digests.is_empty()), (10, true));
+        let listed = of(FileKind::File, Mode::Directory);
+        assert_eq!((listed.size, listed.uid, listed.undigested), (0, 1, Some(Undigested::NotAsked)));
+        let link = of(FileKind::Symlink, Mode::Directory);
+        assert_eq!((link.target, link.undigested), (None, None));
+    }
+
+    #[test]
+    fn keeps_only_executables_where_that_is_asked() {
+        let tmp = Watched { only: Only::Executables, ..watched(Mode::Directory) };
+        let with = |kind, mode| normalise(Entry { mode, ..entry(kind) }, &tmp).is_some();
+        assert!(with(FileKind::File, 0o755) && with(FileKind::File, 0o4644) && with(FileKind::CharDevice, 0));
+        assert!(!with(FileKind::File, 0o644) && !with(FileKind::Directory, 0o755) && !with(FileKind::Symlink, 0o777));
+    }
+
+    #[test]
+    fn a_log_may_grow_and_nothing_else() {
+        let log = watched(Mode::Log);
+        let before = entry(FileKind::File);
+        let with = |size, digest, mode| Entry { size, digests: Digests::sha256([digest; 32]), mode, ..before.clone() };
+        let kind = |after: &Entry, verdict: Option<Verdict>| {
+            compare(&log, Some(&before), Some(after), verdict.as_ref()).map(|d| d.kind)
+        };
+        assert_eq!(kind(&before, None), None);
+        assert_eq!(kind(&with(20, 2, 0o644), None), Some(ChangeKind::Appended));
+        assert_eq!(kind(&with(20, 2, 0o644), Some(Verdict::Appended(10..20))), Some(ChangeKind::Appended));
+        assert_eq!(kind(&with(20, 2, 0o600), Some(Verdict::Appended(10..20))), Some(ChangeKind::Modified));
+        assert_eq!(kind(&with(10, 2, 0o644), None), Some(ChangeKind::Rewritten));
+        assert_eq!(kind(&with(20, 2, 0o600), Some(Verdict::Rewritten(0..10))), Some(ChangeKind::Rewritten));
+        assert_eq!(kind(&with(5, 2, 0o644), None), Some(ChangeKind::Truncated));
+        assert_eq!(kind(&with(5, 2, 0o644), Some(Verdict::Rotated)), Some(ChangeKind::Rotated));
+        let journal = watched(Mode::Journal);
+        let shrunk = compare(&journal, Some(&before), Some(&with(5, 1, 0o644)), None).unwrap();
+        assert_eq!(shrunk.kind, ChangeKind::Truncated);
+    }
+
+    #[test]
+    fn says_what_a_change_means_for_the_children() {
+        let (file, directory) = (entry(FileKind::File), entry(FileKind::Directory));
+        assert_eq!(below(Some(&directory), None), Below::Look);
+        assert_eq!(below(Some(&directory), Some(&file)), Below::Look);
+        assert_eq!(below(None, Some(&directory)), Below::Scan);
+        assert_eq!(below(Some(&directory), Some(&directory)), Below::Nothing);
+        assert_eq!(below(Some(&file), None), Below::Nothing);
+    }
+
+    /// Entries that differ in a few fields, so that equal ones come up.
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let kinds = prop::sample::select(&FileKind::ALL[..]);
+        let small = || 0..2u8;
+        let xattrs = prop::sample::subsequence(
+            &["security.capability", "security.selinux", "system.posix_acl_access", "user.x"][..],
+            0..3,
+        );
+        (kinds, prop::collection::vec(small(), 10), xattrs, small()).prop_map(|(kind, n, names, value)| Entry {
+            kind,
+            size: n[0].into(),
+            mode: n[1].into(),
+            uid: n[2].into(),
+            user: (n[3] == 1).then(|| "u".into()),
+            gid: n[4].into(),
+            group: None,
+            mtime: FileTime { secs: n[5].into(), nanos: 0 },
+            digests: {
+                let mut digests = Digests::default();
+                digests.insert(Digest::new(Algorithm::Md5, &[n[6]; 16]).unwrap());
+                digests
+            },
+            undigested: (n[7] == 1).then_some(Undigested::Denied),
+            target: (n[8] == 1).then(|| b"t"[..].into()),
+            device: (n[9] == 1).then_some(Device { major: 1, minor: 2 }),
+            flags: FileFlags { immutable: n[9] == 1, append_only: false },
+            xattrs: names
+                .iter()
+                .map(|name| Xattr { name: name.as_bytes().into(), value: [value].into(), hashed: false })
+                .collect(),
+        })
+    }
+
+    proptest! {
+        /// What the roots of agent and manager rest on.
+        #[test]
+        fn normal_forms_are_a_change_exactly_where_they_differ(
+            a in any_entry(), b in any_entry(), mode in prop::sample::select(&Mode::ALL[..]), bits in any::<u16>(),
+        ) {
+            let asked = AttributeSet::from_bits(bits & 0x3fff).unwrap_or_default();
+            let watched = Watched { attributes: mode.attributes().intersection(asked), ..watched(mode) };
+            let (a, b) = (normalise(a, &watched).unwrap(), normalise(b, &watched).unwrap());
+            prop_assert_eq!(normalise(a.clone(), &watched), Some(a.clone()));
+            let difference = compare(&watched, Some(&a), Some(&b), None);
+            prop_assert_eq!(difference.is_none(), a == b);
+            if let Some(difference) = difference {
+                let seen = difference.attributes.without(watched.attributes);
+                prop_assert!(seen.iter().all(|attribute| attribute == Attribute::Type || attribute == Attribute::Content));
+            }
+        }
+    }
+}

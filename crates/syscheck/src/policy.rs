@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes};
 
 use crate::Config;
-use crate::glob::{Glob, canonical};
+use crate::glob::{Glob, Globs, canonical};
 
 pub(crate) mod parse;
 #[cfg(test)]
@@ -171,6 +171,8 @@ pub struct Policy {
     exclude: Vec<Glob>,
     left_out: Vec<PathBytes>,
     roots: Vec<Root>,
+    /// For each watch, its own and the policy's excludes, as far as they can mean something in it.
+    excludes: Vec<Globs>,
 }
 
 /// A directory (or file) that some watches begin at. Kept in the order of a depth-first walk.
@@ -197,7 +199,7 @@ impl Policy {
     }
 
     pub fn from_watches(watches: Vec<Watch>, exclude: Vec<Glob>) -> Self {
-        let mut policy = Self { watches, exclude, left_out: Vec::new(), roots: Vec::new() };
+        let mut policy = Self { watches, exclude, ..Self::default() };
         policy.index();
         policy
     }
@@ -266,10 +268,10 @@ impl Policy {
         let covering = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels >= 0));
         let (place, depth_left) =
             covering.max_by_key(|(place, _)| (self.watches[*place].path.literal_bytes(), *place))?;
-        let watch = &self.watches[place];
-        if self.is_excluded(watch, path) {
+        if self.is_excluded(place, path) {
             return None;
         }
+        let watch = &self.watches[place];
         Some(Watched {
             mode: watch.mode,
             attributes: watch.attributes,
@@ -293,18 +295,17 @@ impl Policy {
         }
         let covered = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels > 0));
         let leads = self.above(path).filter(|place| self.watches[*place].path.pass(path).alive);
-        covered.map(|(place, _)| place).chain(leads).any(|place| !self.is_excluded(&self.watches[place], path))
+        covered.map(|(place, _)| place).chain(leads).any(|place| !self.is_excluded(place, path))
     }
 
     fn is_left_out(&self, path: &PathBytes) -> bool {
         self.left_out.iter().any(|out| path.is_within(out))
     }
 
-    /// Whether an exclude meets `path`, or a directory above it that is not in the watch's plain part.
-    fn is_excluded(&self, watch: &Watch, path: &[u8]) -> bool {
-        let plain = watch.path.literal().len();
-        let mut globs = watch.exclude.iter().chain(&self.exclude);
-        path.len() > plain && globs.any(|glob| glob.covers_beyond(path, plain))
+    /// Whether an exclude of the watch at `place` meets `path`, or a directory above it that is not in the watch's plain part.
+    fn is_excluded(&self, place: usize, path: &[u8]) -> bool {
+        let plain = self.watches[place].path.literal().len();
+        path.len() > plain && self.excludes[place].covers_beyond(path, plain)
     }
 
     /// The watches whose glob meets `path` or a directory above it, each with the levels that it covers below `path`:
@@ -348,11 +349,17 @@ impl Policy {
             }
         }
         self.roots = roots;
+        let excludes = |w: &Watch| Globs::new(w.exclude.iter().chain(&self.exclude), w.path.literal());
+        self.excludes = self.watches.iter().map(excludes).collect();
     }
 }
 
 /// The order of a depth-first walk: that of `PathBytes::tree_key`, without making the keys.
 fn tree_order(a: &[u8], b: &[u8]) -> Ordering {
+    let shorter = a.len().min(b.len());
+    if a[..shorter] == b[..shorter] {
+        return a.len().cmp(&b.len());
+    }
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
     a.get(same).map(rank).cmp(&b.get(same).map(rank))

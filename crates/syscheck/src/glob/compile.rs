@@ -1,7 +1,7 @@
 //! From a glob's text to its shape or automaton.
 
 use super::automaton::{ByteSet, Step};
-use super::{Glob, GlobError, Shape};
+use super::{Glob, GlobError, Part, Shape};
 
 enum Component {
     Plain(Vec<u8>),
@@ -22,21 +22,53 @@ enum Node {
 
 pub(super) fn compile(text: &str) -> Result<Glob, GlobError> {
     let components = components(text)?;
-    let shape_of_name = if text.starts_with('/') { None } else { name_shape(&components) };
-    let mut literal = Vec::new();
-    for component in &components {
-        let Component::Plain(plain) = component else { break };
-        literal.push(b'/');
-        literal.extend_from_slice(plain);
-    }
-    let plain = components.iter().all(|c| matches!(c, Component::Plain(_)));
-    let shape = match shape_of_name {
-        Some(shape) => shape,
-        None if plain => Shape::Path,
-        None => Shape::Automaton(emit(&components)?.into()),
-    };
     let literal_bytes = components.iter().map(component_bytes).sum();
+    let plain = components.iter().take_while(|c| matches!(c, Component::Plain(_))).count();
+    let mut literal = Vec::new();
+    for component in &components[..plain] {
+        if let Component::Plain(name) = component {
+            literal.push(b'/');
+            literal.extend_from_slice(name);
+        }
+    }
+    let shape = match &components[plain..] {
+        [] => Shape::Path,
+        [Component::Any, last @ (Component::Plain(_) | Component::Wild(_))] => Shape::Below(part(last)?),
+        rest if rest.iter().all(|c| !matches!(c, Component::Any)) => {
+            Shape::Parts(rest.iter().map(part).collect::<Result<_, _>>()?)
+        }
+        _ => Shape::Automaton(emit(&components)?.into()),
+    };
     Ok(Glob { text: text.into(), literal: literal.into(), literal_bytes, shape })
+}
+
+/// A component by itself.
+fn part(component: &Component) -> Result<Part, GlobError> {
+    let nodes = match component {
+        Component::Plain(plain) => return Ok(Part::Plain(plain[..].into())),
+        Component::Any => &[Node::Run][..],
+        Component::Wild(nodes) => nodes,
+    };
+    let mut runs = nodes.iter().enumerate().filter(|(_, node)| matches!(node, Node::Run));
+    if let (Some((place, _)), None) = (runs.next(), runs.next())
+        && let (Some(start), Some(end)) = (plain(&nodes[..place]), plain(&nodes[place + 1..]))
+    {
+        return Ok(Part::Around(start, end));
+    }
+    let bytes = nodes.iter().filter_map(|node| if let Node::Byte(byte) = node { Some(*byte) } else { None });
+    // Letters and digits are in most names, so that another byte says more.
+    let needs = bytes.min_by_key(u8::is_ascii_alphanumeric);
+    let mut steps = Vec::new();
+    emit_sequence(&mut steps, nodes);
+    steps.push(Step::Accept);
+    if steps.len() > Glob::STATES_MAX {
+        return Err(GlobError::TooComplex);
+    }
+    Ok(Part::Wild { needs, steps: steps.into() })
+}
+
+fn plain(nodes: &[Node]) -> Option<Box<[u8]>> {
+    nodes.iter().map(|node| if let Node::Byte(byte) = node { Some(*byte) } else { None }).collect()
 }
 
 fn components(text: &str) -> Result<Vec<Component>, GlobError> {
@@ -78,10 +110,9 @@ fn parse_component(bytes: &[u8]) -> Result<Component, GlobError> {
     if !reader.rest.is_empty() {
         return Err(GlobError::OpenBraces);
     }
-    let plain: Option<Vec<u8>> = nodes.iter().map(|n| if let Node::Byte(b) = n { Some(*b) } else { None }).collect();
-    match plain {
+    match plain(&nodes) {
         Some(plain) if matches!(&plain[..], b"." | b"..") => Err(GlobError::NotNormal),
-        Some(plain) => Ok(Component::Plain(plain)),
+        Some(plain) => Ok(Component::Plain(plain.into())),
         None => Ok(Component::Wild(nodes)),
     }
 }
@@ -173,24 +204,6 @@ impl Reader<'_> {
             Some(b'\\') => self.next().map(Some).ok_or(GlobError::LoneEscape),
             end => Ok(end),
         }
-    }
-}
-
-/// The shape of a glob without any `/`, where it needs no automaton.
-fn name_shape(components: &[Component]) -> Option<Shape> {
-    match components {
-        [Component::Any, Component::Plain(name)] => Some(Shape::Name(name[..].into())),
-        [Component::Any, Component::Wild(nodes)] => {
-            let plain = |nodes: &[Node]| -> Option<Box<[u8]>> {
-                nodes.iter().map(|n| if let Node::Byte(b) = n { Some(*b) } else { None }).collect()
-            };
-            match &nodes[..] {
-                [Node::Run, rest @ ..] => plain(rest).map(Shape::NameEnd),
-                [rest @ .., Node::Run] => plain(rest).map(Shape::NameStart),
-                _ => None,
-            }
-        }
-        _ => None,
     }
 }
 

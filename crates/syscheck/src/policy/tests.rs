@@ -82,3 +82,234 @@ fn the_built_in_profile_has_no_fault_and_covers_what_it_says() {
     }
     assert!(policy.watches().iter().all(|w| w.why.is_some() && !w.tags.is_empty()));
 }
+
+#[test]
+fn the_most_specific_watch_wins_and_its_depth_and_excludes_count() {
+    let policy = policy(
+        r#"
+        exclude = ["*.tmp", "/srv/skip"]
+        [[watch]]
+        path = "/srv"
+        exclude = ["cache"]
+        [[watch]]
+        path = "/srv/log"
+        mode = "log"
+        recursion = 1
+        [[watch]]
+        path = "/srv/*/keep"
+        mode = "directory"
+        [[watch]]
+        path = "/srv/skip/but"
+        "#,
+    );
+    let expected = [
+        ("/srv", Some("static")),
+        ("/srv/a", Some("static")),
+        ("/srvx", None),
+        ("/", None),
+        ("/srv/a.tmp", None),
+        ("/srv/x.tmp/y", None),
+        ("/srv/a/cache/b", None),
+        ("/srv/log", Some("log")),
+        ("/srv/log/a", Some("log")),
+        ("/srv/log/a/b", Some("static")),
+        ("/srv/log/cache", Some("log")),
+        ("/srv/x/keep/y", Some("directory")),
+        ("/srv/skip", None),
+        ("/srv/skip/but", Some("static")),
+        ("/srv/skip/but/a", Some("static")),
+    ];
+    let (paths, wanted): (Vec<_>, Vec<_>) = expected.into_iter().unzip();
+    assert_eq!(modes(&policy, &paths), wanted);
+    assert!(policy.descend(&path("/")) && policy.descend(&path("/srv/skip")) && policy.descend(&path("/srv/a")));
+    assert!(!policy.descend(&path("/etc")) && !policy.descend(&path("/srv/a.tmp")));
+    assert_eq!(policy.roots(), [path("/srv")]);
+    assert_eq!(policy.judge(&path("/srv/log")).unwrap().depth_left, Some(1));
+    assert_eq!(policy.judge(&path("/srv/log/a")).unwrap().depth_left, Some(0));
+}
+
+#[test]
+fn equals_are_decided_by_the_later_and_leaving_out_by_nothing() {
+    let mut policy = Policy::from_watch_args(&[(path("/a"), None), (path("/a"), Some(Mode::Log)), (path("/b"), None)]);
+    assert_eq!(modes(&policy, &["/a/x", "/b"]), [Some("log"), Some("static")]);
+    policy.leave_out(path("/a/x"));
+    assert_eq!(modes(&policy, &["/a/x", "/a/x/y", "/a/xy"]), [None, None, Some("log")]);
+    assert!(!policy.descend(&path("/a/x")) && policy.descend(&path("/a")));
+}
+
+#[test]
+fn a_path_given_as_an_argument_is_not_a_glob() {
+    let odd = PathBytes::new(&b"/a*\xff[{"[..]).unwrap();
+    let policy = Policy::from_watch_args(&[(odd.clone(), None)]);
+    assert!(policy.judge(&odd.join(b"x").unwrap()).is_some() && policy.judge(&path("/ab")).is_none());
+    assert_eq!(policy.roots(), [odd]);
+}
+
+#[test]
+fn a_missing_path_stays_where_its_directory_exists() {
+    let here = ["/", "/root", "/etc"].map(path);
+    let policy = Policy::defaults(|p| here.contains(p));
+    assert!(policy.judge(&path("/root/.ssh/authorized_keys")).is_some());
+    assert!(policy.judge(&path("/etc/ld.so.preload")).is_some());
+    assert!(policy.judge(&path("/var/www/x")).is_none());
+}
+
+#[test]
+fn every_fault_is_told_at_its_place() {
+    let text = r#"exlude = ["*.x"]
+profiles = ["linux-bse"]
+[agent]
+scan_interval = "10 parsecs"
+rehash_days = 0
+treads = 2
+state = "var"
+[[watch]]
+mode = "statc"
+[[watch]]
+path = ["etc", "/a/**b", 3]
+mode = "log"
+attributes = ["mtime", "sise"]
+digests = ["md5"]
+recursion = -1
+only = "executable"
+[[watch]]
+path = "/ok"
+max_size = "1 parsec"
+[watch2]
+"#;
+    let (policy, faults) = Policy::parse(text, "p.toml");
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "p.toml:1:1: unknown key \"exlude\" in the file (did you mean \"exclude\"?)",
+            "p.toml:2:13: unknown profile \"linux-bse\" (did you mean \"linux-base\"?)",
+            "p.toml:4:17: expected a time such as \"1h\" (s, m, h, d or w)",
+            "p.toml:5:15: the number is outside 1 to 365",
+            "p.toml:6:1: unknown key \"treads\" in [agent] (did you mean \"threads\"?)",
+            "p.toml:7:9: path is not absolute",
+            "p.toml:8:1: a watch needs a path: path = \"/etc\"",
+            "p.toml:9:8: unknown mode \"statc\" (did you mean \"static\"?)",
+            "p.toml:11:9: path \"etc\" is not absolute: it starts with \"/\"",
+            "p.toml:11:16: \"**\" must be a whole component, as in \"**/*.log\"",
+            "p.toml:11:26: expected a string, found integer",
+            "p.toml:13:15: mode \"log\" does not watch the attribute \"mtime\"",
+            "p.toml:13:24: unknown attribute \"sise\" (did you mean \"size\"?)",
+            "p.toml:14:11: mode \"log\" has the digests of its sealed chunks; remove \"digests\"",
+            "p.toml:15:13: the number is outside 0 to 4294967295",
+            "p.toml:16:8: unknown value \"executable\" (did you mean \"executables\"?)",
+            "p.toml:19:12: expected a size such as \"64MiB\"",
+            "p.toml:20:2: unknown key \"watch2\" in the file (did you mean \"watch\"?)",
+        ]
+    );
+    assert_eq!(policy.watches().len(), 1);
+    let (_, faults) = Policy::parse("a = [\nb = 'x", "p.toml");
+    assert!(faults.len() >= 2, "{faults:?}");
+}
+
+#[test]
+fn reads_every_key() {
+    let text = r#"
+        [agent]
+        manager = "tally.example:1514"
+        state = "/var/lib/tallystick/agent"
+        scan_interval = "30m"
+        rehash_days = 14
+        threads = 2
+        digests = ["sha256", "sha1"]
+        [[watch]]
+        path = "/a"
+        attributes = ["mode", "content"]
+        max_size = "1MiB"
+        only = "executables"
+        tags = ["t"]
+        why = "because"
+        [[watch]]
+        path = "/b"
+        mode = "static"
+        digests = ["blake3"]
+        recursion = 3
+        exclude = "x"
+    "#;
+    let (config, faults) = Config::parse(text, "agent.toml");
+    assert_eq!(faults, []);
+    let digests = Algorithms::SHA256.with(Algorithm::Sha1);
+    let expected = AgentConfig {
+        manager: Some("tally.example:1514".into()),
+        state: Some(path("/var/lib/tallystick/agent")),
+        scan_interval_s: 1800,
+        rehash_days: 14,
+        threads: 2,
+        digests,
+    };
+    assert_eq!(config.agent, expected);
+    let [a, b] = config.policy.watches() else { panic!() };
+    assert_eq!(
+        (a.digests, a.max_size, a.only, a.why.as_deref()),
+        (digests, Some(1 << 20), Only::Executables, Some("because"))
+    );
+    assert_eq!(a.attributes.iter().map(Attribute::name).collect::<Vec<_>>(), ["type", "mode", "content"]);
+    assert_eq!(
+        (b.digests.iter().collect::<Vec<_>>(), b.recursion, b.exclude.len()),
+        (vec![Algorithm::Blake3], Some(3), 1)
+    );
+}
+
+proptest! {
+    /// The index of roots must not change what the watches say one by one.
+    #[test]
+    fn judges_as_the_watches_say_one_by_one(
+        globs in prop::collection::vec("(/(\\*\\*|[ab*]{1,2})){1,3}", 1..6),
+        depths in prop::collection::vec(prop::option::of(0u32..3), 6),
+        excludes in prop::collection::vec("(/?[ab*]{1,2}){1,2}", 0..3),
+        paths in prop::collection::vec("(/[ab]{1,2}){1,5}", 1..20),
+    ) {
+        let globs: Vec<Glob> = globs.iter().filter_map(|g| Glob::parse(g).ok()).collect();
+        let excludes: Vec<Glob> = excludes.iter().filter_map(|g| Glob::parse(g).ok()).collect();
+        let watches: Vec<Watch> = globs.iter().zip(depths)
+            .map(|(g, recursion)| Watch { recursion, ..Watch::new(g.clone(), Mode::Static) }).collect();
+        let policy = Policy::from_watches(watches.clone(), excludes.clone());
+        for text in paths {
+            let p = path(&text);
+            let covering = watches.iter().enumerate().filter(|(_, w)| {
+                let ends = std::iter::successors(Some(p.clone()), PathBytes::parent);
+                let levels = ends.take_while(|at| *at != PathBytes::root()).position(|at| w.path.matches(&at));
+                levels.is_some_and(|levels| w.recursion.is_none_or(|max| levels as u32 <= max))
+            });
+            let winner = covering.max_by_key(|(place, w)| (w.path.literal_bytes(), *place));
+            let winner = winner.filter(|(_, w)| {
+                let mut above = std::iter::successors(Some(p.clone()), PathBytes::parent);
+                !above.any(|at| !w.path.root().is_within(&at) && excludes.iter().any(|e| e.matches(&at)))
+            });
+            let judged = policy.judge(&p).map(|w| w.watch);
+            prop_assert_eq!(judged, winner.map(|(place, _)| place), "{}", text);
+            if judged.is_some() {
+                prop_assert!(policy.roots().iter().any(|root| p.is_within(root)));
+                let mut above = p.parent();
+                while let Some(dir) = above.filter(|dir| policy.roots().iter().any(|root| dir.is_within(root))) {
+                    prop_assert!(policy.descend(&dir), "{:?} {:?}", dir, p);
+                    above = dir.parent();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_and_mutated_text_never_panics(
+        junk in "\\PC{0,200}",
+        at in 0..10_000usize,
+        cut in 0..40usize,
+        insert in "[\\[\\]{}=\"'#\\n a-z0-9*/\\\\]{0,12}",
+    ) {
+        Policy::parse(&junk, "x");
+        let text = parse::LINUX_BASE;
+        let mut start = at % text.len();
+        let mut end = (start + cut).min(text.len());
+        while !text.is_char_boundary(start) { start -= 1; }
+        while !text.is_char_boundary(end) { end -= 1; }
+        let end = end.max(start);
+        let mutated = [&text[..start], &insert, &text[end..]].concat();
+        let (_, faults) = Policy::parse(&mutated, "x");
+        prop_assert!(faults.len() <= Config::DIAGNOSTICS_MAX + 1);
+    }
+}

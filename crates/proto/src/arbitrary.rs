@@ -315,12 +315,14 @@ pub fn to_manager() -> impl Strategy<Value = ToManager> {
     prop_oneof![
         hello().prop_map(ToManager::Hello),
         batch().prop_map(ToManager::Batch),
-        (number(), status(), any::<bool>()).prop_map(|(number, mut status, words_as_in_hello)| {
-            if words_as_in_hello {
-                (status.can, status.cannot) = Default::default();
+        (number(), of(position()), status(), any::<bool>()).prop_map(
+            |(number, sent, mut status, words_as_in_hello)| {
+                if words_as_in_hello {
+                    (status.can, status.cannot) = Default::default();
+                }
+                ToManager::Heartbeat(Heartbeat { number, sent, status, words_as_in_hello })
             }
-            ToManager::Heartbeat(Heartbeat { number, status, words_as_in_hello })
-        }),
+        ),
         (number(), vec(bytes(60), 0..5), hashes()).prop_map(|(request, nodes, missing)| ToManager::Nodes(Nodes {
             request,
             nodes,

@@ -97,7 +97,7 @@ pub struct RunId(pub [u8; 16]);
 pub struct Status {
     /// The host's clock.
     pub time: Timestamp,
-    /// The last committed event that `root` and `entries` include.
+    /// The last committed event; `root` and `entries` include it.
     pub epoch: Epoch,
     pub seq: u64,
     /// `None` while baselining, and in a heartbeat that could not wait for the batches before it.
@@ -124,6 +124,9 @@ impl Status {
 pub struct Heartbeat {
     /// Ascending within a connection, so that an old one is known as such.
     pub number: u64,
+    /// The last event handed to the transport, or stored: if the manager lacks it, something was lost. If `status` has a
+    /// root, it is that of the state right after this event.
+    pub sent: Option<Position>,
     pub status: Status,
     /// `can` and `cannot` are left out of the message because they are those of the hello.
     pub words_as_in_hello: bool,
@@ -373,14 +376,16 @@ impl Hello {
 impl Heartbeat {
     fn write(&self, w: &mut Writer) {
         w.number(self.number);
+        w.option(self.sent, position::write);
         w.flag(self.words_as_in_hello);
         self.status.write(w, !self.words_as_in_hello);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self> {
         let number = r.number("heartbeat")?;
+        let sent = r.option("heartbeat", position::read)?;
         let words_as_in_hello = r.flag("heartbeat")?;
-        Ok(Self { number, status: Status::read(r, !words_as_in_hello)?, words_as_in_hello })
+        Ok(Self { number, sent, status: Status::read(r, !words_as_in_hello)?, words_as_in_hello })
     }
 }
 

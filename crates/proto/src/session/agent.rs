@@ -286,16 +286,14 @@ impl AgentSession {
         if self.farewell_sent || self.phase != Phase::Open {
             return;
         }
-        if self.root_due && self.all_sent() {
+        if self.root_due && self.all_sent() && self.sent <= Some(self.status.position()) {
             self.root_due = false;
             self.heartbeat_due = false;
             self.beat(self.status.clone());
         } else if self.heartbeat_due {
-            // Life goes on in a long backlog: what was sent so far, of which the root is not known.
+            // Life goes on in a long backlog, but the manager is not yet where it could compare the root.
             self.heartbeat_due = false;
-            let sent = self.sent.unwrap_or(Position { epoch: self.status.epoch, seq: 0 });
-            let status = Status { epoch: sent.epoch, seq: sent.seq, root: None, ..self.status.clone() };
-            self.beat(status);
+            self.beat(Status { root: None, ..self.status.clone() });
         }
     }
 
@@ -306,7 +304,12 @@ impl AgentSession {
         if words_as_in_hello {
             (status.can, status.cannot) = Default::default();
         }
-        self.send(&ToManager::Heartbeat(Heartbeat { number: self.heartbeat_number, status, words_as_in_hello }));
+        self.send(&ToManager::Heartbeat(Heartbeat {
+            number: self.heartbeat_number,
+            sent: self.sent,
+            status,
+            words_as_in_hello,
+        }));
     }
 
     fn status(&mut self, status: Status) {

@@ -347,12 +347,12 @@ impl ManagerSession {
                 status.cannot = hello.status.cannot.clone();
             }
         }
-        let position = status.position();
-        if let Some(root) = status.root {
-            self.claim = Some((position, Mark { root, entries: status.entries }));
-        }
+        let sent = heartbeat.sent;
+        let mark = status.root.map(|root| Mark { root, entries: status.entries });
+        // A heartbeat without a root takes nothing back.
+        self.claim = sent.zip(mark).or(self.claim);
         self.out.push_back(ManagerOut::Status(status));
-        self.ack(position.seq > 0 && Some(position) > self.handed);
+        self.ack(sent > self.handed);
         self.compare();
     }
 

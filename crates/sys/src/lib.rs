@@ -11,6 +11,7 @@ compile_error!("tally-sys speaks to Linux; another system needs its own files be
 pub mod caps;
 pub mod clock;
 pub mod dirent;
+pub mod errno;
 pub mod fanotify;
 pub mod fs_kind;
 pub mod handle;

@@ -1,1 +1,3 @@
 //! Placeholder until the crate is written.
+
+pub mod scan;

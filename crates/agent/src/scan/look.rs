@@ -1,0 +1,311 @@
+//! One look at one path: its entry and its hint, by as few system calls as will do.
+//!
+//! A regular file is opened without following a link or waiting, and its state is taken before and after it is read: if
+//! they differ it is read again, and after `TRIES` the entry says that it was changing. Nothing else is ever opened.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use tally_sys::clock;
+use tally_sys::errno;
+use tally_sys::open::{self, Access};
+use tally_sys::stat::{self, Stat};
+use tally_sys::xattr::Subject;
+use tally_syscheck::Only;
+use tally_types::{Digests, Entry, FileKind, FileTime, PathBytes, Undigested, Xattr};
+
+use super::content::{self, Content};
+use super::{Base, Control, Hint, Unseen, Want, xattrs};
+
+/// How often a file that changes while it is read is read.
+const TRIES: u32 = 3;
+/// Larger files are not read again: they would never be done with, and an event or the next scan comes back to them.
+const RETRY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What one look found.
+#[allow(clippy::large_enum_variant)] // Nearly all are entries: a box for each would cost more than the room it saves.
+pub enum Looked {
+    Entry(Entry, Hint),
+    /// The hint holds.
+    Unchanged,
+    Absent,
+    /// `Want::only` does not let it through.
+    LeftOut,
+    Unseen(Unseen),
+    /// The scan was cancelled.
+    Ended,
+}
+
+/// How one attempt to read a file ended.
+#[allow(clippy::large_enum_variant)] // As above.
+enum Attempt {
+    Done(Looked),
+    /// It is another file than it was, or was changed while it was read; as it last was, if that could be seen.
+    Again(Option<Stat>),
+}
+
+/// The means to look, used again for each path.
+pub struct Looker<'a> {
+    base: &'a Base,
+    content: content::Reader<'a>,
+    xattrs: xattrs::Reader,
+    user: LastName,
+    group: LastName,
+    /// When the present chunk was begun: no look in it is earlier.
+    now: FileTime,
+}
+
+/// The name that was asked for last; files that lie together mostly have one owner.
+#[derive(Default)]
+struct LastName(Option<(u32, Option<Arc<str>>)>);
+
+impl LastName {
+    fn of(&mut self, id: u32, name: impl FnOnce(u32) -> Option<Arc<str>>) -> Option<Arc<str>> {
+        match &self.0 {
+            Some((last, name)) if *last == id => name.clone(),
+            _ => {
+                // A copy for this thread: counting references to a shared one would cost each thread the others' caches.
+                let name = name(id).map(|name| Arc::from(&*name));
+                self.0 = Some((id, name.clone()));
+                name
+            }
+        }
+    }
+}
+
+impl<'a> Looker<'a> {
+    pub fn new(base: &'a Base, control: Option<&'a Control>) -> Self {
+        let content = content::Reader::new(control);
+        let (xattrs, user, group) = Default::default();
+        Self { base, content, xattrs, user, group, now: FileTime::default() }
+    }
+
+    /// Begins a chunk of looks.
+    pub fn begin(&mut self) {
+        self.now = clock::realtime();
+    }
+
+    /// Ends it; answers the bytes that were read.
+    pub fn end(&mut self) -> u64 {
+        self.content.take_count()
+    }
+
+    /// What `name` in `dir` is. `kind` is what the directory said, `hint` what must be proved wrong to read the file.
+    pub fn look(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        kind: Option<FileKind>,
+        hint: Option<&Hint>,
+        want: &Want,
+    ) -> Looked {
+        let reads = !want.digests.is_empty();
+        // What will be opened anyway need not be asked for its state by name first.
+        let mut straight = reads && kind == Some(FileKind::File) && hint.is_none() && want.only == Only::Everything;
+        let mut last = None;
+        for _ in 0..TRIES {
+            if !straight {
+                let stat = match stat::at(dir, name) {
+                    Ok(stat) => stat,
+                    Err(error) => return missing(&error),
+                };
+                if hint.is_some_and(|hint| hint.holds(&stat)) {
+                    return Looked::Unchanged;
+                }
+                if !lets_through(want.only, &stat) {
+                    return Looked::LeftOut;
+                }
+                if stat.kind != FileKind::File || !reads || is_too_large(&stat, want) {
+                    return self.unopened(dir, name, &stat, want, None);
+                }
+            }
+            straight = false;
+            match self.attempt(dir, name, want) {
+                Attempt::Done(looked) => return looked,
+                Attempt::Again(stat) => last = stat.or(last),
+            }
+            if last.is_some_and(|stat| stat.size > RETRY_BYTES_MAX) {
+                break;
+            }
+        }
+        match last.map_or_else(|| stat::at(dir, name), Ok) {
+            Ok(stat) => self.unopened(dir, name, &stat, want, Some(Undigested::Changing)),
+            Err(error) => missing(&error),
+        }
+    }
+
+    /// What the directory that is open as `fd` is.
+    pub fn directory(&mut self, fd: BorrowedFd<'_>, stat: &Stat, hint: Option<&Hint>, want: &Want) -> Looked {
+        if hint.is_some_and(|hint| hint.holds(stat)) {
+            return Looked::Unchanged;
+        }
+        if !lets_through(want.only, stat) {
+            return Looked::LeftOut;
+        }
+        let xattrs = if want.xattrs { self.xattrs.read(&Subject::Open(fd)) } else { Vec::new() };
+        self.entry(stat, Digests::default(), None, None, xattrs)
+    }
+
+    fn attempt(&mut self, dir: BorrowedFd<'_>, name: &CStr, want: &Want) -> Attempt {
+        let opened = open::child_file(dir, name, self.base.access_time);
+        let opened = opened.and_then(|file| Ok((stat::of(file.as_fd())?, file)));
+        let (before, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.unopenable(dir, name, want, &error),
+        };
+        if before.kind != FileKind::File {
+            return Attempt::Again(None);
+        }
+        let (digests, undigested) = if is_too_large(&before, want) {
+            (Digests::default(), Some(Undigested::TooLarge))
+        } else {
+            match self.content.read(file.as_fd(), before.size, want.digests) {
+                Content::Digests(digests) => (digests, None),
+                Content::Failed => (Digests::default(), Some(Undigested::ReadError)),
+                Content::OtherSize => return Attempt::Again(stat::of(file.as_fd()).ok()),
+                Content::Cancelled => return Attempt::Done(Looked::Ended),
+            }
+        };
+        let xattrs = if want.xattrs { self.xattrs.read(&Subject::Open(file.as_fd())) } else { Vec::new() };
+        match stat::of(file.as_fd()) {
+            Ok(after) if (after.ctime, after.mtime, after.size) == (before.ctime, before.mtime, before.size) => {
+                Attempt::Done(self.entry(&after, digests, undigested, None, xattrs))
+            }
+            after => Attempt::Again(after.ok()),
+        }
+    }
+
+    /// What becomes of a file that could not be opened.
+    fn unopenable(&mut self, dir: BorrowedFd<'_>, name: &CStr, want: &Want, error: &io::Error) -> Attempt {
+        let undigested = match error.raw_os_error() {
+            Some(errno::EACCES | errno::EPERM) => Undigested::Denied,
+            // The agent's own limits say nothing about the file.
+            Some(errno::EMFILE | errno::ENFILE | errno::ENOMEM) => {
+                return Attempt::Done(Looked::Unseen(Unseen::of(error)));
+            }
+            Some(errno::ENOENT) => return Attempt::Done(Looked::Absent),
+            // It became a link, a socket, a device or a directory.
+            Some(errno::ELOOP | errno::ENXIO | errno::ENODEV | errno::EISDIR) => {
+                return Attempt::Again(None);
+            }
+            _ => Undigested::ReadError,
+        };
+        match stat::at(dir, name) {
+            Ok(stat) => Attempt::Done(self.unopened(dir, name, &stat, want, Some(undigested))),
+            Err(error) => Attempt::Done(missing(&error)),
+        }
+    }
+
+    /// The entry of what is not opened.
+    fn unopened(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+        want: &Want,
+        why: Option<Undigested>,
+    ) -> Looked {
+        let target = if stat.kind == FileKind::Symlink {
+            match open::read_link(dir, name) {
+                Ok(target) => Some(target.into_boxed_slice()),
+                Err(error) => return missing(&error),
+            }
+        } else {
+            None
+        };
+        let by_name = if want.xattrs { Subject::named(dir, name).ok() } else { None };
+        let xattrs = by_name.map_or_else(Vec::new, |subject| self.xattrs.read(&subject));
+        let undigested = (stat.kind == FileKind::File).then(|| {
+            let too_large = !want.digests.is_empty() && is_too_large(stat, want);
+            why.unwrap_or(if too_large { Undigested::TooLarge } else { Undigested::NotAsked })
+        });
+        self.entry(stat, Digests::default(), undigested, target, xattrs)
+    }
+
+    fn entry(
+        &mut self,
+        stat: &Stat,
+        digests: Digests,
+        undigested: Option<Undigested>,
+        target: Option<Box<[u8]>>,
+        xattrs: Vec<Xattr>,
+    ) -> Looked {
+        let users = &self.base.users;
+        let is_device = matches!(stat.kind, FileKind::CharDevice | FileKind::BlockDevice);
+        let entry = Entry {
+            kind: stat.kind,
+            size: if stat.kind == FileKind::Directory { 0 } else { stat.size },
+            mode: u16::try_from(stat.mode & 0o7777).expect("twelve bits"),
+            uid: stat.uid,
+            user: self.user.of(stat.uid, |uid| users.user(uid)),
+            gid: stat.gid,
+            group: self.group.of(stat.gid, |gid| users.group(gid)),
+            mtime: stat.mtime,
+            digests,
+            undigested,
+            target,
+            device: is_device.then_some(stat.device),
+            flags: stat.flags,
+            xattrs,
+        };
+        let mut hint = Hint::new(stat, self.now);
+        // What could not be read may be readable next time, without any change to the file.
+        hint.racy |= matches!(undigested, Some(Undigested::Changing | Undigested::Denied | Undigested::ReadError));
+        Looked::Entry(entry, hint)
+    }
+}
+
+fn is_too_large(stat: &Stat, want: &Want) -> bool {
+    want.max_size.is_some_and(|max| stat.size > max)
+}
+
+/// Whether a watch of `only` records such a thing; the same that `tally_syscheck::normalise` says of the entry.
+fn lets_through(only: Only, stat: &Stat) -> bool {
+    match (only, stat.kind) {
+        (Only::Everything, _) => true,
+        (Only::Executables, FileKind::File) => stat.mode & 0o6111 != 0,
+        (Only::Executables, kind) => matches!(kind, FileKind::CharDevice | FileKind::BlockDevice),
+    }
+}
+
+/// What an error from a name's state means: nothing is there, or it cannot be told.
+fn missing(error: &io::Error) -> Looked {
+    match error.raw_os_error() {
+        Some(errno::ENOENT | errno::ENOTDIR) => Looked::Absent,
+        _ => Looked::Unseen(Unseen::of(error)),
+    }
+}
+
+/// Looks at single paths of one base, with the same result as a scan.
+pub struct Observer<'a> {
+    looker: Looker<'a>,
+    base: &'a Base,
+}
+
+impl<'a> Observer<'a> {
+    pub fn new(base: &'a Base) -> Self {
+        Self { looker: Looker::new(base, None), base }
+    }
+
+    /// What is at `path`; `Ok(None)` if nothing is, or nothing that `want.only` lets through.
+    pub fn observe(&mut self, path: &PathBytes, want: &Want) -> Result<Option<(Entry, Hint)>, Unseen> {
+        self.looker.begin();
+        let looked = match path.parent() {
+            None => self.looker.look(self.base.root(), c"", Some(FileKind::Directory), None, want),
+            Some(parent) => match self.base.open(&parent, Access::PathDirectory) {
+                Ok(dir) => {
+                    let name = CString::new(path.file_name()).expect("a path has no NUL");
+                    self.looker.look(dir.as_fd(), &name, None, None, want)
+                }
+                Err(error) => missing(&error),
+            },
+        };
+        match looked {
+            Looked::Entry(entry, hint) => Ok(Some((entry, hint))),
+            Looked::Unseen(why) => Err(why),
+            Looked::Absent | Looked::LeftOut | Looked::Unchanged | Looked::Ended => Ok(None),
+        }
+    }
+}

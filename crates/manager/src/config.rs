@@ -1,0 +1,247 @@
+//! How a manager is set up: `manager.toml`, and the defaults of what it leaves out.
+//!
+//! The file holds only what an operator may want to change; a value that the command line gives wins over it. A fault
+//! is reported with its line and column, all of them at once, so that one edit mends the file.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tally_types::{Diagnostic, Level, did_you_mean};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// OSSEC's port for agents: the firewalls of a site that moves over are open for it.
+pub const LISTEN_PORT: u16 = 1514;
+/// The console's port. Ours by choice: it needs no privilege, and no common server of a host uses it.
+pub const CONSOLE_PORT: u16 = 1580;
+/// The file's name in the manager's own directory.
+pub const CONFIG_FILE: &str = "manager.toml";
+/// The manager's own directory in the state directory.
+pub const DIRECTORY: &str = "manager";
+/// A configuration larger than this is not one.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const HEARTBEAT_S: u32 = 10;
+const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u32> = 1..=600;
+const ALERT_LEVEL: u32 = 3;
+const KEYS: [&str; 5] = ["listen", "console", "heartbeat_s", "alert_level", "rules"];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerConfig {
+    /// The state directory; the manager's own part is `dir()`.
+    pub state: PathBuf,
+    /// Where agents reach the manager. `[::]` means every address of the host, by IPv6 and IPv4, and by IPv4 alone where
+    /// the kernel has no IPv6.
+    pub listen: SocketAddr,
+    /// Where the console page is; `None` for no console.
+    pub console: Option<SocketAddr>,
+    /// How often an agent speaks when it has nothing to say. Three missed ones make it silent.
+    pub heartbeat_ms: u32,
+    /// An event that matches a rule of this level or above is an alert.
+    pub alert_level: Level,
+    /// Rule files that are read after the built-in ones.
+    pub rules: Vec<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: a configuration file has at most {FILE_BYTES_MAX} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Faults { faults: Vec<Diagnostic> },
+}
+
+impl ManagerConfig {
+    /// The defaults, for the state directory `state`.
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        Self {
+            state: state.into(),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, LISTEN_PORT)),
+            console: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, CONSOLE_PORT))),
+            heartbeat_ms: HEARTBEAT_S * 1000,
+            alert_level: Level::new(ALERT_LEVEL).unwrap_or(Level::MAX),
+            rules: Vec::new(),
+        }
+    }
+
+    /// The configuration of `state`: what its `manager/manager.toml` says, or the defaults where there is none.
+    pub fn for_state(state: &Path) -> Result<Self, ConfigError> {
+        let path = state.join(DIRECTORY).join(CONFIG_FILE);
+        if path.exists() { Self::load(&path, state) } else { Ok(Self::new(state)) }
+    }
+
+    /// What the file `path` says, for the state directory `state`.
+    pub fn load(path: &Path, state: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let (config, faults) = Self::parse(&text, &path.to_string_lossy(), state);
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { faults }) }
+    }
+
+    /// The manager's own directory.
+    pub fn dir(&self) -> PathBuf {
+        self.state.join(DIRECTORY)
+    }
+
+    /// The addresses to bind for agents: the first that can be bound is used.
+    pub fn listen_candidates(&self) -> Vec<SocketAddr> {
+        let mut candidates = vec![self.listen];
+        if self.listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            candidates.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.listen.port())));
+        }
+        candidates
+    }
+
+    /// Reads the text of a `manager.toml`. With faults, the configuration is what remains without the faulty parts.
+    pub fn parse(text: &str, file: &str, state: &Path) -> (Self, Vec<Diagnostic>) {
+        let mut reader = Reader { file: file.into(), text, faults: Vec::new() };
+        let mut config = Self::new(state);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let offset = error.span().map_or(0, |span| span.start);
+            reader.fault(offset, error.message());
+        }
+        for (key, value) in table.get_ref() {
+            reader.key(&mut config, key, value);
+        }
+        reader.faults.sort_by_key(|f| (f.line, f.column));
+        (config, reader.faults)
+    }
+}
+
+struct Reader<'t> {
+    file: Arc<str>,
+    text: &'t str,
+    faults: Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, offset: usize, message: impl Into<String>) {
+        self.faults.push(Diagnostic::at(&self.file, self.text, offset, message));
+    }
+
+    fn key(
+        &mut self,
+        config: &mut ManagerConfig,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        match key.get_ref().as_ref() {
+            "listen" => self.set(value, address, |a| config.listen = a),
+            "console" => self.set(value, console, |a| config.console = a),
+            "heartbeat_s" => self.set(value, heartbeat, |s| config.heartbeat_ms = s * 1000),
+            "alert_level" => self.set(value, level, |l| config.alert_level = l),
+            "rules" => self.set(value, paths, |p| config.rules = p),
+            unknown => {
+                let near = did_you_mean(unknown, KEYS);
+                self.fault(key.span().start, format!("unknown key \"{unknown}\"{near}"));
+            }
+        }
+    }
+
+    fn set<T>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, String>,
+        put: impl FnOnce(T),
+    ) {
+        match read(value.get_ref()) {
+            Ok(read) => put(read),
+            Err(message) => self.fault(value.span().start, message),
+        }
+    }
+}
+
+fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    let text = value.as_str().unwrap_or_default();
+    text.parse().map_err(|_| "an address is written as \"0.0.0.0:1514\" or \"[::]:1514\"".into())
+}
+
+fn console(value: &DeValue<'_>) -> Result<Option<SocketAddr>, String> {
+    if value.as_str() == Some("off") { Ok(None) } else { address(value).map(Some) }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<u64> {
+    let number = value.as_integer()?;
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+fn heartbeat(value: &DeValue<'_>) -> Result<u32, String> {
+    let seconds = integer(value).and_then(|n| u32::try_from(n).ok());
+    seconds.filter(|s| HEARTBEAT_S_RANGE.contains(s)).ok_or_else(|| {
+        format!("heartbeat_s is a whole number from {} to {}", HEARTBEAT_S_RANGE.start(), HEARTBEAT_S_RANGE.end())
+    })
+}
+
+fn level(value: &DeValue<'_>) -> Result<Level, String> {
+    let number = integer(value).and_then(|n| u32::try_from(n).ok());
+    number.and_then(|n| Level::new(n).ok()).ok_or_else(|| "alert_level is a whole number from 0 to 16".into())
+}
+
+fn paths(value: &DeValue<'_>) -> Result<Vec<PathBuf>, String> {
+    let expected = || "rules is a list of files, such as [\"/etc/tallystick/local_rules.xml\"]".to_owned();
+    let list = value.as_array().ok_or_else(expected)?;
+    list.iter().map(|v| v.get_ref().as_str().map(PathBuf::from).ok_or_else(expected)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (ManagerConfig, Vec<String>) {
+        let (config, faults) = ManagerConfig::parse(text, "manager.toml", Path::new("/s"));
+        (config, faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        let (config, faults) = parse("# nothing\n");
+        assert_eq!((config, faults), (ManagerConfig::new("/s"), vec![]));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let (config, faults) = parse(
+            "listen = \"[::1]:2514\"\nconsole = '127.0.0.1:0'\nheartbeat_s = 5\nalert_level = 7\nrules = ['a.xml']\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!(config.listen_candidates(), vec!["[::1]:2514".parse().unwrap()]);
+        assert_eq!((config.console.unwrap().port(), config.heartbeat_ms, config.alert_level.value()), (0, 5000, 7));
+        assert_eq!(config.rules, vec![PathBuf::from("a.xml")]);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let (config, faults) = parse("listn = 1\nheartbeat_s = 0\n\nalert_level = 17\n  console = 'here'\nrules = 4\n");
+        assert_eq!(config, ManagerConfig::new("/s"));
+        assert_eq!(
+            faults,
+            [
+                "manager.toml:1:1: unknown key \"listn\" (did you mean \"listen\"?)",
+                "manager.toml:2:15: heartbeat_s is a whole number from 1 to 600",
+                "manager.toml:4:15: alert_level is a whole number from 0 to 16",
+                "manager.toml:5:13: an address is written as \"0.0.0.0:1514\" or \"[::]:1514\"",
+                "manager.toml:6:9: rules is a list of files, such as [\"/etc/tallystick/local_rules.xml\"]",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_told_with_its_place() {
+        let (_, faults) = parse("heartbeat_s = \nlisten = '127.0.0.1:1'\n");
+        assert!(faults[0].starts_with("manager.toml:1:"), "{faults:?}");
+    }
+
+    #[test]
+    fn any_address_means_both_families() {
+        let tried: Vec<_> = ManagerConfig::new("/s").listen_candidates().iter().map(ToString::to_string).collect();
+        assert_eq!(tried, ["[::]:1514", "0.0.0.0:1514"]);
+        let (config, _) = parse("listen = '0.0.0.0:9'\nconsole = 'off'");
+        assert_eq!((config.listen_candidates().len(), config.console), (1, None));
+    }
+}

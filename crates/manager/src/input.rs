@@ -1,0 +1,62 @@
+//! Everything that can happen to the ingest thread, as data. Its `apply` is a function of these and of the time.
+
+use std::sync::Arc;
+
+use tally_net::Closer;
+use tally_proto::Position;
+use tally_proto::message::{Batch, EnrolAnswer, EnrolRequest, Hello, Mark, Nodes, Status};
+use tally_proto::session::{ManagerIn, Missing};
+use tally_types::AgentId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::order::{Order, Reply};
+
+/// The manager's number for a connection; never used twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+#[derive(Debug)]
+pub enum Input {
+    /// An agent with a certificate of ours wants to come in.
+    Hello { from: Source, hello: Box<Hello>, link: Link },
+    Store { from: Source, batch: Batch },
+    Missing { from: Source, missing: Missing },
+    Status { from: Source, status: Box<Status> },
+    Compare { from: Source, position: Position, mark: Mark },
+    Nodes { from: Source, nodes: Nodes },
+    Farewell { from: Source, reason: Arc<str> },
+    Closed { from: Source },
+    Enrol { request: EnrolRequest, answer: oneshot::Sender<EnrolAnswer> },
+    Order { order: Order, reply: std::sync::mpsc::Sender<Reply> },
+    /// The manager shuts down: nothing after this is taken.
+    Stop,
+}
+
+/// Whose connection an input came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub agent: AgentId,
+    pub connection: ConnectionId,
+}
+
+/// The way back to a session.
+#[derive(Debug)]
+pub struct Link {
+    pub to: mpsc::Sender<ManagerIn>,
+    /// `None` in tests, which have no network.
+    pub closer: Option<Closer>,
+}
+
+impl Input {
+    /// What it takes in the queue: near to its size in memory, for what a peer can make large.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Store { batch, .. } => batch.bytes(),
+            Self::Nodes { nodes, .. } => {
+                nodes.nodes.iter().map(|node| node.len() + 32).sum::<usize>() + nodes.missing.len() * 32
+            }
+            Self::Hello { .. } | Self::Status { .. } => 64 * 1024,
+            _ => 0,
+        }
+    }
+}

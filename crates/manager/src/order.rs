@@ -1,0 +1,52 @@
+//! What an operator may order, and the answers. Orders change the state, so they are carried out by the ingest thread, the
+//! one owner of the store; questions are answered by readers beside it.
+
+use std::sync::Arc;
+
+use tally_proto::json;
+use tally_snapshot::{Edit, NodeHash};
+use tally_types::{AgentId, PathBytes, Timestamp};
+
+#[derive(Debug)]
+pub enum Order {
+    /// What is wrong, and how everybody is.
+    Status,
+    TokenNew { actor: Arc<str>, group: Arc<str>, uses: u32, expires: Timestamp },
+    TokenRevoke { actor: Arc<str>, id: String },
+    AgentRemove { actor: Arc<str>, agent: AgentId },
+    Promote(Box<Promotion>),
+    /// Somebody asked for a link to the console.
+    ConsoleLogin { detail: Arc<str> },
+}
+
+/// Accepted differences, as they were seen: the baseline must still be `from`.
+#[derive(Debug)]
+pub struct Promotion {
+    pub actor: Arc<str>,
+    pub agent: AgentId,
+    pub from: NodeHash,
+    /// Sorted by key.
+    pub edits: Vec<Edit>,
+    pub paths: Vec<PathBytes>,
+    /// What was selected, in words.
+    pub selection: Arc<str>,
+}
+
+#[derive(Debug)]
+pub enum Reply {
+    Status(Box<json::Status>),
+    Token(NewToken),
+    Done(String),
+    Promoted { from: NodeHash, to: NodeHash, paths: u64 },
+    Refused(String),
+}
+
+#[derive(Debug)]
+pub struct NewToken {
+    pub id: String,
+    /// The one word that is given to the host. Shown once and kept nowhere.
+    pub token: String,
+    pub group: Arc<str>,
+    pub uses: u32,
+    pub expires: Timestamp,
+}

@@ -154,3 +154,16 @@ impl Bench {
         self.programs.join(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_benchmark_has_its_method_in_the_document() {
+        let document = include_str!("../../../docs/performance.md");
+        for benchmark in &BENCHMARKS {
+            assert!(document.contains(&format!("| {} |", benchmark.name)), "{}", benchmark.name);
+        }
+    }
+}

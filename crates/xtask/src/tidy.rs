@@ -5,6 +5,7 @@ mod code;
 mod document;
 mod house;
 mod manifest;
+mod shipped;
 mod source;
 
 use std::fmt;
@@ -98,6 +99,7 @@ pub fn faults(root: &Path) -> anyhow::Result<Vec<Fault>> {
     manifest::check_names(&tree, &mut faults);
     code::check(&tree, &mut faults);
     document::check(&tree, &mut faults);
+    shipped::check(&tree, &mut faults);
     faults.sort();
     faults.dedup();
     Ok(faults)

@@ -1,4 +1,4 @@
-//! Rules over documents and shipped data: what a text names must exist, what is shipped must parse.
+//! Rules over documents: which must be there, and that what a text names exists.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -35,8 +35,6 @@ pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {
         match path.extension().and_then(|e| e.to_str()) {
             Some("md") => check_document(tree, path, text, faults),
             Some("rs") => check_doc_comments(tree, path, text, faults),
-            Some("toml") => check_toml(path, text, faults),
-            Some("json") => check_json(path, text, faults),
             _ => {}
         }
     }
@@ -106,20 +104,6 @@ fn joined(directory: &Path, target: &str) -> PathBuf {
         }
     }
     path
-}
-
-fn check_toml(path: &Path, text: &str, faults: &mut Vec<Fault>) {
-    if let Err(error) = text.parse::<toml::Table>() {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-        faults.push(Fault::new(path, line, error.message().to_owned()));
-    }
-}
-
-fn check_json(path: &Path, text: &str, faults: &mut Vec<Fault>) {
-    let values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
-    for error in values.filter_map(Result::err) {
-        faults.push(Fault::new(path, error.line(), error.to_string()));
-    }
 }
 
 /// A fuzz target that no manifest names is never built, and a name without a file does not build.

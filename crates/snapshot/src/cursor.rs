@@ -6,6 +6,9 @@ use crate::node::{Payload, Reader};
 use crate::store::{NodeHash, NodeStore, SnapshotError};
 use crate::walk::{damaged, read};
 
+/// A key and its value.
+type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// An iterator over (key, value). After an error it ends.
 pub struct Cursor<'s, S: NodeStore> {
     store: &'s S,
@@ -91,7 +94,7 @@ impl<'s, S: NodeStore> Cursor<'s, S> {
         }
     }
 
-    fn advance(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, SnapshotError<S::Error>> {
+    fn advance(&mut self) -> Result<Option<KeyValue>, SnapshotError<S::Error>> {
         while let Some(frame) = self.frames.last_mut() {
             match frame.next() {
                 Some((key, Owned::Value(value))) => return Ok(Some((key, value))),

@@ -471,4 +471,4 @@ fn batch_len(events: &[Encoded], bytes_max: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -19,7 +19,7 @@ use crate::address::ManagerAddress;
 use crate::authority::{AuthorityError, new_request};
 use crate::certificate::{CertificateError, read_agent};
 use crate::close::CloseCode;
-use crate::conn::{Conn, ConnError, ConnLimits, Link, PREFACE, lost, printable};
+use crate::conn::{Conn, ConnError, ConnLimits, Link, PREFACE, Standing, lost, printable};
 use crate::counter::Counters;
 use crate::identity::Identity;
 use crate::limit::{ADDRESS_STAGGER, ADDRESSES_MAX, ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
@@ -217,7 +217,7 @@ async fn greet(address: SocketAddr, config: quinn::ClientConfig, frames: ConnLim
         let closed = timeout(Duration::ZERO, connection.closed()).await;
         return Err(closed.map_or(ConnError::Lost("it is no Tallystick manager".into()).into(), refused));
     };
-    let link = Link::new(connection, frames, Arc::new(Counters::default()), Some(endpoint), None);
+    let link = Link::new(connection, frames, Arc::new(Counters::default()), Some(endpoint), Standing::Manager);
     Ok(Conn::new(link, send, recv))
 }
 

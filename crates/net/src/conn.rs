@@ -15,6 +15,7 @@ use crate::admission::Place;
 use crate::close::CloseCode;
 use crate::counter::{Counter, Counters};
 use crate::limit::{CLOSE_TEXT_CHARS_MAX, FINISH_TIME_MAX};
+use crate::roster::Line;
 
 /// What both ends send first on the stream: it opens it, and its echo tells the client that it is admitted.
 pub(crate) const PREFACE: &[u8; 4] = b"TLY1";
@@ -55,6 +56,17 @@ pub(crate) struct ConnLimits {
     pub(crate) frame_time_max: Duration,
 }
 
+/// What the server keeps count of for as long as the connection is in somebody's hands.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what their drops do")]
+pub(crate) enum Standing {
+    /// An enrolling host stays a stranger until it is gone.
+    Stranger(Place),
+    Agent(Line),
+    /// The peer is a manager.
+    Manager,
+}
+
 /// What both halves share. When the last is dropped, the connection is closed.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -63,8 +75,7 @@ pub(crate) struct Link {
     counters: Arc<Counters>,
     /// Of a client: its own endpoint.
     endpoint: Option<quinn::Endpoint>,
-    /// Of an enrolling peer: it stays a stranger until it is gone.
-    _place: Option<Place>,
+    _standing: Standing,
 }
 
 impl Link {
@@ -73,9 +84,9 @@ impl Link {
         limits: ConnLimits,
         counters: Arc<Counters>,
         endpoint: Option<quinn::Endpoint>,
-        place: Option<Place>,
+        standing: Standing,
     ) -> Self {
-        Self { connection, limits, counters, endpoint, _place: place }
+        Self { connection, limits, counters, endpoint, _standing: standing }
     }
 
     fn cut(&self, counter: &Counter, code: CloseCode, error: ConnError) -> ConnError {

@@ -25,6 +25,7 @@ mod identity;
 mod limit;
 mod pem;
 mod private_file;
+mod roster;
 mod server;
 mod socket;
 mod tls;

@@ -4,10 +4,9 @@
 //! bounded (`Limits::strangers_max`); a peer above the bound is turned away, and under load a peer must first prove its
 //! address. The manager takes what is ready by `accept`; as long as it does not, new peers wait and then are turned away.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
@@ -20,9 +19,10 @@ use crate::admission::{Admission, Place};
 use crate::authority::Authority;
 use crate::certificate::{PeerCertificate, read_agent};
 use crate::close::CloseCode;
-use crate::conn::{Closer, Conn, ConnLimits, Link, PREFACE, close, peer_chain};
+use crate::conn::{Closer, Conn, ConnLimits, Link, PREFACE, Standing, close, peer_chain, printable};
 use crate::counter::{Counters, Counts};
 use crate::limit::{ACCEPT_QUEUE, ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
+use crate::roster::Roster;
 use crate::socket::SharedPort;
 use crate::tls::{self, ALPN_AGENT, ALPN_ENROL, TlsError};
 
@@ -77,7 +77,7 @@ impl Server {
             admission: Admission::new(limits.strangers_max, limits.strangers_per_address_max),
             limits,
             counters: counters.clone(),
-            agents: Mutex::default(),
+            roster: Arc::default(),
         });
         tokio::spawn(door.receive(endpoint.clone(), ready));
         Ok(Self { endpoint, accepted, counters, local })
@@ -118,7 +118,7 @@ struct Door {
     limits: Limits,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
-    agents: Mutex<HashMap<AgentId, VecDeque<Connection>>>,
+    roster: Arc<Roster>,
 }
 
 /// A peer whose handshake is over and whose stream is open.
@@ -156,27 +156,26 @@ impl Door {
         let deadline = Instant::now() + self.limits.handshake_time_max;
         let Some(guest) = self.handshake(incoming, deadline).await else { return };
         let closer = Closer::new(guest.connection.clone());
-        let accepted =
-            if guest.protocol == ALPN_AGENT { self.agent(guest) } else { Some(self.enrolment(guest, place)) };
-        let Some(accepted) = accepted else { return };
-        let agent = match &accepted {
-            Accepted::Agent { id, .. } => Some(*id),
-            Accepted::Enrol { .. } => None,
-        };
-        // While the manager does not take it, the peer waits; if the manager is gone, the connection goes with it.
-        if timeout_at(deadline, ready.send(accepted)).await.is_ok_and(|sent| sent.is_ok()) {
-            if let Some(agent) = agent {
-                closer.closed().await;
-                self.forget_closed(agent);
-            }
+        let accepted = if guest.protocol == ALPN_AGENT {
+            // It is no stranger any more.
+            drop(place);
+            self.agent(guest)
         } else {
+            Some(self.enrolment(guest, place))
+        };
+        let Some(accepted) = accepted else { return };
+        if !timeout_at(deadline, ready.send(accepted)).await.is_ok_and(|sent| sent.is_ok()) {
             self.counters.busy.one_more();
             closer.close(CloseCode::Busy, "the manager does not take new connections");
         }
     }
 
     async fn handshake(&self, incoming: Incoming, deadline: Instant) -> Option<Guest> {
-        let failed = |_| self.counters.handshakes_failed.one_more();
+        let peer = incoming.remote_address();
+        let failed = |error: quinn::ConnectionError| {
+            self.counters.handshakes_failed.one_more();
+            tracing::debug!(%peer, error = %printable(error.to_string().as_bytes()), "A handshake failed.");
+        };
         let connecting = incoming.accept().map_err(failed).ok()?;
         let slow = || self.counters.handshakes_slow.one_more();
         let Ok(connected) = timeout_at(deadline, connecting).await else {
@@ -191,7 +190,11 @@ impl Door {
             close(&connection, CloseCode::NoCertificate, "an agent must show its certificate");
             return None;
         }
-        debug_assert!(protocol == ALPN_AGENT || protocol == ALPN_ENROL, "TLS agreed on one of ours");
+        if protocol != ALPN_AGENT && protocol != ALPN_ENROL {
+            self.counters.handshakes_failed.one_more();
+            close(&connection, CloseCode::Protocol, "no common protocol");
+            return None;
+        }
         match timeout_at(deadline, open_stream(&connection)).await {
             Ok(Some((send, recv))) => Some(Guest { connection, protocol, send, recv }),
             Ok(None) => {
@@ -215,8 +218,10 @@ impl Door {
             return None;
         };
         self.counters.sessions.one_more();
-        self.remember(certificate.agent, &guest.connection);
-        let conn = self.conn(guest, FRAME_BYTES_MAX, self.limits.frame_time_max, None);
+        let most = self.limits.connections_per_agent_max;
+        let (line, superseded) = self.roster.enter(certificate.agent, &guest.connection, most);
+        self.counters.superseded.add(superseded);
+        let conn = self.conn(guest, FRAME_BYTES_MAX, self.limits.frame_time_max, Standing::Agent(line));
         Some(Accepted::Agent { id: certificate.agent, certificate, conn })
     }
 
@@ -234,37 +239,14 @@ impl Door {
                 }
             }
         });
-        let conn = self.conn(guest, ENROL_FRAME_BYTES_MAX, self.limits.enrol_time_max, Some(place));
+        let conn = self.conn(guest, ENROL_FRAME_BYTES_MAX, self.limits.enrol_time_max, Standing::Stranger(place));
         Accepted::Enrol { conn }
     }
 
-    fn conn(&self, guest: Guest, frame_bytes_max: usize, frame_time_max: Duration, place: Option<Place>) -> Conn {
+    fn conn(&self, guest: Guest, frame_bytes_max: usize, frame_time_max: Duration, standing: Standing) -> Conn {
         let limits = ConnLimits { frame_bytes_max, frame_time_max };
-        let link = Link::new(guest.connection, limits, self.counters.clone(), None, place);
+        let link = Link::new(guest.connection, limits, self.counters.clone(), None, standing);
         Conn::new(link, guest.send, guest.recv)
-    }
-
-    /// The newest connections of an agent win: the oldest is most likely the one of a process that was killed.
-    fn remember(&self, agent: AgentId, connection: &Connection) {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = agents.entry(agent).or_default();
-        connections.retain(|c| c.close_reason().is_none());
-        while connections.len() >= self.limits.connections_per_agent_max {
-            let Some(oldest) = connections.pop_front() else { break };
-            self.counters.superseded.one_more();
-            close(&oldest, CloseCode::Superseded, "this agent has newer connections");
-        }
-        connections.push_back(connection.clone());
-    }
-
-    fn forget_closed(&self, agent: AgentId) {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connections) = agents.get_mut(&agent) {
-            connections.retain(|c| c.close_reason().is_none());
-            if connections.is_empty() {
-                agents.remove(&agent);
-            }
-        }
     }
 }
 

@@ -118,6 +118,22 @@ impl Status {
     pub const fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }
     }
+
+    /// A status by itself, as the agent's own halves pass it to each other.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(256);
+        w.u8(VERSION);
+        self.write(&mut w, true);
+        w.into_bytes()
+    }
+
+    /// Undoes `encode`.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = open(bytes, "status")?;
+        let status = Self::read(&mut r, true)?;
+        r.end()?;
+        Ok(status)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

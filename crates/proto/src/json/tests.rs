@@ -211,8 +211,8 @@ fn status_object() {
         entries: 9_120,
         lag_us: 3_214,
         dropped: 0,
-        can: vec!["see writes as they happen".into()],
-        cannot: vec!["see who wrote".into()],
+        can: vec!["changes as they happen".into()],
+        cannot: vec!["who made a change".into()],
     };
     let never = AgentStatus {
         id: AgentId(2),
@@ -242,13 +242,13 @@ fn status_object() {
 fn every_event_of_an_agents_life() {
     let t = TIME;
     let all = [
-        Life::Started { version: "0.1.0".into(), cannot: vec!["see who wrote".into()] },
+        Life::Started { version: "0.1.0".into(), cannot: vec!["who made a change".into()] },
         Life::Stopped { reason: "asked to".into() },
         Life::BaselineTaken { entries: 9_120, root: [0xab; 32] },
         Life::Gap { start: t.minus_micros(90_000_000), end: t, cause: GapCause::Reboot },
         Life::Overflow { queue: "fanotify".into(), lost: 12 },
         Life::ClockJump { offset_us: -3_600_000_000 },
-        Life::CoverageChanged { cannot: vec!["see /data".into()] },
+        Life::CoverageChanged { cannot: vec!["/data (permission denied)".into()] },
         Life::StateFull { detail: "no space left on device".into() },
         Life::LedgerMismatch { detail: "size went from 10 to 9".into() },
         Life::Enrolled { name: "web-1".into(), group: "web".into() },

@@ -116,6 +116,11 @@ proptest! {
     }
 
     #[test]
+    fn a_status_reads_back(status in arbitrary::status()) {
+        prop_assert_eq!(Status::decode(&status.encode()), Ok(status));
+    }
+
+    #[test]
     fn enrolment_reads_back(request in arbitrary::enrol_request(), answer in arbitrary::enrol_answer()) {
         prop_assert_eq!(EnrolRequest::decode(&request.encode()), Ok(request));
         prop_assert_eq!(EnrolAnswer::decode(&answer.encode()), Ok(answer));

@@ -7,5 +7,7 @@ pub mod control {
     pub mod request;
 }
 pub mod deadman;
+pub mod feed;
 pub mod moment;
 pub mod queue;
+pub mod sync;

@@ -20,6 +20,9 @@ mod pool;
 mod walk;
 mod xattrs;
 
+#[cfg(test)]
+mod tests;
+
 pub use base::{Base, BaseError};
 pub use hint::{Hint, HintError};
 pub use known::{Known, KnownList, Nothing};

@@ -135,6 +135,8 @@ struct OpenHow {
 }
 
 fn openat2(base: BorrowedFd<'_>, relative: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    // With O_NOFOLLOW a link in a directory's place is ENOTDIR, as a file would be; without, RESOLVE_NO_SYMLINKS makes it ELOOP.
+    let flags = if flags & libc::O_DIRECTORY == 0 { flags } else { flags & !libc::O_NOFOLLOW };
     let how = OpenHow {
         flags: u64::from(flags.cast_unsigned()),
         mode: 0,
@@ -167,13 +169,18 @@ fn walk(base: BorrowedFd<'_>, relative: &CStr, access: Access) -> io::Result<Own
             return Err(io::Error::from_raw_os_error(libc::EXDEV));
         }
         let last = components.peek().is_none();
-        let flags = if last { access.flags() } else { Access::Path.flags() };
+        let wants_directory = !last || access.flags() & libc::O_DIRECTORY != 0;
+        let flags = if last { access.flags() } else { Access::PathDirectory.flags() };
         let at = dir.as_ref().map_or(base, AsFd::as_fd);
-        let opened = open_at(at.as_raw_fd(), &c_string(component)?, flags)?;
-        if !last && crate::stat::of(opened.as_fd())?.kind == tally_types::FileKind::Symlink {
-            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        let component = c_string(component)?;
+        match open_at(at.as_raw_fd(), &component, flags) {
+            Ok(opened) => dir = Some(opened),
+            Err(error) if wants_directory && error.raw_os_error() == Some(libc::ENOTDIR) => {
+                let is_link = crate::stat::at(at, &component)?.kind == tally_types::FileKind::Symlink;
+                return Err(if is_link { io::Error::from_raw_os_error(libc::ELOOP) } else { error });
+            }
+            Err(error) => return Err(error),
         }
-        dir = Some(opened);
     }
     dir.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }
@@ -206,6 +213,10 @@ mod tests {
             assert_eq!(read(file.as_fd(), &mut buffer).unwrap(), 7);
             assert_eq!(errno(open(b"link/b/f", Access::Read)), Some(libc::ELOOP));
             assert_eq!(errno(open(b"a/b/lf", Access::Read)), Some(libc::ELOOP));
+            for access in [Access::List, Access::PathDirectory] {
+                assert_eq!(errno(open(b"link", access)), Some(libc::ELOOP));
+                assert_eq!(errno(open(b"a/b/f", access)), Some(libc::ENOTDIR));
+            }
             assert!(open(b"a/b/lf", Access::Path).is_ok());
             assert_eq!(errno(open(b"../x", Access::Path)), Some(libc::EXDEV));
             assert_eq!(errno(open(b"a/none", Access::Path)), Some(libc::ENOENT));

@@ -125,6 +125,7 @@ pub fn exists(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -134,16 +135,17 @@ mod tests {
         let own = read(own_pid()).unwrap();
         assert_eq!(own.exe.as_deref(), Some(std::env::current_exe().unwrap().as_os_str().as_encoded_bytes()));
         assert!(own.start_ticks.unwrap() > 0);
-        let mut child = Command::new("sleep").arg("100").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Once it answers, its exec is over; before, its command line may still be empty.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let facts = read(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(facts.ppid, Some(own_pid()));
         assert_eq!((facts.uid, facts.login_uid, facts.session), (own.uid, own.login_uid, own.session));
-        // Between fork and exec the child still is a copy of this process.
-        if facts.exe != own.exe {
-            assert_eq!(facts.cmdline.as_deref(), Some(&b"sleep 100"[..]));
-        }
+        assert_eq!(facts.cmdline.as_deref(), Some(&b"cat"[..]));
+        assert_ne!(facts.exe, own.exe);
         assert!(read(child.id()).is_err() && !exists(child.id()) && exists(own_pid()));
     }
 

@@ -83,4 +83,10 @@ impl Base {
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+
+    /// A server that does not answer cannot be mounted in a test; this says that one is.
+    #[cfg(test)]
+    pub(super) fn pretend_mounted(&mut self, path: &PathBytes, kind: FsKind) {
+        self.foreign.insert(path.as_bytes().into(), kind);
+    }
 }

@@ -1,1 +1,50 @@
-//! Placeholder until the crate is written.
+//! The manager's state: a ledger that is only added to, and a database that is made from it.
+//!
+//! Everything that was acknowledged to an agent is in the ledger, synced. The database (SQLite) shows it as rows that can
+//! be asked for, and holds what the ledger does not: snapshot nodes and roots, what heartbeats said, tokens. `Store` is the
+//! one writer, `Reader` is for everybody else. It never decides what an event means, and never speaks to anybody.
+//!
+//! | in the state directory | what |
+//! |---|---|
+//! | `ledger/` | the ledger, readable by any client of C2SP tile logs (`log`) |
+//! | `ledger.key` | the key that signs it |
+//! | `manager.db` | the database (`schema`) |
+//! | `lock` | held while a manager runs |
+//!
+//! If the database is lost, opening the store makes it again from the ledger. What then is missing: snapshots and baselines
+//! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, and agents that were made
+//! without an `Enrolled` event.
+
+mod agent;
+mod code;
+mod error;
+mod file;
+mod garbage;
+mod history;
+mod list;
+mod lock;
+mod log;
+mod nodes;
+mod projection;
+mod promote;
+mod reader;
+mod schema;
+mod span;
+mod store;
+mod token;
+mod transaction;
+mod verify;
+
+pub use agent::{Agent, Report};
+pub use error::{LedgerFault, Result, StoreError};
+pub use garbage::Collected;
+pub use history::{KeyEdit, change_edits, undo_edits};
+pub use list::{ActRow, AlertRow, EventRow, Filter, PathFilter};
+pub use log::{Head, LedgerReader};
+pub use nodes::Nodes;
+pub use promote::{Promoted, Promotion, Selected};
+pub use reader::{LedgerState, Reader, Snapshots};
+pub use store::Store;
+pub use token::{Entry, NewToken, Token};
+pub use transaction::{COMMIT_BYTES_MAX, Committed, Stored, Transaction};
+pub use verify::{Problem, Verified, Witness, verify};

@@ -1,1 +1,29 @@
-//! Placeholder until the crate is written.
+//! What an event means: the rule tree that turns events into alerts.
+//!
+//! Rules are written in OSSEC's XML and evaluated as OSSEC does (a rule's children refine it, siblings are tried from
+//! the gravest down), so that its users' rules keep their meaning. An event reaches the tree as [`Facts`]: a category,
+//! the name of the decoder that understood it, a text and named fields. Changes and agent life bring theirs along, log lines
+//! get them from decoders; the tree does not know the difference.
+//!
+//! This crate never touches a network, a store or a clock: the time comes with the subject. Rule files are foreign text:
+//! parsing them answers with every fault at its place, and what is faulty is refused rather than matched too widely.
+
+mod engine;
+mod facts;
+mod load;
+mod pattern;
+mod rule;
+mod xml;
+
+pub use engine::Engine;
+pub use facts::{Facts, Field, Subject};
+pub use pattern::{Pattern, PatternError};
+pub use rule::{Category, Options, Rule, RuleSet};
+
+/// The rules that Tallystick ships, as `rulesets/tallystick_rules.xml` has them.
+pub const fn default_ruleset() -> &'static str {
+    include_str!("../../../rulesets/tallystick_rules.xml")
+}
+
+/// The name under which faults in `default_ruleset` are reported.
+pub const DEFAULT_RULESET_FILE: &str = "tallystick_rules.xml";

@@ -1,0 +1,78 @@
+//! Walks an event through the rule tree.
+
+use tally_types::{RuleId, RuleMatch};
+
+use crate::facts::{Facts, Subject};
+use crate::rule::{Options, RuleSet};
+
+/// A rule set at work. What later rules must remember of earlier events (how often, within which time) belongs here.
+#[derive(Debug)]
+pub struct Engine {
+    set: RuleSet,
+    /// For each rule, the last walk that tried it. A rule can hang at several places; what did not match at one does not at
+    /// another, so that no walk costs more than one try of each rule.
+    tried: Vec<u64>,
+    walk: u64,
+    /// How often each rule was the answer.
+    fired: Vec<u64>,
+}
+
+impl Engine {
+    /// OSSEC's `log_alert_level`.
+    pub const ALERT_LEVEL: u8 = 1;
+
+    pub fn new(set: RuleSet) -> Self {
+        let (tried, fired) = (vec![0; set.rules.len()], vec![0; set.rules.len()]);
+        Self { set, tried, walk: 0, fired }
+    }
+
+    pub const fn rules(&self) -> &RuleSet {
+        &self.set
+    }
+
+    /// The rule that the event is. A match of level 0 says that it is known and needs no alert.
+    pub fn evaluate(&mut self, subject: &Subject<'_>) -> Option<RuleMatch> {
+        let facts = Facts::new(subject);
+        self.walk += 1;
+        let root = facts.category() as usize;
+        let place = self.first_of(root, &facts)?;
+        self.fired[place] += 1;
+        Some(self.set.rules[place].outcome.clone())
+    }
+
+    /// Whether a match is an alert: by its level, and what its rule says of itself.
+    pub fn is_alert(&self, found: &RuleMatch) -> bool {
+        let options = self.options(found.id);
+        found.level.value() > 0 && (found.level.value() >= Self::ALERT_LEVEL || options.log_alert) && !options.no_log
+    }
+
+    pub fn options(&self, id: RuleId) -> Options {
+        self.set.rule(id).map(|rule| rule.options).unwrap_or_default()
+    }
+
+    /// How often a rule was the answer since the start.
+    pub fn fired(&self, id: RuleId) -> u64 {
+        self.set.places.get(&id).map_or(0, |place| self.fired[*place])
+    }
+
+    /// The first answer among the children of the rule at `parent`. The depth is bounded by `RuleSet::DEPTH_MAX`.
+    fn first_of(&mut self, parent: usize, facts: &Facts<'_>) -> Option<usize> {
+        for nth in 0..self.set.rules[parent].children.len() {
+            let place = self.set.rules[parent].children[nth];
+            if std::mem::replace(&mut self.tried[place], self.walk) == self.walk {
+                continue;
+            }
+            let rule = &self.set.rules[place];
+            if !rule.conditions.iter().all(|condition| condition.holds(facts)) {
+                continue;
+            }
+            let noalert = rule.noalert;
+            match self.first_of(place, facts) {
+                Some(found) => return Some(found),
+                None if noalert => {}
+                None => return Some(place),
+            }
+        }
+        None
+    }
+}

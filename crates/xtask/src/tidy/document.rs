@@ -20,7 +20,7 @@ const REQUIRED: [&str; 10] = [
 ];
 
 /// A path in a text that begins with one of these is meant as a path of this repository.
-const ROOTS: [&str; 5] = ["crates", "docs", "fuzz", ".ci", ".config"];
+const ROOTS: [&str; 6] = ["crates", "docs", "fuzz", "rulesets", ".ci", ".config"];
 
 pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {
     for required in REQUIRED.iter().filter(|path| tree.text(Path::new(path)).is_none()) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use tally_rules::RuleSet;
 use tally_syscheck::Config;
 use tally_types::Diagnostic;
 
@@ -11,6 +12,9 @@ use super::{Fault, Tree};
 /// Profiles of what to watch.
 const PROFILES: &str = "crates/syscheck/profiles";
 
+/// Rule files.
+const RULESETS: &str = "rulesets";
+
 /// Documents whose examples in TOML are configurations of the agent.
 const AGENT_EXAMPLES: [&str; 2] = ["README.md", "docs/policy.md"];
 
@@ -18,6 +22,7 @@ pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {
     for (path, text) in &tree.files {
         match path.extension().and_then(|e| e.to_str()) {
             Some("toml") if path.starts_with(PROFILES) => check_agent(path, 0, text, faults),
+            Some("xml") if path.starts_with(RULESETS) => check_rules(path, text, faults),
             Some("toml") => check_toml(path, text, faults),
             Some("json") => check_json(path, text, faults),
             Some("md") if AGENT_EXAMPLES.iter().any(|document| path == Path::new(document)) => {
@@ -34,6 +39,11 @@ pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {
 fn check_agent(path: &Path, before: usize, text: &str, faults: &mut Vec<Fault>) {
     let (_, diagnostics) = Config::parse(text, &path.to_string_lossy());
     faults.extend(diagnostics.iter().map(|fault| place(path, before, fault)));
+}
+
+fn check_rules(path: &Path, text: &str, faults: &mut Vec<Fault>) {
+    let (_, diagnostics) = RuleSet::parse(&[(&path.to_string_lossy(), text)]);
+    faults.extend(diagnostics.iter().map(|fault| place(path, 0, fault)));
 }
 
 fn place(path: &Path, before: usize, fault: &Diagnostic) -> Fault {

@@ -192,7 +192,9 @@ fn what_is_shipped_parses() {
 fn profiles_and_examples_are_read_by_the_real_parser() {
     let profile = ("crates/syscheck/profiles/x.toml", "[[watch]]\npath = \"/etc\"\nmod = \"log\"\n");
     let example = ("docs/policy.md", "# It\n```toml\n[[watch]]\npaht = \"/etc\"\n```\n```toml\n[agent]\n```\n");
-    let faults = tidy(&[profile, example]);
+    let rules = ("rulesets/x.xml", "<group name=\"x\">\n<rule id=\"no\">\n");
+    let faults = tidy(&[profile, example, rules]);
+    assert!(faults.iter().any(|f| f.starts_with("rulesets/x.xml:")), "{faults:?}");
     assert!(faults.iter().any(|f| f.starts_with("crates/syscheck/profiles/x.toml:3: ")), "{faults:?}");
     assert!(faults.iter().any(|f| f.starts_with("docs/policy.md:4: ")), "{faults:?}");
     assert!(faults.iter().all(|f| !f.starts_with("docs/policy.md:7")), "{faults:?}");

@@ -201,10 +201,11 @@ fn bare_directory(
                 let mut context = ring::digest::Context::new(&ring::digest::SHA256);
                 loop {
                     let read = open::read(file.as_fd(), content).unwrap();
-                    if read == 0 {
+                    context.update(&content[..read]);
+                    // A short read is the end of a regular file.
+                    if read < content.len() {
                         break;
                     }
-                    context.update(&content[..read]);
                 }
                 std::hint::black_box(context.finish());
             }

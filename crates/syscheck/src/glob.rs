@@ -144,6 +144,11 @@ impl Glob {
         PathBytes::new(self.literal.clone()).unwrap_or_else(|_| PathBytes::root())
     }
 
+    /// Whether it means one path, whatever its bytes, and no other.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self.shape, Shape::Path)
+    }
+
     pub(crate) fn literal(&self) -> &[u8] {
         &self.literal
     }
@@ -195,6 +200,10 @@ impl Globs {
             }
         }
         these
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.others.is_empty()
     }
 
     /// Whether one of them matches a prefix of `path` that ends at a component's end behind the byte `plain`.

@@ -298,6 +298,24 @@ impl Policy {
         covered.map(|(place, _)| place).chain(leads).any(|place| !self.is_excluded(place, path))
     }
 
+    /// What is watched of everything directly in the directory `dir`, where that is the same whatever its name; `None`
+    /// where each name has to be judged.
+    pub fn judge_children(&self, dir: &PathBytes) -> Option<Watched> {
+        if self.left_out.iter().any(|out| out.is_within(dir) || dir.is_within(out)) {
+            return None;
+        }
+        let path = canonical(dir);
+        let next = self.roots.partition_point(|root| tree_order(&root.path, path) != Ordering::Greater);
+        if self.roots.get(next).is_some_and(|root| is_below(&root.path, path)) {
+            return None;
+        }
+        let plain = |place: usize| self.watches[place].path.is_plain() && self.excludes[place].is_empty();
+        if !self.above(path).all(plain) {
+            return None;
+        }
+        self.judge(&dir.join(b"any").ok()?)
+    }
+
     fn is_left_out(&self, path: &PathBytes) -> bool {
         self.left_out.iter().any(|out| path.is_within(out))
     }

@@ -1,5 +1,6 @@
 //! Reading the content of one open file: once, by bounded buffers, for all digests together.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use tally_sys::open;
@@ -40,21 +41,23 @@ impl<'a> Reader<'a> {
         Self { buffer: vec![0; BUFFER_BYTES].into(), control, bytes: 0, untold: 0 }
     }
 
-    /// The digests of `file`, which stands at its start and should have `size` bytes.
-    pub fn read(&mut self, file: BorrowedFd<'_>, size: u64, algorithms: Algorithms) -> Content {
-        let mut first = match open::read(file, &mut self.buffer) {
-            Ok(read) => read,
-            Err(_) => return Content::Failed,
-        };
-        let mut total = first as u64;
-        self.count(first);
-        // The usual case. That the file has not grown meanwhile is for its size after this to show.
+    /// Reads on in `file`; how much it was. `rest` takes it from there.
+    pub fn next(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let read = open::read(file, &mut self.buffer)?;
+        self.count(read);
+        Ok(read)
+    }
+
+    /// The digests of `file`, of which `first` bytes were just read and which should have `size` bytes.
+    pub fn rest(&mut self, file: BorrowedFd<'_>, first: usize, size: u64, algorithms: Algorithms) -> Content {
+        let (mut read, mut total) = (first, first as u64);
+        // The usual case. That the file has not grown meanwhile is for its state after this to show.
         if total == size {
-            return Content::Digests(hash::whole(algorithms, &self.buffer[..first]));
+            return Content::Digests(hash::whole(algorithms, &self.buffer[..read]));
         }
         let mut hasher = Hasher::new(algorithms);
-        while first > 0 {
-            hasher.update(&self.buffer[..first]);
+        while read > 0 {
+            hasher.update(&self.buffer[..read]);
             if total == size {
                 return Content::Digests(hasher.finish());
             }
@@ -64,12 +67,11 @@ impl<'a> Reader<'a> {
             if self.control.is_some_and(Control::is_cancelled) {
                 return Content::Cancelled;
             }
-            first = match open::read(file, &mut self.buffer) {
+            read = match self.next(file) {
                 Ok(read) => read,
                 Err(_) => return Content::Failed,
             };
-            total += first as u64;
-            self.count(first);
+            total += read as u64;
         }
         if size == 0 { Content::Digests(hasher.finish()) } else { Content::OtherSize }
     }

@@ -17,6 +17,7 @@ use tally_syscheck::Only;
 use tally_types::{Digests, Entry, FileKind, FileTime, PathBytes, Undigested, Xattr};
 
 use super::content::{self, Content};
+use super::hint::is_recent;
 use super::{Base, Control, Hint, Unseen, Want, xattrs};
 
 /// How often a file that changes while it is read is read.
@@ -103,26 +104,27 @@ impl<'a> Looker<'a> {
     ) -> Looked {
         let reads = !want.digests.is_empty();
         // What will be opened anyway need not be asked for its state by name first.
-        let mut straight = reads && kind == Some(FileKind::File) && hint.is_none() && want.only == Only::Everything;
+        if reads && kind == Some(FileKind::File) && hint.is_none() && want.only == Only::Everything {
+            if let Attempt::Done(looked) = self.attempt(dir, name, None, want) {
+                return looked;
+            }
+        }
         let mut last = None;
         for _ in 0..TRIES {
-            if !straight {
-                let stat = match stat::at(dir, name) {
-                    Ok(stat) => stat,
-                    Err(error) => return missing(&error),
-                };
-                if hint.is_some_and(|hint| hint.holds(&stat)) {
-                    return Looked::Unchanged;
-                }
-                if !lets_through(want.only, &stat) {
-                    return Looked::LeftOut;
-                }
-                if stat.kind != FileKind::File || !reads || is_too_large(&stat, want) {
-                    return self.unopened(dir, name, &stat, want, None);
-                }
+            let stat = match stat::at(dir, name) {
+                Ok(stat) => stat,
+                Err(error) => return missing(&error),
+            };
+            if hint.is_some_and(|hint| hint.holds(&stat)) {
+                return Looked::Unchanged;
             }
-            straight = false;
-            match self.attempt(dir, name, want) {
+            if !lets_through(want.only, &stat) {
+                return Looked::LeftOut;
+            }
+            if stat.kind != FileKind::File || !reads || is_too_large(&stat, want) {
+                return self.unopened(dir, name, &stat, want, None);
+            }
+            match self.attempt(dir, name, Some(&stat), want) {
                 Attempt::Done(looked) => return looked,
                 Attempt::Again(stat) => last = stat.or(last),
             }
@@ -148,29 +150,33 @@ impl<'a> Looker<'a> {
         self.entry(stat, Digests::default(), None, None, xattrs)
     }
 
-    fn attempt(&mut self, dir: BorrowedFd<'_>, name: &CStr, want: &Want) -> Attempt {
-        let opened = open::child_file(dir, name, self.base.access_time);
-        let opened = opened.and_then(|file| Ok((stat::of(file.as_fd())?, file)));
-        let (before, file) = match opened {
-            Ok(opened) => opened,
+    /// Opens a file, reads it, and compares its state before and after. Without the state before, it is taken after the
+    /// first read; that is as good if the file last changed well before this chunk of looks was begun, as nearly all have.
+    fn attempt(&mut self, dir: BorrowedFd<'_>, name: &CStr, before: Option<&Stat>, want: &Want) -> Attempt {
+        let file = match open::child_file(dir, name, self.base.access_time) {
+            Ok(file) => file,
             Err(error) => return self.unopenable(dir, name, want, &error),
         };
-        if before.kind != FileKind::File {
-            return Attempt::Again(None);
-        }
-        let (digests, undigested) = if is_too_large(&before, want) {
+        let file = file.as_fd();
+        let first = self.content.next(file);
+        let state = match before.map_or_else(|| stat::of(file), |before| Ok(*before)) {
+            Ok(stat) if before.is_some() || (stat.kind == FileKind::File && !is_recent(&stat, self.now)) => stat,
+            _ => return Attempt::Again(None),
+        };
+        let (digests, undigested) = if is_too_large(&state, want) {
             (Digests::default(), Some(Undigested::TooLarge))
         } else {
-            match self.content.read(file.as_fd(), before.size, want.digests) {
+            match first.map_or(Content::Failed, |first| self.content.rest(file, first, state.size, want.digests)) {
                 Content::Digests(digests) => (digests, None),
                 Content::Failed => (Digests::default(), Some(Undigested::ReadError)),
-                Content::OtherSize => return Attempt::Again(stat::of(file.as_fd()).ok()),
+                Content::OtherSize => return Attempt::Again(stat::of(file).ok()),
                 Content::Cancelled => return Attempt::Done(Looked::Ended),
             }
         };
-        let xattrs = if want.xattrs { self.xattrs.read(&Subject::Open(file.as_fd())) } else { Vec::new() };
-        match stat::of(file.as_fd()) {
-            Ok(after) if (after.ctime, after.mtime, after.size) == (before.ctime, before.mtime, before.size) => {
+        let xattrs = if want.xattrs { self.xattrs.read(&Subject::Open(file)) } else { Vec::new() };
+        let was_read_before = before.is_none() && first.is_ok_and(|first| first as u64 == state.size);
+        match if was_read_before { Ok(state) } else { stat::of(file) } {
+            Ok(after) if is_same(&state, &after) => {
                 Attempt::Done(self.entry(&after, digests, undigested, None, xattrs))
             }
             after => Attempt::Again(after.ok()),
@@ -255,6 +261,12 @@ impl<'a> Looker<'a> {
         hint.racy |= matches!(undigested, Some(Undigested::Changing | Undigested::Denied | Undigested::ReadError));
         Looked::Entry(entry, hint)
     }
+}
+
+/// Whether it is the same file, and nothing was done to it.
+fn is_same(before: &Stat, after: &Stat) -> bool {
+    let times = (before.ctime, before.mtime, before.size) == (after.ctime, after.mtime, after.size);
+    times && (before.dev, before.ino) == (after.dev, after.ino)
 }
 
 fn is_too_large(stat: &Stat, want: &Want) -> bool {

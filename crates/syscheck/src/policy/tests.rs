@@ -129,6 +129,32 @@ fn the_most_specific_watch_wins_and_its_depth_and_excludes_count() {
 }
 
 #[test]
+fn children_are_judged_together_only_where_every_name_means_the_same() {
+    let policy = policy(
+        r#"
+        [[watch]]
+        path = "/a"
+        [[watch]]
+        path = "/a/b/c"
+        mode = "log"
+        [[watch]]
+        path = "/x"
+        exclude = ["*.swp"]
+        [[watch]]
+        path = "/g/*.conf"
+        "#,
+    );
+    let together = |p: &str| policy.judge_children(&path(p)).map(|w| w.mode.name());
+    assert_eq!([together("/a/d"), together("/a/b/c")], [Some("static"), Some("log")]);
+    for apart in ["/a", "/a/b", "/x", "/g", "/elsewhere"] {
+        assert_eq!(together(apart), None, "{apart}");
+    }
+    let mut policy = Policy::from_watch_args(&[(path("/a"), None)]);
+    policy.leave_out(path("/a/state"));
+    assert!(policy.judge_children(&path("/a")).is_none() && policy.judge_children(&path("/a/other")).is_some());
+}
+
+#[test]
 fn equals_are_decided_by_the_later_and_leaving_out_by_nothing() {
     let mut policy = Policy::from_watch_args(&[(path("/a"), None), (path("/a"), Some(Mode::Log)), (path("/b"), None)]);
     assert_eq!(modes(&policy, &["/a/x", "/b"]), [Some("log"), Some("static")]);

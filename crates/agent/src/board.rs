@@ -1,0 +1,54 @@
+//! How the agent stands after its last commit: written by the engine, read by whoever tells the manager.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use tally_proto::message::Status;
+
+pub struct Board {
+    posted: Mutex<Posted>,
+    changed: Condvar,
+}
+
+struct Posted {
+    status: Status,
+    /// Counts up with each change.
+    version: u64,
+    closed: bool,
+}
+
+impl Board {
+    pub fn new(status: Status) -> Self {
+        Self { posted: Mutex::new(Posted { status, version: 0, closed: false }), changed: Condvar::new() }
+    }
+
+    pub fn put(&self, status: Status) {
+        let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.status = status;
+        posted.version += 1;
+        drop(posted);
+        self.changed.notify_all();
+    }
+
+    /// The newest status, as of this moment.
+    pub fn status(&self) -> Status {
+        let mut status = self.posted.lock().unwrap_or_else(PoisonError::into_inner).status.clone();
+        status.time = crate::engine::now();
+        status
+    }
+
+    /// Waits for a status newer than `version`; its version and itself, or `None` when there will be none.
+    pub fn newer_than(&self, version: u64) -> Option<(u64, Status)> {
+        let posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        let posted = self
+            .changed
+            .wait_while(posted, |p| p.version <= version && !p.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        (posted.version > version).then(|| (posted.version, posted.status.clone()))
+    }
+
+    /// Ends every wait.
+    pub fn close(&self) {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.changed.notify_all();
+    }
+}

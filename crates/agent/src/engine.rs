@@ -1,0 +1,423 @@
+//! The engine: the one thread that owns the state. Looks become changes, changes become numbered events, and one commit
+//! stores them together with the snapshot that holds after them.
+//!
+//! What it may not do is forget: a commit that fails is kept and tried again, and meanwhile it takes no looks, so that what
+//! happens waits in the coalescer, which degrades to rescans but loses nothing.
+
+mod begin;
+mod examine;
+mod scans;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tally_proto::message::Status;
+use tally_syscheck::{Due, Policy, RescanCause};
+use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp, Window};
+
+use self::examine::{Draft, Occasion};
+use self::scans::{Finished, Job, Scans};
+use crate::board::Board;
+use crate::intake::{Command, Intake, ScanOutcome, Work};
+use crate::notice::{Notice, Notices};
+use crate::scan::Base;
+use crate::sensor::Coverage;
+use crate::state::{Commit, PathEdit, State, StateError};
+
+/// Facts in the state.
+pub(crate) mod fact {
+    /// Until when everything was watched: microseconds.
+    pub const COVERED: &str = "covered_until";
+    /// The host's boot at that time.
+    pub const BOOT: &str = "boot_id";
+    /// Whether the last run ended in good order.
+    pub const STOPPED: &str = "stopped_cleanly";
+    /// A digest of the policy that the snapshot was taken by.
+    pub const POLICY: &str = "policy";
+    /// The newest checkpoint of the manager's ledger, as its signed note.
+    pub const CHECKPOINT: &str = "checkpoint";
+}
+
+/// How often it is written down that everything is still being watched.
+const COVERED_EVERY: Duration = Duration::from_secs(10);
+/// A commit that failed is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+/// Names of users and the mount table are read again after this.
+const BASE_FRESH: Duration = Duration::from_secs(5);
+/// How many events one commit holds at most; more looks make more commits.
+const EVENTS_PER_COMMIT: usize = 512;
+
+pub struct Engine {
+    state: State,
+    policy: Arc<Policy>,
+    intake: Arc<Intake>,
+    board: Arc<Board>,
+    notices: Arc<Notices>,
+    base: Arc<Base>,
+    base_read: Instant,
+    /// The name of the source of file events.
+    sensor: &'static str,
+    scans: Scans,
+    coverage: Coverage,
+    /// What could not be stored yet, and why.
+    stuck: Option<(Commit, String)>,
+    /// Told once for each time that the state is full.
+    full_told: bool,
+    /// The snapshot is being brought under a new policy: what that covers anew is taken in without a change.
+    adopting: bool,
+    /// From when and why nothing was watched, until the scan of the start has compared everything.
+    gap: Option<(Timestamp, GapCause)>,
+    /// Whether everything is known to be compared up to `covered`, so that the mark may move on.
+    comparing: bool,
+    covered_written: Instant,
+    dropped: u64,
+    lag_us: u64,
+}
+
+/// What the engine is made of.
+pub struct Parts {
+    pub state: State,
+    pub policy: Arc<Policy>,
+    pub intake: Arc<Intake>,
+    pub board: Arc<Board>,
+    pub notices: Arc<Notices>,
+    pub coverage: Coverage,
+    pub sensor: &'static str,
+    pub settings: Settings,
+}
+
+pub use scans::Settings;
+
+impl Engine {
+    pub fn new(parts: Parts) -> std::io::Result<Self> {
+        let Parts { state, policy, intake, board, notices, coverage, sensor, settings } = parts;
+        let scans = Scans::new(settings, state.path().to_owned(), policy.clone(), intake.clone(), notices.clone());
+        Ok(Self {
+            state,
+            policy,
+            intake,
+            board,
+            notices,
+            base: Arc::new(Base::host().map_err(std::io::Error::other)?),
+            base_read: Instant::now(),
+            sensor,
+            gap: None,
+            scans,
+            coverage,
+            stuck: None,
+            full_told: false,
+            adopting: false,
+            comparing: true,
+            covered_written: Instant::now(),
+            dropped: 0,
+            lag_us: 0,
+        })
+    }
+
+    /// Works until it is asked to stop, then stores what is still to be stored.
+    pub fn run(mut self) -> Result<(), StateError> {
+        self.begin()?;
+        loop {
+            let work = self.intake.take(self.next_deadline_us(), self.stuck.is_none());
+            let stop = work.stop.clone();
+            self.work(work)?;
+            if let Some(reason) = stop {
+                return self.finish(&reason);
+            }
+            self.keep_time()?;
+        }
+    }
+
+    fn next_deadline_us(&self) -> u64 {
+        let wait = if self.stuck.is_some() { RETRY } else { self.scans.next_in().min(COVERED_EVERY) };
+        self.intake.now_us() + u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// One round: whatever has arrived, then one or more commits.
+    fn work(&mut self, work: Work) -> Result<(), StateError> {
+        self.retry_stuck()?;
+        for command in work.commands {
+            self.command(command)?;
+        }
+        if work.due.is_empty() {
+            return Ok(());
+        }
+        let base = self.fresh_base();
+        let mut draft = Draft::new(&base)?;
+        for due in work.due {
+            self.due(due, &mut draft)?;
+            if draft.events() >= EVENTS_PER_COMMIT {
+                self.commit(draft.take())?;
+            }
+        }
+        self.commit(draft.take())
+    }
+
+    /// Names of users and mounts as they are now, or were a moment ago.
+    fn fresh_base(&mut self) -> Arc<Base> {
+        if self.base_read.elapsed() > BASE_FRESH {
+            self.base_read = Instant::now();
+            match Base::host() {
+                Ok(base) => self.base = Arc::new(base),
+                Err(error) => tracing::warn!(%error, "users and mounts cannot be read again"),
+            }
+        }
+        Arc::clone(&self.base)
+    }
+
+    fn due(&mut self, due: Due, draft: &mut Draft<'_>) -> Result<(), StateError> {
+        match due {
+            Due::Look(look) => {
+                self.lag_us = self.intake.now_us().saturating_sub(look.last_us);
+                let time = now().minus_micros(i64::try_from(self.lag_us).unwrap_or(0));
+                self.examine(&look.path.clone(), &Occasion::of_look(look, time), draft)
+            }
+            Due::LookBelow(below) => {
+                let occasion = Occasion::realtime(below.actors, 0, now());
+                for path in self.state.below(&below.path)? {
+                    self.examine(&path, &occasion, draft)?;
+                }
+                Ok(())
+            }
+            Due::Rescan(rescan) => {
+                let detected_by = match rescan.cause {
+                    RescanCause::DirectoryMoved => DetectedBy::Realtime,
+                    _ => DetectedBy::Scan,
+                };
+                let mut job = Job::subtree(rescan.path, rescan.depth, detected_by);
+                job.actors = rescan.actors;
+                job.records = rescan.records;
+                self.start_scan(job);
+                Ok(())
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), StateError> {
+        match command {
+            Command::Acknowledged(up_to) => self.state.acknowledge(up_to),
+            Command::NumbersTaken { epoch } => {
+                self.state.renumber_above(epoch)?;
+                self.publish();
+                Ok(())
+            }
+            Command::Checkpoint { note } => self.state.set_fact(fact::CHECKPOINT, note),
+            Command::LedgerMismatch { detail } => self.record(Life::LedgerMismatch { detail: detail.into() }),
+            Command::Suspects { scan, paths } => self.suspects(scan, paths),
+            Command::Hints { root, hints } => self.learn(root, hints),
+            Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
+            Command::RecordsLost { queue, lost } => self.records_lost(queue, lost),
+            Command::ClockSet { offset_us } => self.record(Life::ClockJump { offset_us }),
+            Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
+        }
+    }
+
+    /// Paths that a scan could not settle: they are looked at as if the kernel had told.
+    fn suspects(&mut self, scan: u64, paths: Vec<PathBytes>) -> Result<(), StateError> {
+        let Some(occasion) = self.scans.occasion(scan, now()) else { return Ok(()) };
+        let base = self.fresh_base();
+        let mut draft = Draft::new(&base)?;
+        for path in paths {
+            self.examine(&path, &occasion, &mut draft)?;
+            if draft.events() >= EVENTS_PER_COMMIT {
+                self.commit(draft.take())?;
+            }
+        }
+        self.commit(draft.take())
+    }
+
+    /// Takes over what a scan learned beside the entries, if those are still what it compared with.
+    fn learn(
+        &mut self,
+        root: tally_snapshot::NodeHash,
+        hints: Vec<(PathBytes, crate::scan::Hint)>,
+    ) -> Result<(), StateError> {
+        let mut commit = Commit::default();
+        for (path, hint) in hints {
+            // A path that changed meanwhile has a hint of its own.
+            if self.state.position().root == Some(root) {
+                commit.edits.push((path, PathEdit::Hint(hint)));
+            }
+        }
+        self.commit(commit)
+    }
+
+    fn scan_ended(&mut self, scan: u64, outcome: ScanOutcome) -> Result<(), StateError> {
+        let Some(finished) = self.scans.ended(scan) else { return Ok(()) };
+        let Finished { job, took } = finished;
+        match outcome {
+            ScanOutcome::Complete { entries, bytes, unseen } => {
+                if job.full {
+                    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                    self.notices.tell(&Notice::Scanned { first: false, entries, bytes, millis });
+                    self.scans.unseen = unseen;
+                    self.publish();
+                }
+                self.after_scan(&job)
+            }
+            ScanOutcome::Cancelled => Ok(()),
+            ScanOutcome::Failed(error) => {
+                tracing::error!(%error, "a scan failed and is tried again");
+                self.scans.again(job);
+                Ok(())
+            }
+        }
+    }
+
+    /// Records are gone: what they would have said is found by comparing everything, and the gap is on record.
+    fn records_lost(&mut self, queue: &'static str, lost: u64) -> Result<(), StateError> {
+        self.dropped = self.dropped.saturating_add(lost.max(1));
+        self.record(Life::Overflow { queue: queue.into(), lost })?;
+        let mut job = Job::full(DetectedBy::Scan);
+        job.window = Some(Window { earliest: now().minus_micros(1_000_000), latest: now() });
+        self.start_scan(job);
+        Ok(())
+    }
+
+    fn coverage_changed(&mut self, coverage: Coverage) -> Result<(), StateError> {
+        if coverage == self.coverage {
+            return Ok(());
+        }
+        let worse = coverage.cannot != self.coverage.cannot;
+        self.coverage = coverage;
+        if worse {
+            let cannot = self.cannot().into_iter().map(Into::into).collect();
+            self.record(Life::CoverageChanged { cannot })?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn cannot(&self) -> Vec<String> {
+        self.coverage.cannot.iter().chain(&self.scans.unseen).cloned().collect()
+    }
+
+    /// Stores one event of the agent's own life.
+    fn record(&mut self, life: Life) -> Result<(), StateError> {
+        self.commit(Commit { events: vec![(now(), EventBody::Life(life))], ..Commit::default() })
+    }
+
+    /// Stores what a round found. If there is no room it is kept, and no looks are taken until it is stored.
+    fn commit(&mut self, commit: Commit) -> Result<(), StateError> {
+        if commit.is_empty() {
+            return Ok(());
+        }
+        if let Some((stuck, _)) = &mut self.stuck {
+            // Commands still come while nothing can be stored; what they bring waits behind.
+            stuck.append(commit);
+            return Ok(());
+        }
+        self.store(commit)
+    }
+
+    fn store(&mut self, commit: Commit) -> Result<(), StateError> {
+        match self.state.commit(&commit, now()) {
+            Ok(_) => {
+                self.publish();
+                Ok(())
+            }
+            Err(error) if error.is_full() => {
+                let detail = error.to_string();
+                if !self.full_told {
+                    self.full_told = true;
+                    self.notices.tell(&Notice::StateFull { detail: detail.clone() });
+                    tracing::error!(error = detail, "events cannot be stored; the agent waits for room");
+                }
+                self.stuck = Some((commit, detail));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn retry_stuck(&mut self) -> Result<(), StateError> {
+        let Some((commit, detail)) = self.stuck.take() else { return Ok(()) };
+        self.store(commit)?;
+        if self.stuck.is_none() {
+            self.full_told = false;
+            self.record(Life::StateFull { detail: detail.into() })?;
+        }
+        Ok(())
+    }
+
+    /// What happens by the clock alone: the mark of what is covered, and scans.
+    fn keep_time(&mut self) -> Result<(), StateError> {
+        if self.comparing && self.stuck.is_none() && self.covered_written.elapsed() >= COVERED_EVERY {
+            self.covered_written = Instant::now();
+            self.write_covered()?;
+        }
+        if let Some(job) = self.scans.due() {
+            self.start_scan(job);
+        }
+        Ok(())
+    }
+
+    fn write_covered(&mut self) -> Result<(), StateError> {
+        match self.state.set_fact(fact::COVERED, now().micros()) {
+            Err(error) if error.is_full() => Ok(()),
+            done => done,
+        }
+    }
+
+    fn start_scan(&mut self, job: Job) {
+        let position = self.state.position();
+        if let Err(error) = self.scans.start(job, position) {
+            tracing::error!(%error, "a scan could not be started and is tried again");
+        }
+        self.state.keep_nodes(self.scans.running() > 0);
+    }
+
+    /// Shows the link, and through it the manager, how things stand.
+    fn publish(&self) {
+        self.board.put(self.status());
+    }
+
+    fn status(&self) -> Status {
+        let position = self.state.position();
+        let settled = position.root.is_some() && !self.adopting;
+        Status {
+            time: now(),
+            epoch: position.epoch,
+            seq: position.seq,
+            root: position.root.filter(|_| settled).map(|root| root.0),
+            entries: position.entries,
+            state: if settled { AgentState::Watching } else { AgentState::Baselining },
+            lag_us: self.lag_us,
+            dropped: self.dropped,
+            can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
+            cannot: self.cannot().into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// The orderly end: everything that was signalled is looked at, and the farewell is stored.
+    fn finish(mut self, reason: &str) -> Result<(), StateError> {
+        self.scans.cancel();
+        self.intake.close();
+        let base = self.fresh_base();
+        let mut draft = Draft::new(&base)?;
+        let comparing = self.comparing && self.state.position().root.is_some();
+        if comparing {
+            for due in self.intake.drain() {
+                // A subtree that should have been scanned is found by the scan of the next start.
+                if !matches!(due, Due::Rescan(_)) {
+                    self.due(due, &mut draft)?;
+                }
+            }
+        }
+        draft.event(now(), EventBody::Life(Life::Stopped { reason: reason.into() }));
+        self.commit(draft.take())?;
+        if comparing && self.stuck.is_none() {
+            self.write_covered()?;
+        }
+        match self.state.set_fact(fact::STOPPED, 1) {
+            Err(error) if !error.is_full() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The host's clock.
+pub(crate) fn now() -> Timestamp {
+    let time = tally_sys::clock::realtime();
+    Timestamp(time.secs.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1000)))
+}

@@ -1,0 +1,259 @@
+//! How the engine begins: with the first baseline, or by comparing everything with the state that it left.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use tally_proto::entry as entry_codec;
+use tally_snapshot::{Builder, SnapshotError};
+use tally_syscheck::{Mode, normalise};
+use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp, Window};
+
+use super::scans::Job;
+use super::{Engine, fact, now};
+use crate::notice::Notice;
+use crate::observer::{LogLook, Observer, PolicyPlan};
+use crate::scan::{Base, Control, Found, Hint, Nothing, Options, Rehash, ScanError, Seen, Summary, scan};
+use crate::state::{Commit, Nodes, NodesError, PathEdit, Position, Rebuilt, StateError};
+
+/// Paths dropped in one commit when the policy no longer covers them.
+const DROPS_AT_ONCE: usize = 1000;
+/// How often a baseline shows how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// A baseline that failed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What the last run left behind.
+struct Left {
+    covered_until: Timestamp,
+    cause: GapCause,
+}
+
+/// Why a baseline was not taken.
+enum NoBaseline {
+    Stopped,
+    Failed(String),
+}
+
+impl Engine {
+    pub(super) fn begin(&mut self) -> Result<(), StateError> {
+        let left = self.left()?;
+        self.state.set_fact(fact::STOPPED, 0)?;
+        self.state.set_fact(fact::BOOT, boot_id())?;
+        let cannot = self.cannot().into_iter().map(Into::into).collect();
+        self.record(Life::Started { version: env!("CARGO_PKG_VERSION").into(), cannot })?;
+        self.publish();
+        if self.state.position().root.is_none() {
+            return self.take_baseline();
+        }
+        let policy = policy_digest(&self.policy);
+        self.adopting = self.state.fact::<Vec<u8>>(fact::POLICY)?.as_deref() != Some(&policy);
+        if self.adopting {
+            self.drop_uncovered()?;
+        }
+        self.comparing = false;
+        self.gap = Some((left.covered_until, left.cause));
+        let mut job = Job::full(DetectedBy::Startup);
+        job.window = Some(Window { earliest: left.covered_until, latest: now() });
+        self.publish();
+        self.start_scan(job);
+        Ok(())
+    }
+
+    fn left(&self) -> Result<Left, StateError> {
+        let covered = self.state.fact::<i64>(fact::COVERED)?;
+        let stopped = self.state.fact::<i64>(fact::STOPPED)? == Some(1);
+        let same_boot = self.state.fact::<Vec<u8>>(fact::BOOT)? == Some(boot_id());
+        let cause = match (stopped, same_boot) {
+            (true, _) => GapCause::Stopped,
+            (false, true) => GapCause::Killed,
+            (false, false) => GapCause::Reboot,
+        };
+        Ok(Left { covered_until: covered.map_or_else(now, Timestamp), cause })
+    }
+
+    /// What a scan that has ended completes.
+    pub(super) fn after_scan(&mut self, job: &Job) -> Result<(), StateError> {
+        if job.detected_by != DetectedBy::Startup {
+            return Ok(());
+        }
+        let mut commit = Commit::default();
+        if let Some((start, cause)) = self.gap.take() {
+            let end = job.window.map_or_else(now, |w| w.latest);
+            commit.events.push((now(), EventBody::Life(Life::Gap { start, end, cause })));
+        }
+        if std::mem::take(&mut self.adopting) {
+            let position = self.state.position();
+            let root = position.root.map_or([0; 32], |r| r.0);
+            let taken = Life::BaselineTaken { entries: position.entries, root };
+            commit.events.push((now(), EventBody::Life(taken)));
+            self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
+        }
+        self.comparing = true;
+        self.commit(commit)?;
+        self.write_covered()?;
+        self.publish();
+        self.tell_watching();
+        Ok(())
+    }
+
+    pub(super) fn tell_watching(&self) {
+        let entries = self.state.position().entries;
+        self.notices.tell(&Notice::Watching { entries, sensor: self.sensor.to_owned() });
+    }
+
+    /// Drops what the policy does not cover any more, without a change: the operator decided so.
+    fn drop_uncovered(&mut self) -> Result<(), StateError> {
+        let mut commit = Commit::default();
+        for path in self.state.below(&PathBytes::root())? {
+            if self.policy.judge(&path).is_none() {
+                commit.logs.push((path.clone(), None));
+                commit.edits.push((path, PathEdit::Remove));
+            }
+            if commit.edits.len() >= DROPS_AT_ONCE {
+                self.commit(std::mem::take(&mut commit))?;
+            }
+        }
+        self.commit(commit)
+    }
+
+    /// Takes the first snapshot: everything that is watched, hashed, in one transaction.
+    fn take_baseline(&mut self) -> Result<(), StateError> {
+        loop {
+            let began = Instant::now();
+            let mut summary = Summary::default();
+            let taken = self.build_baseline(&mut summary)?;
+            match taken {
+                Ok(position) => {
+                    self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
+                    self.write_covered()?;
+                    self.publish();
+                    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let (entries, bytes) = (position.entries, summary.bytes);
+                    self.notices.tell(&Notice::Scanned { first: true, entries, bytes, millis });
+                    self.tell_watching();
+                    return Ok(());
+                }
+                Err(NoBaseline::Stopped) => return Ok(()),
+                Err(NoBaseline::Failed(detail)) => {
+                    self.notices.tell(&Notice::StateFull { detail: detail.clone() });
+                    tracing::error!(error = detail, "the baseline could not be taken and is tried again");
+                    if self.intake.wait_for_stop(AGAIN) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn build_baseline(&mut self, summary: &mut Summary) -> Result<Result<Position, NoBaseline>, StateError> {
+        let base = match Base::host() {
+            Ok(base) => base,
+            Err(error) => return Ok(Err(NoBaseline::Failed(error.to_string()))),
+        };
+        let (policy, notices, intake) = (self.policy.clone(), self.notices.clone(), self.intake.clone());
+        let options = Options { threads: self.scans.settings().threads, rehash: Rehash::None, tell_unchanged: false };
+        let taken = self.state.replace_snapshot(now(), |nodes| {
+            let mut building = Building::new(&base, nodes, &policy).map_err(NoBaseline::Failed)?;
+            let control = Control::default();
+            let mut told = Instant::now();
+            let plan = PolicyPlan(&policy);
+            let scanned = scan(&base, &policy.roots(), &plan, Nothing, &options, &control, |seen| {
+                if told.elapsed() >= PROGRESS_EVERY {
+                    told = Instant::now();
+                    let (entries, bytes) = (control.entries(), control.bytes());
+                    notices.tell(&Notice::Scanning { first: true, entries, bytes });
+                    if intake.is_stopping() {
+                        return ControlFlow::Break(());
+                    }
+                }
+                building.see(seen)
+            });
+            *summary = match scanned {
+                Ok(summary) => summary,
+                Err(ScanError::Threads(error)) => return Err(NoBaseline::Failed(error.to_string())),
+                Err(ScanError::Known(never)) => match never {},
+            };
+            match building.finish() {
+                Err(what) => Err(NoBaseline::Failed(what)),
+                Ok(_) if summary.cancelled => Err(NoBaseline::Stopped),
+                Ok(rebuilt) => Ok(rebuilt),
+            }
+        });
+        match taken {
+            Ok(taken) => {
+                self.scans.unseen = summary.blind.iter().map(|b| format!("all of {}: {}", b.path, b.why)).collect();
+                Ok(taken)
+            }
+            Err(error) if error.is_full() => Ok(Err(NoBaseline::Failed(error.to_string()))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The two trees of a first snapshot while they grow.
+struct Building<'b> {
+    policy: &'b tally_syscheck::Policy,
+    observer: Observer<'b>,
+    entries: Builder<Nodes>,
+    hints: Builder<Nodes>,
+    logs: Vec<(PathBytes, Vec<u8>)>,
+    failed: Option<SnapshotError<NodesError>>,
+    key: Vec<u8>,
+}
+
+impl<'b> Building<'b> {
+    fn new(base: &'b Base, nodes: Nodes, policy: &'b tally_syscheck::Policy) -> Result<Self, String> {
+        let observer = Observer::new(base).map_err(|error| format!("open /: {error}"))?;
+        let (entries, hints) = (Builder::new(nodes.clone()), Builder::new(nodes));
+        Ok(Self { policy, observer, entries, hints, logs: Vec::new(), failed: None, key: Vec::new() })
+    }
+
+    fn see(&mut self, seen: Seen<()>) -> ControlFlow<()> {
+        let Found::Entry(entry, hint) = seen.found else { return ControlFlow::Continue(()) };
+        match self.add(&seen.path, entry, hint) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        path: &PathBytes,
+        mut entry: tally_types::Entry,
+        mut hint: Hint,
+    ) -> Result<(), SnapshotError<NodesError>> {
+        let Some(watched) = self.policy.judge(path) else { return Ok(()) };
+        if watched.mode == Mode::Log {
+            let look = LogLook { sealed: None, was: None, full: true };
+            let Ok(Some(observed)) = self.observer.observe(path, &watched, Some(look)) else { return Ok(()) };
+            (entry, hint) = (observed.entry, observed.hint);
+            self.logs.extend(observed.log.map(|log| (path.clone(), log.state)));
+        }
+        let Some(entry) = normalise(entry, &watched) else { return Ok(()) };
+        self.key.clear();
+        self.key.extend(path.as_bytes().iter().map(|&b| if b == b'/' { 0 } else { b }));
+        self.entries.push(&self.key, &entry_codec::encode(&entry))?;
+        self.hints.push(&self.key, &hint.encode())
+    }
+
+    fn finish(self) -> Result<Rebuilt, String> {
+        if let Some(error) = self.failed {
+            return Err(error.to_string());
+        }
+        let root = self.entries.finish().map_err(|error| error.to_string())?;
+        let hints = self.hints.finish().map_err(|error| error.to_string())?;
+        Ok(Rebuilt { root, hints, logs: self.logs })
+    }
+}
+
+fn boot_id() -> Vec<u8> {
+    tally_sys::clock::boot_id().map(|id| id.to_vec()).unwrap_or_default()
+}
+
+/// Tells one policy from another.
+fn policy_digest(policy: &tally_syscheck::Policy) -> Vec<u8> {
+    blake3::hash(format!("{policy:?}").as_bytes()).as_bytes().to_vec()
+}

@@ -1,0 +1,339 @@
+//! One path: what was recorded, what is there now, and whether that is a change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tally_proto::entry as entry_codec;
+use tally_syscheck::{Below, Difference, Look, Mode, RescanCause, Watched, below, compare, is_move, normalise};
+use tally_types::{
+    Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, PathBytes, Timestamp, Window,
+};
+
+use super::Engine;
+use crate::observer::{LogLook, Observed, Observer};
+use crate::scan::{Base, Hint};
+use crate::state::{Commit, PathEdit, StateError};
+
+/// How deep directories are followed within one look. What lies deeper is left to a rescan.
+const BELOW_MAX: usize = 4096;
+
+/// Why a path is looked at, and what is known about it beforehand.
+#[derive(Clone, Debug)]
+pub(super) struct Occasion {
+    pub detected_by: DetectedBy,
+    pub time: Timestamp,
+    pub actors: Vec<Arc<Actor>>,
+    pub records: u32,
+    pub window: Option<Window>,
+    pub moved_from: Option<PathBytes>,
+    /// Something was there between two looks, even if nothing is now.
+    pub transient: bool,
+    /// The kernel tells of everything inside a directory that it told the making of.
+    pub insides_are_told: bool,
+    /// Read everything that was sealed of a log again.
+    pub full: bool,
+}
+
+impl Occasion {
+    pub fn of_look(look: Look, time: Timestamp) -> Self {
+        Self {
+            detected_by: DetectedBy::Realtime,
+            time,
+            transient: look.is_transient(),
+            actors: look.actors,
+            records: look.records,
+            window: None,
+            moved_from: look.moved_from,
+            insides_are_told: true,
+            full: false,
+        }
+    }
+
+    pub fn realtime(actors: Vec<Arc<Actor>>, records: u32, time: Timestamp) -> Self {
+        Self { actors, records, ..Self::found(DetectedBy::Realtime, time) }
+    }
+
+    pub fn found(detected_by: DetectedBy, time: Timestamp) -> Self {
+        Self {
+            detected_by,
+            time,
+            actors: Vec::new(),
+            records: 0,
+            window: None,
+            moved_from: None,
+            transient: false,
+            insides_are_told: false,
+            full: detected_by != DetectedBy::Realtime,
+        }
+    }
+}
+
+/// What one commit will do, the entries as they will be after it, and the means to look.
+pub(super) struct Draft<'b> {
+    observer: Observer<'b>,
+    commit: Commit,
+    after: HashMap<PathBytes, Option<Entry>>,
+}
+
+impl<'b> Draft<'b> {
+    pub fn new(base: &'b Base) -> Result<Self, StateError> {
+        let observer = Observer::new(base).map_err(|source| StateError::Io { path: "/".into(), source })?;
+        Ok(Self { observer, commit: Commit::default(), after: HashMap::new() })
+    }
+
+    pub fn events(&self) -> usize {
+        self.commit.events.len()
+    }
+
+    pub fn event(&mut self, time: Timestamp, body: EventBody) {
+        self.commit.events.push((time, body));
+    }
+
+    /// Hands over what has to be stored, and begins anew.
+    pub fn take(&mut self) -> Commit {
+        self.after.clear();
+        std::mem::take(&mut self.commit)
+    }
+
+    fn hint(&mut self, path: PathBytes, hint: Hint) {
+        self.commit.edits.push((path, PathEdit::Hint(hint)));
+    }
+
+    fn put(&mut self, path: &PathBytes, entry: Entry, hint: Hint) {
+        self.after.insert(path.clone(), Some(entry.clone()));
+        self.commit.edits.push((path.clone(), PathEdit::Put { entry, hint }));
+    }
+
+    fn remove(&mut self, path: &PathBytes) {
+        self.after.insert(path.clone(), None);
+        self.commit.edits.push((path.clone(), PathEdit::Remove));
+        self.commit.logs.push((path.clone(), None));
+    }
+
+    fn log(&mut self, path: &PathBytes, state: Vec<u8>) {
+        self.commit.logs.push((path.clone(), Some(state)));
+    }
+}
+
+impl Engine {
+    /// Looks at `path` and adds to `draft` what follows from it.
+    pub(super) fn examine(
+        &mut self,
+        path: &PathBytes,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), StateError> {
+        let before = self.recorded(path, draft)?;
+        let watched = self.policy.judge(path);
+        let (seen, log) = match &watched {
+            None => (None, None),
+            Some(watched) => match self.see(path, watched, occasion, draft)? {
+                Seen::Is(entry, hint, log) => (Some((entry, hint)), log),
+                Seen::Nothing => (None, None),
+                // It could not be looked at: what was recorded stays, and the next scan tries again.
+                Seen::Unknown => return Ok(()),
+            },
+        };
+        let Some(watched) = watched else { return self.leave(path, before.as_ref(), draft) };
+        let after = seen.as_ref().map(|(entry, _)| entry);
+        let (verdict, sealed) = log.map_or((None, None), |log| (Some(log.verdict), Some(log.state)));
+        let difference = compare(&watched, before.as_ref(), after, verdict.as_ref());
+        self.follow(path, before.as_ref(), after, occasion, draft)?;
+        match (difference, seen) {
+            (None, Some((entry, hint))) => {
+                if before.as_ref() == Some(&entry) {
+                    draft.hint(path.clone(), hint);
+                }
+            }
+            (None, None) if occasion.transient && before.is_none() => {
+                let change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
+                self.add_event(change, occasion, draft);
+            }
+            (None, None) => {}
+            (Some(difference), seen) => self.change(path, difference, before, seen, occasion, draft)?,
+        }
+        if let Some(state) = sealed {
+            draft.log(path, state);
+        }
+        Ok(())
+    }
+
+    /// What is recorded of a path, this draft included.
+    fn recorded(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Entry>, StateError> {
+        match draft.after.get(path) {
+            Some(entry) => Ok(entry.clone()),
+            None => self.state.entry(path),
+        }
+    }
+
+    /// Looks at what is there now, in the form in which it is recorded.
+    fn see(
+        &mut self,
+        path: &PathBytes,
+        watched: &Watched,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<Seen, StateError> {
+        let is_log = watched.mode == Mode::Log;
+        let sealed = if is_log { self.sealed(path, draft)? } else { None };
+        let was = if is_log { self.state.hint(path)?.map(|hint| (hint.dev, hint.ino)) } else { None };
+        let look = is_log.then_some(LogLook { sealed: sealed.as_deref(), was, full: occasion.full });
+        match draft.observer.observe(path, watched, look) {
+            Ok(None) => Ok(Seen::Nothing),
+            Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
+                // The snapshot holds what its bytes say: what they cut must not look like a change at the next look.
+                Some(entry) => Ok(Seen::Is(canonical(entry), hint, log)),
+                None => Ok(Seen::Nothing),
+            },
+            Err(unseen) => {
+                tracing::debug!(path = %path, reason = %unseen, "a path could not be looked at");
+                Ok(Seen::Unknown)
+            }
+        }
+    }
+
+    fn sealed(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Vec<u8>>, StateError> {
+        let drafted = draft.commit.logs.iter().rev().find(|(p, _)| p == path);
+        match drafted {
+            Some((_, state)) => Ok(state.clone()),
+            None => self.state.log(path),
+        }
+    }
+
+    /// A path that the policy no longer covers is dropped without a change.
+    fn leave(&mut self, path: &PathBytes, before: Option<&Entry>, draft: &mut Draft<'_>) -> Result<(), StateError> {
+        if before.is_some() {
+            draft.remove(path);
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        path: &PathBytes,
+        difference: Difference,
+        before: Option<Entry>,
+        seen: Option<(Entry, Hint)>,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), StateError> {
+        let moved_from = match (&before, &seen) {
+            (None, Some((entry, _))) => self.moved(entry, occasion, draft)?,
+            _ => None,
+        };
+        let silent = self.adopting && before.is_none() && !self.parent_is_known(path, draft)?;
+        let after = seen.as_ref().map(|(entry, _)| entry.clone());
+        match seen {
+            Some((entry, hint)) => draft.put(path, entry, hint),
+            None => draft.remove(path),
+        }
+        if silent {
+            return Ok(());
+        }
+        let mut change = difference.into_change(path.clone(), before, after, occasion.detected_by);
+        if let Some((from, entry)) = moved_from {
+            draft.remove(&from);
+            change.kind = ChangeKind::Moved;
+            change.attributes = AttributeSet::EMPTY;
+            change.before = Some(entry);
+            change.moved_from = Some(from);
+        }
+        self.add_event(change, occasion, draft);
+        Ok(())
+    }
+
+    /// Where `entry` was before, if that was recorded, is the same thing, and is there no more.
+    fn moved(
+        &mut self,
+        entry: &Entry,
+        occasion: &Occasion,
+        draft: &Draft<'_>,
+    ) -> Result<Option<(PathBytes, Entry)>, StateError> {
+        let Some(from) = &occasion.moved_from else { return Ok(None) };
+        let Some(old) = self.recorded(from, draft)? else { return Ok(None) };
+        let gone = draft.observer.is_gone(from);
+        Ok((gone && is_move(&old, entry)).then(|| (from.clone(), old)))
+    }
+
+    fn parent_is_known(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<bool, StateError> {
+        match path.parent() {
+            Some(parent) => Ok(self.recorded(&parent, draft)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    fn add_event(&self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {
+        change.actors = occasion.actors.iter().take(Change::ACTORS_MAX).map(|a| (**a).clone()).collect();
+        change.records = occasion.records;
+        change.window = occasion.window;
+        draft.event(occasion.time, EventBody::Change(Box::new(change)));
+    }
+
+    /// What a path's becoming or ceasing to be a directory means for what is below it.
+    fn follow(
+        &mut self,
+        path: &PathBytes,
+        before: Option<&Entry>,
+        after: Option<&Entry>,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), StateError> {
+        match below(before, after) {
+            Below::Nothing => Ok(()),
+            Below::Scan if occasion.insides_are_told => Ok(()),
+            // A scan lists what is in the directory itself; only what a single look found has to be asked for.
+            Below::Scan if occasion.detected_by != DetectedBy::Realtime => Ok(()),
+            Below::Scan => {
+                self.intake.rescan(path, None, RescanCause::Asked);
+                Ok(())
+            }
+            Below::Look => self.look_below(path, occasion, draft),
+        }
+    }
+
+    fn look_below(&mut self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) -> Result<(), StateError> {
+        let below = self.state.below(path)?;
+        if below.len() > BELOW_MAX {
+            self.intake.rescan(path, None, RescanCause::DirectoryMoved);
+            return Ok(());
+        }
+        let occasion = Occasion { moved_from: None, transient: false, ..occasion.clone() };
+        for path in below {
+            // None of them is a directory any more: this does not go further down.
+            if self.recorded(&path, draft)?.is_some() {
+                self.examine_gone(&path, &occasion, draft)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As `examine`, for a path whose children are already being looked at.
+    fn examine_gone(&mut self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) -> Result<(), StateError> {
+        let Some(before) = self.recorded(path, draft)? else { return Ok(()) };
+        if !draft.observer.is_gone(path) {
+            return self.examine(path, occasion, draft);
+        }
+        let Some(watched) = self.policy.judge(path) else { return self.leave(path, Some(&before), draft) };
+        match compare(&watched, Some(&before), None, None) {
+            Some(difference) => self.change(path, difference, Some(before), None, occasion, draft),
+            None => Ok(()),
+        }
+    }
+}
+
+enum Seen {
+    Is(Entry, Hint, Option<crate::observer::LogSeen>),
+    Nothing,
+    Unknown,
+}
+
+/// The entry as its bytes hold it.
+fn canonical(entry: Entry) -> Entry {
+    match entry_codec::decode(&entry_codec::encode(&entry)) {
+        Ok(canonical) => canonical,
+        Err(error) => {
+            tracing::error!(%error, "an entry does not survive its own encoding");
+            entry
+        }
+    }
+}

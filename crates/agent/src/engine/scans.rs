@@ -1,0 +1,420 @@
+//! Scans beside the engine: a thread walks, compares with the snapshot of its beginning and names suspects; the engine
+//! looks at each itself. So a scan never writes, never holds up a real-time change, and cannot report what was true only
+//! while it walked.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tally_proto::entry as entry_codec;
+use tally_snapshot::{Cursor, NodeHash, SnapshotError};
+use tally_syscheck::{Policy, normalise};
+use tally_types::{Actor, DetectedBy, Entry, PathBytes, Timestamp, Window};
+
+use super::examine::Occasion;
+use crate::intake::{Command, Intake, ScanOutcome};
+use crate::notice::{Notice, Notices};
+use crate::observer::PolicyPlan;
+use crate::scan::{Base, Control, Found, Hint, Known, Options, Rehash, Seen, scan};
+use crate::state::{Nodes, NodesError, Position};
+
+/// Scans that run at the same time: one of everything, and one of a part that need not wait for it.
+const RUNNING_MAX: usize = 2;
+/// Paths told to the engine at once.
+const PATHS_AT_ONCE: usize = 256;
+/// A scan that failed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How often a scan of everything shows how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// How often everything is compared, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub interval: Duration,
+    /// Within so many scans every file is read again, whatever its times say.
+    pub rehash_parts: u32,
+    pub threads: usize,
+}
+
+/// One scan to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// Where it starts; the policy's roots if empty.
+    roots: Vec<PathBytes>,
+    depth: Option<u32>,
+    pub detected_by: DetectedBy,
+    pub actors: Vec<Arc<Actor>>,
+    pub records: u32,
+    pub window: Option<Window>,
+    pub full: bool,
+    rehash: Rehash,
+}
+
+impl Job {
+    pub fn full(detected_by: DetectedBy) -> Self {
+        Self {
+            roots: Vec::new(),
+            depth: None,
+            detected_by,
+            actors: Vec::new(),
+            records: 0,
+            window: None,
+            full: true,
+            rehash: Rehash::None,
+        }
+    }
+
+    pub fn subtree(path: PathBytes, depth: Option<u32>, detected_by: DetectedBy) -> Self {
+        Self { roots: vec![path], depth, full: false, ..Self::full(detected_by) }
+    }
+}
+
+pub(super) struct Finished {
+    pub job: Job,
+    pub took: Duration,
+}
+
+struct Running {
+    id: u64,
+    job: Job,
+    control: Arc<Control>,
+    began: Instant,
+}
+
+pub(super) struct Scans {
+    settings: Settings,
+    state: PathBuf,
+    policy: Arc<Policy>,
+    intake: Arc<Intake>,
+    notices: Arc<Notices>,
+    waiting: VecDeque<Job>,
+    running: Vec<Running>,
+    next_id: u64,
+    /// When the next scan of everything is due.
+    next_full: Instant,
+    /// Which part of the files is read again next.
+    part: u32,
+    retry_at: Option<Instant>,
+    /// What the last scan of everything could not see, in words.
+    pub unseen: Vec<String>,
+}
+
+impl Scans {
+    pub fn new(
+        settings: Settings,
+        state: PathBuf,
+        policy: Arc<Policy>,
+        intake: Arc<Intake>,
+        notices: Arc<Notices>,
+    ) -> Self {
+        Self {
+            settings,
+            state,
+            policy,
+            intake,
+            notices,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            next_id: 1,
+            next_full: Instant::now() + settings.interval,
+            part: 0,
+            retry_at: None,
+            unseen: Vec::new(),
+        }
+    }
+
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How long nothing has to be done by the clock.
+    pub fn next_in(&self) -> Duration {
+        let next = self.retry_at.unwrap_or(self.next_full).min(self.next_full);
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// The scan that is due by the clock, or that waits for another to end.
+    pub fn due(&mut self) -> Option<Job> {
+        let now = Instant::now();
+        if now >= self.next_full {
+            self.next_full = now + self.settings.interval;
+            self.part = (self.part + 1) % self.settings.rehash_parts.max(1);
+            let mut job = Job::full(DetectedBy::Scan);
+            job.rehash = Rehash::Part { part: self.part, of: self.settings.rehash_parts.max(1) };
+            return Some(job);
+        }
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+            return self.waiting.pop_front();
+        }
+        None
+    }
+
+    /// Starts a scan, or lets it wait while too many run. One of a whole tree that already waits is not needed twice.
+    pub fn start(&mut self, job: Job, position: Position) -> std::io::Result<()> {
+        let Some(root) = position.root else { return Ok(()) };
+        let full_runs = self.running.iter().any(|r| r.job.full);
+        if self.running.len() >= RUNNING_MAX || (job.full && full_runs) {
+            let known = self.waiting.iter().any(|w| w.roots == job.roots && w.depth == job.depth && w.full == job.full);
+            if !known {
+                self.waiting.push_back(job);
+            }
+            return Ok(());
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let control = Arc::new(Control::default());
+        let walk = Walk {
+            id,
+            root,
+            hints: position.hints,
+            job: job.clone(),
+            state: self.state.clone(),
+            policy: Arc::clone(&self.policy),
+            intake: Arc::clone(&self.intake),
+            notices: Arc::clone(&self.notices),
+            control: Arc::clone(&control),
+            threads: self.settings.threads,
+        };
+        std::thread::Builder::new().name("scan".to_owned()).spawn(move || walk.run())?;
+        self.running.push(Running { id, job, control, began: Instant::now() });
+        Ok(())
+    }
+
+    /// What the engine has to know about a suspect of a scan; `None` if the scan is not one of its own.
+    pub fn occasion(&self, scan: u64, now: Timestamp) -> Option<Occasion> {
+        let job = &self.running.iter().find(|r| r.id == scan)?.job;
+        let mut occasion = Occasion::found(job.detected_by, now);
+        occasion.actors.clone_from(&job.actors);
+        occasion.records = job.records;
+        occasion.window = job.window;
+        Some(occasion)
+    }
+
+    /// A scan has ended: what it was, and the next one may begin.
+    pub fn ended(&mut self, scan: u64) -> Option<Finished> {
+        let at = self.running.iter().position(|r| r.id == scan)?;
+        let Running { job, began, .. } = self.running.swap_remove(at);
+        if !self.waiting.is_empty() {
+            self.retry_at = Some(Instant::now());
+        }
+        Some(Finished { job, took: began.elapsed() })
+    }
+
+    /// To be done once more, a little later.
+    pub fn again(&mut self, job: Job) {
+        self.waiting.push_back(job);
+        self.retry_at = Some(Instant::now() + AGAIN);
+    }
+
+    pub fn cancel(&self) {
+        self.running.iter().for_each(|r| r.control.cancel());
+    }
+}
+
+/// The thread of one scan.
+struct Walk {
+    id: u64,
+    root: NodeHash,
+    hints: NodeHash,
+    job: Job,
+    state: PathBuf,
+    policy: Arc<Policy>,
+    intake: Arc<Intake>,
+    notices: Arc<Notices>,
+    control: Arc<Control>,
+    threads: usize,
+}
+
+impl Walk {
+    fn run(self) {
+        let outcome = self.scan().unwrap_or_else(ScanOutcome::Failed);
+        self.intake.command(Command::ScanEnded { scan: self.id, outcome });
+    }
+
+    fn scan(&self) -> Result<ScanOutcome, String> {
+        let base = Base::host().map_err(|error| error.to_string())?;
+        let nodes = Nodes::open_reader(&self.state).map_err(|error| error.to_string())?;
+        let roots = if self.job.roots.is_empty() { self.policy.roots() } else { self.job.roots.clone() };
+        let known = KnownEntries::open(&nodes, self.root, self.hints, &roots).map_err(|error| error.to_string())?;
+        let options = Options { threads: self.threads, rehash: self.job.rehash, tell_unchanged: false };
+        let mut teller = Teller { walk: self, suspects: Vec::new(), hints: Vec::new(), told: Instant::now() };
+        let plan = PolicyPlan(&self.policy);
+        let summary = scan(&base, &roots, &plan, known, &options, &self.control, |seen| teller.see(seen))
+            .map_err(|error| error.to_string())?;
+        if !teller.flush() || summary.cancelled {
+            return Ok(ScanOutcome::Cancelled);
+        }
+        let mut unseen: Vec<String> = summary.blind.iter().map(|b| format!("all of {}: {}", b.path, b.why)).collect();
+        if summary.blind_more > 0 {
+            unseen.push(format!("{} further directories", summary.blind_more));
+        }
+        Ok(ScanOutcome::Complete { entries: summary.entries, bytes: summary.bytes, unseen })
+    }
+
+    /// Whether a path lies deeper than this scan is to look.
+    fn is_too_deep(&self, path: &PathBytes) -> bool {
+        let Some(depth) = self.job.depth else { return false };
+        let slashes = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'/').count();
+        let top = self.job.roots.first().map_or(0, |root| slashes(root.as_bytes()));
+        slashes(path.as_bytes()).saturating_sub(top) > depth as usize
+    }
+}
+
+/// Passes on what a scan sees.
+struct Teller<'w> {
+    walk: &'w Walk,
+    suspects: Vec<PathBytes>,
+    hints: Vec<(PathBytes, Hint)>,
+    told: Instant,
+}
+
+impl Teller<'_> {
+    fn see(&mut self, seen: Seen<Vec<u8>>) -> ControlFlow<()> {
+        let Seen { path, known, found } = seen;
+        if self.walk.is_too_deep(&path) {
+            return ControlFlow::Continue(());
+        }
+        match found {
+            Found::Entry(entry, hint) => match self.same(&path, known, entry) {
+                true => self.hints.push((path, hint)),
+                false => self.suspects.push(path),
+            },
+            Found::Gone | Found::Unwatched => self.suspects.push(path),
+            // What could not be seen is no evidence of anything; the summary tells of it.
+            Found::Unchanged | Found::Unseen(_) => {}
+        }
+        self.show_progress();
+        let full = self.suspects.len() >= PATHS_AT_ONCE || self.hints.len() >= PATHS_AT_ONCE;
+        if full && !self.flush() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Whether what was seen is what is recorded. A log is always for the engine to look at, which has its seals.
+    fn same(&self, path: &PathBytes, known: Option<Vec<u8>>, entry: Entry) -> bool {
+        let Some(known) = known else { return false };
+        let Some(watched) = self.walk.policy.judge(path) else { return false };
+        if watched.mode == tally_syscheck::Mode::Log {
+            return false;
+        }
+        normalise(entry, &watched).is_some_and(|entry| entry_codec::encode(&entry) == known)
+    }
+
+    fn flush(&mut self) -> bool {
+        let walk = self.walk;
+        let paths = std::mem::take(&mut self.suspects);
+        let hints = std::mem::take(&mut self.hints);
+        let suspects = paths.is_empty() || walk.intake.command(Command::Suspects { scan: walk.id, paths });
+        let hints = hints.is_empty() || walk.intake.command(Command::Hints { root: walk.root, hints });
+        suspects && hints
+    }
+
+    fn show_progress(&mut self) {
+        if self.walk.job.full && self.told.elapsed() >= PROGRESS_EVERY {
+            self.told = Instant::now();
+            let (entries, bytes) = (self.walk.control.entries(), self.walk.control.bytes());
+            self.walk.notices.tell(&Notice::Scanning { first: false, entries, bytes });
+        }
+    }
+}
+
+/// The snapshot's entries below some roots, with their hints, in order: what a scan compares with.
+pub(super) struct KnownEntries<'n> {
+    nodes: &'n Nodes,
+    root: NodeHash,
+    hints_root: NodeHash,
+    /// Prefixes still to be walked, the next last.
+    roots: Vec<Vec<u8>>,
+    entries: Cursor<'n, Nodes>,
+    hints: std::iter::Peekable<Cursor<'n, Nodes>>,
+    at: Option<(Vec<u8>, Option<Hint>, Vec<u8>)>,
+    within: Option<Vec<u8>>,
+}
+
+type Failure = SnapshotError<NodesError>;
+
+impl<'n> KnownEntries<'n> {
+    pub fn open(nodes: &'n Nodes, root: NodeHash, hints: NodeHash, roots: &[PathBytes]) -> Result<Self, Failure> {
+        let mut roots: Vec<_> = roots.iter().map(PathBytes::tree_key).collect();
+        roots.sort();
+        roots.reverse();
+        let nothing = tally_snapshot::empty_root();
+        Ok(Self {
+            nodes,
+            root,
+            hints_root: hints,
+            roots,
+            entries: Cursor::all(nodes, nothing)?,
+            hints: Cursor::all(nodes, nothing)?.peekable(),
+            at: None,
+            within: None,
+        })
+    }
+
+    fn next_entry(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
+        loop {
+            if let Some(within) = &self.within {
+                match self.entries.next().transpose()? {
+                    Some((key, value)) if is_within(&key, within) => return Ok(Some((key, value))),
+                    // Keys that only begin alike, as `/ab` does with `/a`, come before and behind what is within.
+                    Some((key, _)) if key.starts_with(within) => continue,
+                    _ => self.within = None,
+                }
+            }
+            let Some(next) = self.roots.pop() else { return Ok(None) };
+            self.entries = Cursor::from(self.nodes, self.root, &next)?;
+            self.hints = Cursor::from(self.nodes, self.hints_root, &next)?.peekable();
+            self.within = Some(next);
+        }
+    }
+
+    fn hint_of(&mut self, key: &[u8]) -> Result<Option<Hint>, Failure> {
+        loop {
+            match self.hints.peek() {
+                Some(Ok((at, _))) if at.as_slice() < key => drop(self.hints.next()),
+                Some(Ok((at, bytes))) if at == key => return Ok(Hint::decode(bytes).ok()),
+                Some(Err(_)) => return Err(self.hints.next().and_then(Result::err).unwrap_or(SnapshotError::Order)),
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Whether the path of `key` is that of `dir` or lies below it.
+fn is_within(key: &[u8], dir: &[u8]) -> bool {
+    dir == [0] || key.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == 0)
+}
+
+impl Known for KnownEntries<'_> {
+    /// The entry's bytes.
+    type Tag = Vec<u8>;
+    type Error = Failure;
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        self.at = match self.next_entry()? {
+            Some((key, entry)) => {
+                let hint = self.hint_of(&key)?;
+                Some((key, hint, entry))
+            }
+            None => None,
+        };
+        Ok(self.at.is_some())
+    }
+
+    fn key(&self) -> &[u8] {
+        self.at.as_ref().map_or(&[], |(key, ..)| key)
+    }
+
+    fn hint(&self) -> Option<Hint> {
+        self.at.as_ref().and_then(|(_, hint, _)| *hint)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.at.as_mut().map(|(.., entry)| std::mem::take(entry)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,201 @@
+//! The engine's inbox: signals from the sensors, coalesced as they arrive, and what the other threads ask of it.
+//!
+//! Sensors never wait here: the coalescer's memory is bounded by forgetting detail (a rescan stands for it), so the
+//! kernel's queue is always drained. The scan and the link do wait when the engine is behind; nothing is lost by that.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tally_proto::Position;
+use tally_snapshot::NodeHash;
+use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
+use tally_types::{Epoch, PathBytes};
+
+use crate::scan::Hint;
+
+/// Commands that may wait; whoever brings more waits too.
+const COMMANDS_MAX: usize = 64;
+/// Looks that the engine takes at once, which become one commit.
+const LOOKS_AT_ONCE: usize = 512;
+
+/// What another thread asks of the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// The manager has all events up to this one.
+    Acknowledged(Position),
+    /// The manager has numbers of this epoch that this agent never gave.
+    NumbersTaken {
+        epoch: Epoch,
+    },
+    /// A checkpoint of the manager's ledger that continues the one before.
+    Checkpoint {
+        note: String,
+    },
+    LedgerMismatch {
+        detail: String,
+    },
+    /// Paths that a scan found to differ from the snapshot, or could not settle: the engine looks at each.
+    Suspects {
+        scan: u64,
+        paths: Vec<PathBytes>,
+    },
+    /// Paths whose content a scan read and found as recorded: only what the host knows beside the entry is new.
+    Hints {
+        root: NodeHash,
+        hints: Vec<(PathBytes, Hint)>,
+    },
+    ScanEnded {
+        scan: u64,
+        outcome: ScanOutcome,
+    },
+    /// The kernel dropped records, or a sensor failed: everything must be compared.
+    RecordsLost {
+        queue: &'static str,
+        lost: u64,
+    },
+    /// The wall clock was set by so much.
+    ClockSet {
+        offset_us: i64,
+    },
+    /// What the sensors can and cannot see has changed.
+    Coverage {
+        can: Vec<String>,
+        cannot: Vec<String>,
+    },
+}
+
+/// How a scan ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScanOutcome {
+    Complete { entries: u64, bytes: u64, unseen: Vec<String> },
+    Cancelled,
+    Failed(String),
+}
+
+/// What the engine has to do next.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub commands: Vec<Command>,
+    pub due: Vec<Due>,
+    /// The agent was asked to stop, and why.
+    pub stop: Option<String>,
+}
+
+pub struct Intake {
+    inbox: Mutex<Inbox>,
+    /// Something arrived for the engine.
+    arrived: Condvar,
+    /// The engine took something out.
+    taken: Condvar,
+    began: Instant,
+}
+
+struct Inbox {
+    coalescer: Coalescer,
+    commands: VecDeque<Command>,
+    stop: Option<String>,
+    closed: bool,
+}
+
+impl Intake {
+    pub fn new(limits: Limits) -> Self {
+        let inbox = Inbox { coalescer: Coalescer::new(limits), commands: VecDeque::new(), stop: None, closed: false };
+        Self { inbox: Mutex::new(inbox), arrived: Condvar::new(), taken: Condvar::new(), began: Instant::now() }
+    }
+
+    /// Microseconds of a steady clock; all times in signals and looks are of this kind.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes in what one read of the kernel's queue gave.
+    pub fn signals(&self, signals: impl IntoIterator<Item = Signal>) {
+        let now_us = self.now_us();
+        let mut inbox = self.lock();
+        for signal in signals {
+            inbox.coalescer.signal(now_us, signal);
+        }
+        drop(inbox);
+        self.arrived.notify_one();
+    }
+
+    pub fn rescan(&self, path: &PathBytes, depth: Option<u32>, cause: RescanCause) {
+        self.lock().coalescer.rescan(self.now_us(), path, depth, cause);
+        self.arrived.notify_one();
+    }
+
+    /// Hands over a command, waiting while too many wait. False if the engine has ended.
+    pub fn command(&self, command: Command) -> bool {
+        let inbox = self.lock();
+        let mut inbox = self
+            .taken
+            .wait_while(inbox, |inbox| inbox.commands.len() >= COMMANDS_MAX && !inbox.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        if inbox.closed {
+            return false;
+        }
+        inbox.commands.push_back(command);
+        drop(inbox);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// Hands over a command from a thread that must not wait: the sensor's. They are few by nature.
+    pub fn command_now(&self, command: Command) {
+        self.lock().commands.push_back(command);
+        self.arrived.notify_one();
+    }
+
+    pub fn stop(&self, reason: &str) {
+        self.lock().stop.get_or_insert_with(|| reason.to_owned());
+        self.arrived.notify_one();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stop.is_some()
+    }
+
+    /// Waits at most so long; whether the agent was asked to stop.
+    pub fn wait_for_stop(&self, at_most: Duration) -> bool {
+        let inbox = self.lock();
+        let wait = self.arrived.wait_timeout_while(inbox, at_most, |inbox| inbox.stop.is_none());
+        wait.unwrap_or_else(PoisonError::into_inner).0.stop.is_some()
+    }
+
+    /// Waits for work, at most until `deadline_us`. `take_looks` is false while the engine cannot store what it finds.
+    pub fn take(&self, deadline_us: u64, take_looks: bool) -> Work {
+        let mut inbox = self.lock();
+        loop {
+            let now_us = self.now_us();
+            let next_due = inbox.coalescer.next_due().filter(|_| take_looks);
+            let idle = inbox.commands.is_empty() && inbox.stop.is_none() && next_due.is_none_or(|due| due > now_us);
+            if !idle || now_us >= deadline_us {
+                break;
+            }
+            let until = next_due.unwrap_or(u64::MAX).min(deadline_us);
+            let wait = Duration::from_micros(until - now_us);
+            inbox = self.arrived.wait_timeout(inbox, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let due = if take_looks { inbox.coalescer.due(self.now_us(), LOOKS_AT_ONCE) } else { Vec::new() };
+        let work = Work { commands: inbox.commands.drain(..).collect(), due, stop: inbox.stop.clone() };
+        drop(inbox);
+        self.taken.notify_all();
+        work
+    }
+
+    /// Everything that still waits, due or not: for an orderly end.
+    pub fn drain(&self) -> Vec<Due> {
+        self.lock().coalescer.drain()
+    }
+
+    /// Ends the waits of the other threads: the engine takes no more.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.taken.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

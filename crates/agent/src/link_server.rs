@@ -1,0 +1,295 @@
+//! The sensor's side of the seam: keeps the link process running and answers what it asks.
+//!
+//! The link is believed nothing that matters: it can ask for events, snapshot nodes and the status, say what the manager
+//! has acknowledged, and bring checkpoints. Reading for it happens on connections of their own, so that it never holds up
+//! the engine.
+
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command as Program, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tally_proto::Position;
+use tally_proto::message::{Hello, RunId};
+use tally_snapshot::{NodeHash, NodeStore, SnapshotError};
+use tally_sys::spawn;
+use tally_types::Epoch;
+
+use crate::board::Board;
+use crate::intake::{Command, Intake};
+use crate::notice::{Notice, Notices};
+use crate::seam::{self, EVENTS_BYTES_MAX, IdentityText, LinkControl, SeamError, ToLink, ToSensor};
+use crate::state::{Nodes, OutboxReader, StateError};
+
+/// A link that ended is started again after this long, doubled each time.
+const RESTART_FIRST: Duration = Duration::from_millis(200);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// A link that ran this long is started again at once.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long the link may take for its farewell.
+const FAREWELL: Duration = Duration::from_secs(7);
+
+/// How the link is started and what it is told first.
+#[derive(Clone, Debug)]
+pub struct LinkProgram {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub manager: String,
+    pub identity: IdentityText,
+}
+
+/// What the server answers from.
+pub struct Sources {
+    pub state: PathBuf,
+    pub board: Arc<Board>,
+    pub intake: Arc<Intake>,
+    pub notices: Arc<Notices>,
+    pub run_id: RunId,
+    /// The newest verified checkpoint, as its note.
+    pub checkpoint: Option<String>,
+}
+
+pub struct LinkServer {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads of the server share.
+struct Shared {
+    writer: Mutex<Option<UnixStream>>,
+    stopping: AtomicBool,
+    done: AtomicBool,
+    board: Arc<Board>,
+}
+
+impl LinkServer {
+    pub fn start(program: LinkProgram, sources: Sources) -> Result<Self, StateError> {
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+            board: Arc::clone(&sources.board),
+        });
+        let (serving, teller) = (Arc::clone(&shared), Arc::clone(&shared));
+        let serve = move || match Server::open(program, sources, Arc::clone(&serving)) {
+            Ok(server) => server.run(),
+            Err(error) => {
+                tracing::error!(%error, "the manager cannot be told anything");
+                serving.done.store(true, Ordering::SeqCst);
+            }
+        };
+        let spawned = [
+            std::thread::Builder::new().name("link-server".to_owned()).spawn(serve),
+            std::thread::Builder::new().name("link-status".to_owned()).spawn(move || teller.tell_status()),
+        ];
+        let mut threads = Vec::new();
+        for thread in spawned {
+            threads.push(thread.map_err(|source| StateError::Io { path: "a thread".into(), source })?);
+        }
+        Ok(Self { shared, threads })
+    }
+
+    /// Lets the link say farewell, and waits for its end.
+    pub fn stop(self, reason: &str) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.board.close();
+        self.shared.send(&ToLink::Control(LinkControl::Stop { reason: reason.to_owned() }));
+        let deadline = Instant::now() + FAREWELL;
+        while !self.shared.done.load(Ordering::SeqCst) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if let Some(writer) = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The link ends when the seam does. It may be gone already.
+            let _ = writer.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the link's server had failed");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Sends one frame to the present link, if there is one. If that fails the link has ended, which its reader notices.
+    fn send(&self, message: &ToLink) {
+        let frame = match message.frame() {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "an answer for the link cannot be framed");
+                return;
+            }
+        };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = writer.as_mut()
+            && seam::write_frame(stream, &frame).is_err()
+        {
+            *writer = None;
+        }
+    }
+
+    /// Passes on each newer status; of several at once, the newest.
+    fn tell_status(&self) {
+        let mut version = 0;
+        while let Some((newer, status)) = self.board.newer_than(version) {
+            version = newer;
+            self.send(&ToLink::Status(status));
+        }
+    }
+}
+
+struct Server {
+    outbox: OutboxReader,
+    nodes: Nodes,
+    program: LinkProgram,
+    sources: Sources,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// On the thread that will use it: its connections to the state are that thread's own.
+    fn open(program: LinkProgram, sources: Sources, shared: Arc<Shared>) -> Result<Self, StateError> {
+        let outbox = OutboxReader::open(&sources.state)?;
+        let nodes = Nodes::open_reader(&sources.state).map_err(SnapshotError::Store)?;
+        Ok(Self { outbox, nodes, program, sources, shared })
+    }
+
+    fn run(mut self) {
+        let mut pause = RESTART_FIRST;
+        while !self.shared.stopping.load(Ordering::SeqCst) {
+            let started = Instant::now();
+            match self.serve_one() {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(%error, "the link is started again"),
+            }
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                break;
+            }
+            pause = if started.elapsed() > SETTLED { RESTART_FIRST } else { (pause * 2).min(RESTART_MAX) };
+            std::thread::park_timeout(pause);
+        }
+        self.shared.done.store(true, Ordering::SeqCst);
+    }
+
+    /// Starts a link and answers it until it ends.
+    fn serve_one(&mut self) -> Result<(), SeamError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut child = self.spawn(theirs)?;
+        let mut reader = ours.try_clone()?;
+        *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours);
+        let begin = LinkControl::Begin {
+            manager: self.program.manager.clone(),
+            identity: self.program.identity.clone(),
+            checkpoint: self.sources.checkpoint.clone(),
+        };
+        self.shared.send(&ToLink::Control(begin));
+        let served = self.answer_all(&mut reader);
+        self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It ends by itself once the seam is closed; one that hangs is ended.
+        drop(reader);
+        end(&mut child);
+        match served {
+            Err(SeamError::Closed) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn spawn(&self, theirs: UnixStream) -> Result<Child, SeamError> {
+        let mut command = Program::new(&self.program.program);
+        command.args(&self.program.args).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        Ok(spawn::spawn(command, theirs.into())?)
+    }
+
+    fn answer_all(&mut self, reader: &mut UnixStream) -> Result<(), SeamError> {
+        let mut body = Vec::new();
+        loop {
+            seam::read_frame(reader, &mut body)?;
+            if !self.answer(ToSensor::parse(&body)?)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// False when the link says that it is done.
+    fn answer(&mut self, asked: ToSensor) -> Result<bool, SeamError> {
+        let state_failed = |error: StateError| SeamError::Malformed(error.to_string());
+        match asked {
+            ToSensor::NeedHello => {
+                let hello = self.hello().map_err(state_failed)?;
+                self.shared.send(&ToLink::Hello(Box::new(hello)));
+            }
+            ToSensor::NeedStatus => self.shared.send(&ToLink::Status(self.sources.board.status())),
+            ToSensor::NeedEvents { after, bytes_max } => {
+                let after = after.map(|(epoch, seq)| Position { epoch: Epoch(epoch), seq });
+                let events = self.outbox.after(after, bytes_max.min(EVENTS_BYTES_MAX)).map_err(state_failed)?;
+                self.shared.send(&ToLink::Events(events));
+            }
+            ToSensor::NeedNodes { request, hashes } => self.nodes(request, &hashes)?,
+            ToSensor::Acked { epoch, seq } => {
+                let up_to = Position { epoch: Epoch(epoch), seq };
+                self.sources.intake.command(Command::Acknowledged(up_to));
+            }
+            ToSensor::NumbersTaken { epoch, .. } => {
+                self.sources.intake.command(Command::NumbersTaken { epoch: Epoch(epoch) });
+            }
+            ToSensor::Checkpoint { note } => {
+                self.sources.checkpoint = Some(note.clone());
+                self.sources.intake.command(Command::Checkpoint { note });
+            }
+            ToSensor::LedgerMismatch { detail } => {
+                self.sources.intake.command(Command::LedgerMismatch { detail });
+            }
+            ToSensor::Connected { agent, name } => self.sources.notices.tell(&Notice::Connected { agent, name }),
+            ToSensor::Disconnected { reason } => self.sources.notices.tell(&Notice::Disconnected { reason }),
+            ToSensor::Done => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn hello(&self) -> Result<Hello, StateError> {
+        // The outbox first: the status read after it is at least as new, as a hello must be.
+        let (outbox_first, ended) = (self.outbox.first()?, self.outbox.ended()?);
+        let status = self.sources.board.status();
+        Ok(Hello {
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: self.program.identity.name.as_str().into(),
+            run_id: self.sources.run_id,
+            epoch: status.epoch,
+            last_seq: status.seq,
+            outbox_first,
+            ended,
+            status,
+            checkpoint: None,
+        })
+    }
+
+    fn nodes(&self, request: u64, hashes: &[[u8; 32]]) -> Result<(), SeamError> {
+        let (mut nodes, mut missing) = (Vec::new(), Vec::new());
+        for hash in hashes {
+            match self.nodes.read(&NodeHash(*hash)) {
+                Ok(Some(node)) => nodes.push(node),
+                Ok(None) => missing.push(*hash),
+                Err(error) => return Err(SeamError::Malformed(error.to_string())),
+            }
+        }
+        self.shared.send(&ToLink::Nodes { request, nodes, missing });
+        Ok(())
+    }
+}
+
+fn end(child: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    if let Err(error) = child.kill().and_then(|()| child.wait()) {
+        tracing::warn!(%error, "the link could not be ended");
+    }
+}

@@ -1,0 +1,84 @@
+//! The command line of `tally-agent`, and of the hidden commands by which `tally up` starts the same two processes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  2  error: standard error says why";
+
+#[derive(Debug, Parser)]
+#[command(name = "tally-agent", version, about = "The agent of Tallystick: watches this host for the manager", after_help = EXIT_CODES)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Get this host's identity from the manager, once
+    Enrol(EnrolOptions),
+    /// Watch this host
+    Run(RunOptions),
+    /// The part that speaks to the manager, started by `run`
+    #[command(hide = true)]
+    Link(LinkOptions),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct EnrolOptions {
+    /// The manager's name or address, with its UDP port if that is not 1514
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub manager: String,
+    /// A token from `tally token new`; - reads it from standard input
+    #[arg(long)]
+    pub token: String,
+    /// This host's name in the fleet [default: the host name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Give up an identity that this state directory already has
+    #[arg(long)]
+    pub replace: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Configuration file (TOML): what is watched, and how often it is scanned
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Watch this path instead of the defaults; PATH:log for an append-only log (repeatable)
+    #[arg(long = "watch", value_name = "PATH[:log]", conflicts_with = "config")]
+    pub watches: Vec<String>,
+    /// Reach the manager here instead of where this host enrolled
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub manager: Option<String>,
+    /// User of the process that speaks to the manager, when started as root
+    #[arg(long, value_name = "USER", default_value = "nobody")]
+    pub link_user: String,
+    /// Use only this source of file events: fanotify, inotify or none (scans alone)
+    #[arg(long, value_name = "SOURCE")]
+    pub sensor: Option<String>,
+    /// Say what happens as JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LinkOptions {
+    /// User to become
+    #[arg(long, requires = "gid")]
+    pub uid: Option<u32>,
+    /// Group to become
+    #[arg(long, requires = "uid")]
+    pub gid: Option<u32>,
+}

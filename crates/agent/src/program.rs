@@ -1,0 +1,221 @@
+//! The agent as a program: puts its parts together, and takes them apart in the right order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tally_net::Identity;
+use tally_proto::message::{RunId, Status};
+use tally_syscheck::{AgentConfig, Config, Limits, Mode, Policy};
+use tally_types::{AgentState, PathBytes};
+
+use crate::board::Board;
+use crate::engine::{self, Engine, Parts, Settings};
+use crate::enrol;
+use crate::intake::Intake;
+use crate::link_server::{LinkProgram, LinkServer, Sources};
+use crate::notice::{Notice, Notices};
+use crate::options::{LinkOptions, RunOptions};
+use crate::seam::IdentityText;
+use crate::sensor::{self, Source};
+use crate::state::State;
+
+/// Runs the agent until it is asked to stop. `link_args` start this same program as the link.
+pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
+    crate::start_logging();
+    let state_dir = crate::state_dir(options.state.as_deref());
+    let (config, mut policy) = configuration(options)?;
+    let identity = enrol::identity(&state_dir)?;
+    let manager = match (&options.manager, &config.manager) {
+        (Some(manager), _) => manager.clone(),
+        (None, Some(manager)) => manager.to_string(),
+        (None, None) => enrol::manager(&state_dir)?,
+    };
+    leave_out_own_state(&mut policy, &state_dir)?;
+    let notices = Arc::new(Notices::new(options.json));
+    let state = State::open(&enrol::agent_dir(&state_dir), engine::now())?;
+    let intake = Arc::new(Intake::new(Limits::default()));
+    stop_on_signals(&intake)?;
+    let policy = Arc::new(policy);
+    let only = options.sensor.as_deref().map(source).transpose()?;
+    // The sensor first: what happens while the first scan walks is seen by it.
+    let sensor = sensor::start(&policy, &intake, only).context("start the sensor")?;
+    for text in &sensor.coverage.cannot {
+        notices.tell(&Notice::Cannot { text: text.clone() });
+    }
+    let board = Arc::new(Board::new(first_status(&state)));
+    let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices))?;
+    let engine = Engine::new(Parts {
+        state,
+        policy,
+        intake: Arc::clone(&intake),
+        board,
+        notices: Arc::clone(&notices),
+        coverage: sensor.coverage.clone(),
+        sensor: sensor.source.name(),
+        settings: settings(&config),
+    })?;
+    let worked = engine.run();
+    drop(sensor);
+    link.stop(if worked.is_ok() { "the agent was asked to stop" } else { "the agent failed" });
+    notices.tell(&Notice::Stopped);
+    Ok(worked?)
+}
+
+/// The part that speaks to the manager, as a process of its own.
+pub fn link(options: &LinkOptions) -> Result<()> {
+    crate::start_logging();
+    crate::link::run(options)
+}
+
+fn configuration(options: &RunOptions) -> Result<(AgentConfig, Policy)> {
+    if let Some(file) = &options.config {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let (config, faults) = Config::parse(&text, &file.display().to_string());
+        if !faults.is_empty() {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            bail!("the configuration is not usable:\n{}", faults.join("\n"));
+        }
+        let policy = if config.policy.is_empty() { default_policy() } else { config.policy };
+        return Ok((config.agent, policy));
+    }
+    if options.watches.is_empty() {
+        return Ok((AgentConfig::default(), default_policy()));
+    }
+    let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
+    Ok((AgentConfig::default(), Policy::from_watch_args(&watches)))
+}
+
+fn default_policy() -> Policy {
+    use std::os::unix::ffi::OsStrExt;
+    Policy::defaults(|path| Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())).exists())
+}
+
+/// `PATH` or `PATH:log`; a relative path is meant from the working directory.
+pub fn watch(text: &str) -> Result<(PathBytes, Option<Mode>)> {
+    let (path, mode) = match text.rsplit_once(':') {
+        Some((path, mode)) if Mode::from_name(mode).is_some() && !Path::new(text).exists() => {
+            (path, Mode::from_name(mode))
+        }
+        _ => (text, None),
+    };
+    Ok((absolute(Path::new(path))?, mode))
+}
+
+/// The path as the kernel knows it: absolute, without links in its directories.
+pub fn absolute(path: &Path) -> Result<PathBytes> {
+    let shown = path.display();
+    let full = std::path::absolute(path).with_context(|| format!("{shown}"))?;
+    let resolved = match (full.parent(), full.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize().unwrap_or_else(|_| parent.to_owned()).join(name),
+        _ => full,
+    };
+    PathBytes::new(resolved.as_os_str().as_encoded_bytes()).with_context(|| format!("{shown} cannot be watched"))
+}
+
+/// The agent's own files change with each event; they are not among what it watches.
+fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
+    let own = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
+    policy.leave_out(absolute(&own)?);
+    Ok(())
+}
+
+fn source(name: &str) -> Result<Source> {
+    Source::from_name(name)
+        .with_context(|| format!("\"{name}\" is no source of file events: fanotify, inotify or none"))
+}
+
+fn settings(config: &AgentConfig) -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if config.threads == 0 { cores.min(8) } else { config.threads as usize };
+    let scans_in_period = u64::from(config.rehash_days) * 86_400 / config.scan_interval_s.max(1);
+    Settings {
+        interval: Duration::from_secs(config.scan_interval_s),
+        rehash_parts: u32::try_from(scans_in_period.max(1)).unwrap_or(u32::MAX),
+        threads,
+    }
+}
+
+fn first_status(state: &State) -> Status {
+    let position = state.position();
+    Status {
+        time: engine::now(),
+        epoch: position.epoch,
+        seq: position.seq,
+        root: None,
+        entries: position.entries,
+        state: AgentState::Baselining,
+        lag_us: 0,
+        dropped: 0,
+        can: Vec::new(),
+        cannot: Vec::new(),
+    }
+}
+
+fn stop_on_signals(intake: &Arc<Intake>) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listen for signals")?;
+    let intake = Arc::clone(intake);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if intake.is_stopping() {
+                // The second wish is meant: what is stored is safe, what is not is found at the next start.
+                std::process::exit(128 + signal);
+            }
+            intake.stop(if signal == SIGINT { "interrupted" } else { "asked to stop" });
+        }
+    })?;
+    Ok(())
+}
+
+fn start_link(
+    state: &State,
+    options: &RunOptions,
+    link_args: &[&str],
+    manager: String,
+    identity: &Identity,
+    (board, intake, notices): (&Arc<Board>, &Arc<Intake>, &Arc<Notices>),
+) -> Result<LinkServer> {
+    let program = std::env::current_exe().context("find the program itself")?;
+    let mut args: Vec<String> = link_args.iter().map(|arg| (*arg).to_owned()).collect();
+    if tally_sys::spawn::effective_uid() == 0 {
+        let (uid, gid) = user(&options.link_user)?;
+        args.extend(["--uid".to_owned(), uid.to_string(), "--gid".to_owned(), gid.to_string()]);
+    }
+    let mut run_id = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut run_id)?;
+    let identity = IdentityText {
+        agent: identity.agent.0,
+        name: identity.name.clone(),
+        key_pem: identity.key_pem.clone(),
+        cert_pem: identity.cert_pem.clone(),
+        ca_pem: identity.ca_pem.clone(),
+        ledger_key: identity.ledger_key.clone(),
+    };
+    let sources = Sources {
+        state: state.path().to_owned(),
+        board: Arc::clone(board),
+        intake: Arc::clone(intake),
+        notices: Arc::clone(notices),
+        run_id: RunId(run_id),
+        checkpoint: state.fact::<String>(engine::fact::CHECKPOINT)?,
+    };
+    Ok(LinkServer::start(LinkProgram { program, args, manager, identity }, sources)?)
+}
+
+/// The numbers of a user, from /etc/passwd.
+fn user(name: &str) -> Result<(u32, u32)> {
+    let passwd = std::fs::read(PathBuf::from("/etc/passwd")).context("/etc/passwd")?;
+    for line in passwd.split(|b| *b == b'\n') {
+        let fields: Vec<_> = line.split(|b| *b == b':').collect();
+        let number = |n: usize| std::str::from_utf8(fields.get(n)?).ok()?.parse().ok();
+        if fields.first() == Some(&name.as_bytes())
+            && let (Some(uid), Some(gid)) = (number(2), number(3))
+        {
+            return Ok((uid, gid));
+        }
+    }
+    bail!("there is no user \"{name}\" for the link to run as: name another with --link-user")
+}

@@ -1,0 +1,361 @@
+//! The fanotify sensor: one mark for each filesystem that holds a watched path.
+//!
+//! It reads at once and never gathers: who made a change is read from /proc, and a process may end the next moment. The
+//! queue in the kernel has no limit where that is granted; an overflow is told and everything is compared.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tally_sys::clock::{self, SetWatch};
+use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
+use tally_sys::fs_kind::{self, FsKind};
+use tally_sys::handle::Fsid;
+use tally_sys::mount::{self, Mount, Table};
+use tally_sys::poll::{self, Interest, Waiter, Waker};
+use tally_sys::{caps, open};
+use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
+use tally_types::{Actor, PathBytes};
+
+use super::Coverage;
+use super::actor::Actors;
+use super::resolver::{Places, Resolver};
+use crate::intake::{Command, Intake};
+
+/// Signals handed over at once.
+const SIGNALS_AT_ONCE: usize = 256;
+
+pub fn start(
+    policy: &Arc<Policy>,
+    intake: &Arc<Intake>,
+    stop: &Arc<Waker>,
+) -> std::io::Result<(JoinHandle<()>, Coverage)> {
+    if !caps::effective()?.has(caps::Capability::DacReadSearch) {
+        // Without it the handles in the records lead nowhere.
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::PermissionDenied,
+            "needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH",
+        ));
+    }
+    let mut watcher = Watcher {
+        group: Group::new()?,
+        mounts: mount::Watch::open()?,
+        clock: SetWatch::new()?,
+        clock_offset_us: clock::offset_us(),
+        resolver: Resolver::new(Arc::clone(policy)),
+        actors: Actors::new()?,
+        policy: Arc::clone(policy),
+        intake: Arc::clone(intake),
+        signals: Vec::with_capacity(SIGNALS_AT_ONCE),
+        blind: Vec::new(),
+        renames_whole: true,
+    };
+    let table = watcher.mounts.read()?;
+    watcher.mark(&table);
+    if watcher.resolver.is_empty() {
+        let why =
+            watcher.blind.first().cloned().unwrap_or_else(|| "no watched path is on a local filesystem".to_owned());
+        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why));
+    }
+    let coverage = watcher.coverage();
+    let stop = Arc::clone(stop);
+    let thread = std::thread::Builder::new().name("sensor".to_owned()).spawn(move || watcher.run(&stop))?;
+    Ok((thread, coverage))
+}
+
+struct Watcher {
+    group: Group,
+    mounts: mount::Watch,
+    clock: SetWatch,
+    clock_offset_us: i64,
+    resolver: Resolver,
+    actors: Actors,
+    policy: Arc<Policy>,
+    intake: Arc<Intake>,
+    signals: Vec<Signal>,
+    /// Watched places that cannot be marked, and why, in words.
+    blind: Vec<String>,
+    renames_whole: bool,
+}
+
+impl Watcher {
+    fn run(mut self, stop: &Waker) {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match self.wait(stop) {
+                Ok(Woken { stop: true, .. }) => return,
+                Ok(woken) => self.serve(woken, &mut buffer),
+                Err(error) => {
+                    tracing::error!(%error, "the sensor cannot wait for records and ends");
+                    let cannot = vec![format!("changes as they happen: the sensor failed ({error})")];
+                    self.intake.command_now(Command::Coverage { can: Vec::new(), cannot });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait(&self, stop: &Waker) -> std::io::Result<Woken> {
+        let mut waiters = [
+            Waiter::new(stop.as_fd(), Interest::Read),
+            Waiter::new(self.group.as_fd(), Interest::Read),
+            Waiter::new(self.mounts.as_fd(), Interest::Priority),
+            Waiter::new(self.clock.as_fd(), Interest::Read),
+        ];
+        poll::wait(&mut waiters, None)?;
+        let [stop, records, mounts, clock] = waiters.map(|w| w.is_ready());
+        Ok(Woken { stop, records, mounts, clock })
+    }
+
+    fn serve(&mut self, woken: Woken, buffer: &mut [u8]) {
+        if woken.clock {
+            self.clock_may_be_set();
+        }
+        if woken.mounts {
+            match self.mounts.read() {
+                Ok(table) => self.mounts_changed(&table),
+                Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
+            }
+        }
+        if woken.records {
+            match self.group.read(buffer) {
+                Ok(bytes) => self.take(bytes),
+                Err(error) => {
+                    tracing::warn!(%error, "records cannot be read");
+                    self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+                }
+            }
+        }
+    }
+
+    fn clock_may_be_set(&mut self) {
+        if !matches!(self.clock.was_set(), Ok(true)) {
+            return;
+        }
+        let offset_us = clock::offset_us();
+        let by_us = offset_us.saturating_sub(self.clock_offset_us);
+        self.clock_offset_us = offset_us;
+        self.intake.command_now(Command::ClockSet { offset_us: by_us });
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for record in fanotify::parse(bytes) {
+            match record {
+                Ok(record) => self.record(&record),
+                Err(error) => {
+                    tracing::warn!(%error, "a record is not understood");
+                    self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+                }
+            }
+            if self.signals.len() >= SIGNALS_AT_ONCE {
+                self.hand_over();
+            }
+        }
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        if !self.signals.is_empty() {
+            self.intake.signals(self.signals.drain(..));
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        if record.mask.has(Mask::OVERFLOW) {
+            self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+            return;
+        }
+        if self.actors.is_own(record.pid) {
+            return;
+        }
+        let is_directory = record.mask.has(Mask::ON_DIRECTORY);
+        match (record.old, record.new) {
+            (None, None) => {
+                if let Some(at) = record.at {
+                    self.at(record, at, is_directory);
+                }
+            }
+            (old, new) => self.rename(record, old, new, is_directory),
+        }
+        let moved =
+            record.mask.has(Mask::RENAME) || record.mask.has(Mask::MOVED_FROM) || record.mask.has(Mask::MOVED_TO);
+        if moved && is_directory {
+            self.resolver.forget_directories();
+        }
+    }
+
+    fn at(&mut self, record: &Record<'_>, at: Name<'_>, is_directory: bool) {
+        let kinds = kinds(record.mask);
+        if kinds.is_empty() {
+            return;
+        }
+        for path in self.watched(at) {
+            let actor = Some(self.actors.of(record.pid));
+            self.signals.push(Signal { path, kinds, is_directory, moved_from: None, actor, records: 1 });
+        }
+    }
+
+    /// A rename that is told whole. Where both names are watched it is one signal, else one of going or of coming.
+    fn rename(&mut self, record: &Record<'_>, old: Option<Name<'_>>, new: Option<Name<'_>>, is_directory: bool) {
+        let mut from = old.map_or_else(Vec::new, |name| self.watched(name));
+        let to = new.map_or_else(Vec::new, |name| self.watched(name));
+        if from.is_empty() && to.is_empty() {
+            return;
+        }
+        let actor: Arc<Actor> = self.actors.of(record.pid);
+        let mut signal = |path, kinds, moved_from| {
+            let actor = Some(Arc::clone(&actor));
+            self.signals.push(Signal { path, kinds, is_directory, moved_from, actor, records: 1 });
+        };
+        for path in to {
+            let moved_from = if from.is_empty() { None } else { Some(from.remove(0)) };
+            signal(path, Kinds::MOVED_TO, moved_from);
+        }
+        for path in from {
+            signal(path, Kinds::MOVED_FROM, None);
+        }
+    }
+
+    /// The watched paths of a name in a directory.
+    fn watched(&mut self, name: Name<'_>) -> Vec<PathBytes> {
+        let places: Places = self.resolver.directory(name.dir);
+        let policy = &self.policy;
+        let path = |dir: &PathBytes| match name.name {
+            b"" | b"." => Some(dir.clone()),
+            name => dir.join(name).ok(),
+        };
+        places.iter().filter_map(path).filter(|path| policy.judge(path).is_some() || policy.descend(path)).collect()
+    }
+
+    fn mounts_changed(&mut self, table: &Table) {
+        self.blind.clear();
+        for root in self.mark(table) {
+            self.intake.rescan(&root, None, RescanCause::Asked);
+        }
+        let Coverage { can, cannot } = self.coverage();
+        self.intake.command_now(Command::Coverage { can, cannot });
+    }
+
+    /// Marks every local filesystem that holds a watched path and is not marked yet; answers where those are.
+    fn mark(&mut self, table: &Table) -> Vec<PathBytes> {
+        let mut marked = Vec::new();
+        for mount in holding_watched(table, &self.policy) {
+            match self.mark_mount(mount, table) {
+                Ok(true) => marked.extend(PathBytes::new(mount.point.clone()).ok()),
+                Ok(false) => {}
+                Err(error) => {
+                    let fs_type = String::from_utf8_lossy(&mount.fs_type).into_owned();
+                    let point = PathBytes::new(mount.point.clone()).map_or_else(|_| "?".to_owned(), |p| p.to_string());
+                    self.blind
+                        .push(format!("changes below {point} as they happen ({fs_type}: {error}); scans see them"));
+                }
+            }
+        }
+        marked
+    }
+
+    fn mark_mount(&mut self, mount: &Mount, table: &Table) -> std::io::Result<bool> {
+        if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
+            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
+        }
+        let fsid: Fsid = fs_kind::of(open::base(&mount.point)?.as_fd())?.fsid;
+        if self.resolver.knows(fsid) {
+            return Ok(false);
+        }
+        let same: Vec<&Mount> = table.mounts.iter().filter(|m| m.dev == mount.dev).collect();
+        let on = self.resolver.add_filesystem(fsid, &same)?;
+        match self.group.mark_filesystem(on) {
+            Ok(renames) => {
+                self.renames_whole &= renames == Renames::Whole;
+                Ok(true)
+            }
+            Err(error) => {
+                self.resolver.remove_filesystem(fsid);
+                Err(error)
+            }
+        }
+    }
+
+    fn coverage(&self) -> Coverage {
+        let mut can = vec![
+            format!("changes as they happen (fanotify, {} filesystems)", self.resolver.filesystems()),
+            "who made a change, read from /proc while the process lives".to_owned(),
+        ];
+        let mut cannot = vec!["who made a change, if that process ended at once".to_owned()];
+        if self.renames_whole {
+            can.push("renames as one change".to_owned());
+        } else {
+            cannot.push("renames as one change: this kernel tells the two names apart (before Linux 5.17)".to_owned());
+        }
+        if !self.group.features().unlimited_queue {
+            cannot.push(
+                "every record of a storm: the kernel's queue is limited here; an overflow is followed by a scan"
+                    .to_owned(),
+            );
+        }
+        cannot.extend(self.blind.iter().cloned());
+        Coverage { can, cannot }
+    }
+}
+
+struct Woken {
+    stop: bool,
+    records: bool,
+    mounts: bool,
+    clock: bool,
+}
+
+/// What a record's mask says of its name; a rename told in halves is a going and a coming.
+fn kinds(mask: Mask) -> Kinds {
+    const PAIRS: [(Mask, Kinds); 7] = [
+        (Mask::CREATE, Kinds::CREATE),
+        (Mask::MODIFY, Kinds::MODIFY),
+        (Mask::CLOSE_WRITE, Kinds::CLOSE_WRITE),
+        (Mask::ATTRIB, Kinds::ATTRIB),
+        (Mask::DELETE, Kinds::DELETE),
+        (Mask::MOVED_FROM, Kinds::MOVED_FROM),
+        (Mask::MOVED_TO, Kinds::MOVED_TO),
+    ];
+    PAIRS.iter().filter(|(bit, _)| mask.has(*bit)).fold(Kinds::NONE, |all, (_, kind)| all | *kind)
+}
+
+/// The mounts that a watched path lies on: the one that holds each root, and every one at a watched place. A later mount
+/// at the same point hides the earlier one.
+fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> {
+    let mut holding: Vec<&Mount> = Vec::new();
+    for root in policy.roots() {
+        let above =
+            table.mounts.iter().filter(|m| PathBytes::new(m.point.clone()).is_ok_and(|point| root.is_within(&point)));
+        holding.extend(above.max_by_key(|m| m.point.len()));
+    }
+    holding.extend(table.mounts.iter().filter(|mount| {
+        let point = PathBytes::new(mount.point.clone());
+        let local = fs_kind::of_type_name(&mount.fs_type) == FsKind::Local;
+        local && point.is_ok_and(|point| policy.judge(&point).is_some() || policy.descend(&point))
+    }));
+    holding
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_that_holds_a_root_is_marked_and_so_are_those_below_it() {
+        let table = mount::parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /srv rw - xfs /dev/b rw\n3 1 8:3 / /home rw - ext4 /dev/c rw\n\
+              4 2 8:4 / /srv/app/data rw - btrfs /dev/d rw\n5 1 0:5 / /srv/app/proc rw - proc proc rw\n",
+        );
+        let policy = Policy::from_watch_args(&[(PathBytes::new(&b"/srv/app"[..]).unwrap(), None)]);
+        let points: Vec<_> =
+            holding_watched(&table, &policy).iter().map(|m| String::from_utf8_lossy(&m.point).into_owned()).collect();
+        assert_eq!(points, ["/srv", "/srv", "/srv/app/data"]);
+    }
+
+    #[test]
+    fn masks_become_kinds() {
+        let mask = Mask::CREATE | Mask::CLOSE_WRITE | Mask::ON_DIRECTORY;
+        assert_eq!(kinds(mask), Kinds::CREATE | Kinds::CLOSE_WRITE);
+        assert!(kinds(Mask::RENAME).is_empty());
+    }
+}

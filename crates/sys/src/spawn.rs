@@ -74,6 +74,14 @@ pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Asks a process to end in good order (SIGTERM).
+pub fn terminate(pid: u32) -> io::Result<()> {
+    // 0 and what would be negative mean groups of processes.
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call has no memory arguments.
+    check(unsafe { libc::kill(pid, libc::SIGTERM) }).map(drop)
+}
+
 /// No program that this process starts gains rights by setuid bits or file capabilities any more.
 pub fn set_no_new_privileges() -> io::Result<()> {
     // SAFETY: the call has no memory arguments; the unused ones must be zero.

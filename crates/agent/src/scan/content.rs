@@ -43,21 +43,22 @@ impl<'a> Reader<'a> {
 
     /// Reads on in `file`; how much it was. `rest` takes it from there.
     pub fn next(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        let read = open::read(file, &mut self.buffer)?;
-        self.count(read);
-        Ok(read)
+        open::read(file, &mut self.buffer)
     }
 
     /// The digests of `file`, of which `first` bytes were just read and which should have `size` bytes.
     pub fn rest(&mut self, file: BorrowedFd<'_>, first: usize, size: u64, algorithms: Algorithms) -> Content {
-        let (mut read, mut total) = (first, first as u64);
         // The usual case. That the file has not grown meanwhile is for its state after this to show.
-        if total == size {
-            return Content::Digests(hash::whole(algorithms, &self.buffer[..read]));
+        if first as u64 == size {
+            self.count(first);
+            return Content::Digests(hash::whole(algorithms, &self.buffer[..first]));
         }
         let mut hasher = Hasher::new(algorithms);
+        let (mut read, mut total) = (first, 0);
         while read > 0 {
             hasher.update(&self.buffer[..read]);
+            total += read as u64;
+            self.count(read);
             if total == size {
                 return Content::Digests(hasher.finish());
             }
@@ -71,7 +72,6 @@ impl<'a> Reader<'a> {
                 Ok(read) => read,
                 Err(_) => return Content::Failed,
             };
-            total += read as u64;
         }
         if size == 0 { Content::Digests(hasher.finish()) } else { Content::OtherSize }
     }

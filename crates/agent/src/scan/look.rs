@@ -104,10 +104,9 @@ impl<'a> Looker<'a> {
     ) -> Looked {
         let reads = !want.digests.is_empty();
         // What will be opened anyway need not be asked for its state by name first.
-        if reads && kind == Some(FileKind::File) && hint.is_none() && want.only == Only::Everything {
-            if let Attempt::Done(looked) = self.attempt(dir, name, None, want) {
-                return looked;
-            }
+        let straight = reads && kind == Some(FileKind::File) && hint.is_none() && want.only == Only::Everything;
+        if straight && let Attempt::Done(looked) = self.attempt(dir, name, None, want) {
+            return looked;
         }
         let mut last = None;
         for _ in 0..TRIES {
@@ -150,19 +149,23 @@ impl<'a> Looker<'a> {
         self.entry(stat, Digests::default(), None, None, xattrs)
     }
 
-    /// Opens a file, reads it, and compares its state before and after. Without the state before, it is taken after the
-    /// first read; that is as good if the file last changed well before this chunk of looks was begun, as nearly all have.
+    /// Opens a file, reads it, and compares its state before and after. Where it was not asked for before, it is after the
+    /// first read; that is as good if the file last changed well before this chunk of looks began, as nearly all have.
     fn attempt(&mut self, dir: BorrowedFd<'_>, name: &CStr, before: Option<&Stat>, want: &Want) -> Attempt {
         let file = match open::child_file(dir, name, self.base.access_time) {
             Ok(file) => file,
             Err(error) => return self.unopenable(dir, name, want, &error),
         };
         let file = file.as_fd();
-        let first = self.content.next(file);
+        let mut first = self.content.next(file).ok();
         let state = match before.map_or_else(|| stat::of(file), |before| Ok(*before)) {
-            Ok(stat) if before.is_some() || (stat.kind == FileKind::File && !is_recent(&stat, self.now)) => stat,
+            Ok(stat) if stat.kind == FileKind::File => stat,
             _ => return Attempt::Again(None),
         };
+        let is_old = before.is_none() && !is_recent(&state, self.now);
+        if before.is_none() && !is_old {
+            first = open::rewind(file).and_then(|()| self.content.next(file)).ok();
+        }
         let (digests, undigested) = if is_too_large(&state, want) {
             (Digests::default(), Some(Undigested::TooLarge))
         } else {
@@ -174,7 +177,7 @@ impl<'a> Looker<'a> {
             }
         };
         let xattrs = if want.xattrs { self.xattrs.read(&Subject::Open(file)) } else { Vec::new() };
-        let was_read_before = before.is_none() && first.is_ok_and(|first| first as u64 == state.size);
+        let was_read_before = is_old && first.is_some_and(|first| first as u64 == state.size);
         match if was_read_before { Ok(state) } else { stat::of(file) } {
             Ok(after) if is_same(&state, &after) => {
                 Attempt::Done(self.entry(&after, digests, undigested, None, xattrs))

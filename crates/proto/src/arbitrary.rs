@@ -214,6 +214,7 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
             uses,
             expires
         }),
+        text(256).prop_map(|token| AdminAct::TokenRevoked { token }),
         (agent(), name()).prop_map(|(agent, name)| AdminAct::AgentRemoved { agent, name }),
         (agent(), number(), roots, text(2000)).prop_map(|(agent, paths, (from, to), selection)| {
             AdminAct::Promoted { agent, paths, from, to, selection }

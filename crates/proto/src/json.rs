@@ -6,6 +6,7 @@
 
 mod entry;
 mod event;
+mod operator;
 mod status;
 
 use base64::Engine;
@@ -15,6 +16,9 @@ use tally_types::{AgentId, EventId, Timestamp};
 
 pub use entry::{entry, snapshot_entry};
 pub use event::{actor, admin, alert, change, event, life};
+pub use operator::{
+    TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, new_token, promoted, token,
+};
 pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, agent_status, status};
 
 /// The schema that every outermost object names.

@@ -137,6 +137,7 @@ const PROMOTED: u8 = 3;
 const CONSOLE_LOGIN: u8 = 4;
 const MANAGER_STARTED: u8 = 5;
 const MANAGER_STOPPED: u8 = 6;
+const TOKEN_REVOKED: u8 = 7;
 
 pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
     match act {
@@ -146,6 +147,10 @@ pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
             w.text(group, NAME_BYTES_MAX);
             w.number(u64::from(*uses));
             w.signed(expires.0);
+        }
+        AdminAct::TokenRevoked { token } => {
+            w.u8(TOKEN_REVOKED);
+            w.text(token, WORD_BYTES_MAX);
         }
         AdminAct::AgentRemoved { agent, name } => {
             w.u8(AGENT_REMOVED);
@@ -194,6 +199,7 @@ pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
         CONSOLE_LOGIN => AdminAct::ConsoleLogin { detail: r.text(WHAT, TEXT_BYTES_MAX)?.into() },
         MANAGER_STARTED => AdminAct::ManagerStarted { version: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         MANAGER_STOPPED => AdminAct::ManagerStopped,
+        TOKEN_REVOKED => AdminAct::TokenRevoked { token: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
     })
 }

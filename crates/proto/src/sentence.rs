@@ -84,6 +84,7 @@ pub fn admin(act: &AdminAct) -> String {
             let uses = counted(u64::from(*uses), "use", "uses");
             format!("Enrolment token {} was created{group}: {uses}, until {expires}.", shown(token))
         }
+        AdminAct::TokenRevoked { token } => format!("Enrolment token {} was revoked.", shown(token)),
         AdminAct::AgentRemoved { agent, name } => format!("Agent {agent} ({}) was removed.", shown(name)),
         AdminAct::Promoted { agent, paths, selection, .. } => format!(
             "The baseline of agent {agent} was moved: {} accepted ({}).",

@@ -120,6 +120,9 @@ pub enum AdminAct {
         uses: u32,
         expires: Timestamp,
     },
+    TokenRevoked {
+        token: Arc<str>,
+    },
     AgentRemoved {
         agent: crate::AgentId,
         name: Arc<str>,
@@ -145,6 +148,7 @@ impl AdminAct {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::TokenCreated { .. } => "token-created",
+            Self::TokenRevoked { .. } => "token-revoked",
             Self::AgentRemoved { .. } => "agent-removed",
             Self::Promoted { .. } => "promoted",
             Self::ConsoleLogin { .. } => "console-login",

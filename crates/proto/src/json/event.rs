@@ -180,6 +180,7 @@ fn admin_object(act: &AdminAct) -> Value {
             put(o, "uses", *uses);
             put_time(o, "expires", *expires);
         }
+        AdminAct::TokenRevoked { token } => put(o, "token", &**token),
         AdminAct::AgentRemoved { agent, name } => {
             put(o, "agent", &**name);
             put(o, "agent_id", agent.to_string());

@@ -278,9 +278,32 @@ fn every_administrative_act() {
         AdminAct::ConsoleLogin { detail: "from 127.0.0.1".into() },
         AdminAct::ManagerStarted { version: "0.1.0".into() },
         AdminAct::ManagerStopped,
+        AdminAct::TokenRevoked { token: "9f".into() },
     ];
     let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
     golden("admin.json", &lines);
+}
+
+#[test]
+fn what_operators_commands_print() {
+    let agent = (AgentId(1), "web-1");
+    let (before, after) = (plain_entry(), Entry { mode: 0o600, ..plain_entry() });
+    let status = TokenStatus { id: "9f00aa11bb", group: "web", uses_left: 10, expires: TIME };
+    let lines: Value = [
+        difference(agent, &path(b"/etc/a"), Some(&before), Some(&after)),
+        difference(agent, &path(b"/etc/\xff"), None, Some(&after)),
+        difference(agent, &path(b"/etc/c"), Some(&before), None),
+        promoted(agent, 1, &[1; 32], &[2; 32]),
+        token(status),
+        new_token(status, "tt1_x"),
+        ledger_problem(Some(7), Some("001/1764/35"), "its bytes are not what was signed"),
+        ledger_verified(9, Some(&[3; 32]), 1),
+        done("web-1 (001) was removed"),
+        console_link("http://127.0.0.1:1580/login?token=0"),
+    ]
+    .into_iter()
+    .collect();
+    golden("operator.json", &lines);
 }
 
 proptest! {

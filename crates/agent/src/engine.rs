@@ -7,6 +7,8 @@
 mod begin;
 mod examine;
 mod scans;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,6 +121,10 @@ impl Engine {
         self.begin()?;
         loop {
             let work = self.intake.take(self.next_deadline_us(), self.stuck.is_none());
+            #[cfg(test)]
+            if self.intake.is_abandoned() {
+                return Err(StateError::Full("abandoned".to_owned()));
+            }
             let stop = work.stop.clone();
             self.work(work)?;
             if let Some(reason) = stop {

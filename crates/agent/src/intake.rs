@@ -96,11 +96,31 @@ struct Inbox {
     commands: VecDeque<Command>,
     stop: Option<String>,
     closed: bool,
+    #[cfg(test)]
+    abandoned: bool,
+}
+
+impl Inbox {
+    /// Whether the engine is to end.
+    fn ends(&self) -> bool {
+        #[cfg(test)]
+        if self.abandoned {
+            return true;
+        }
+        self.stop.is_some()
+    }
 }
 
 impl Intake {
     pub fn new(limits: Limits) -> Self {
-        let inbox = Inbox { coalescer: Coalescer::new(limits), commands: VecDeque::new(), stop: None, closed: false };
+        let inbox = Inbox {
+            coalescer: Coalescer::new(limits),
+            commands: VecDeque::new(),
+            stop: None,
+            closed: false,
+            #[cfg(test)]
+            abandoned: false,
+        };
         Self { inbox: Mutex::new(inbox), arrived: Condvar::new(), taken: Condvar::new(), began: Instant::now() }
     }
 
@@ -169,7 +189,7 @@ impl Intake {
         loop {
             let now_us = self.now_us();
             let next_due = inbox.coalescer.next_due().filter(|_| take_looks);
-            let idle = inbox.commands.is_empty() && inbox.stop.is_none() && next_due.is_none_or(|due| due > now_us);
+            let idle = inbox.commands.is_empty() && !inbox.ends() && next_due.is_none_or(|due| due > now_us);
             if !idle || now_us >= deadline_us {
                 break;
             }
@@ -187,6 +207,18 @@ impl Intake {
     /// Everything that still waits, due or not: for an orderly end.
     pub fn drain(&self) -> Vec<Due> {
         self.lock().coalescer.drain()
+    }
+
+    /// Ends the engine as a kill would: it finds that its work cannot be taken.
+    #[cfg(test)]
+    pub fn abandon(&self) {
+        self.lock().abandoned = true;
+        self.arrived.notify_one();
+    }
+
+    #[cfg(test)]
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
     }
 
     /// Ends the waits of the other threads: the engine takes no more.

@@ -11,7 +11,7 @@ mod intake;
 mod link;
 mod link_server;
 pub mod notice;
-mod observer;
+pub mod observer;
 pub mod options;
 pub mod program;
 pub mod scan;
@@ -34,6 +34,11 @@ pub fn state_dir(given: Option<&Path>) -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
     base.unwrap_or_else(|| PathBuf::from(".")).join("tallystick")
+}
+
+/// Asks a process of ours to stop in good order (SIGTERM).
+pub fn ask_to_stop(pid: u32) -> std::io::Result<()> {
+    tally_sys::spawn::terminate(pid)
 }
 
 /// Warnings and errors of a daemon go to standard error, one a line.

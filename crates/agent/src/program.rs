@@ -139,7 +139,7 @@ fn settings(config: &AgentConfig) -> Settings {
     }
 }
 
-fn first_status(state: &State) -> Status {
+pub(crate) fn first_status(state: &State) -> Status {
     let position = state.position();
     Status {
         time: engine::now(),

@@ -197,6 +197,8 @@ impl State {
                     event_codec::decode(&event.bytes).map_err(|error| self.damaged(format!("an event: {error}")))?;
                 events.push((event.time, event.body));
             }
+            // Of the earlier epochs nothing is left under its old numbers.
+            self.db.execute("DELETE FROM epochs", [])?;
             let seq = self.append_events(&events, &self.now)?;
             self.set_fact("seq", seq.cast_signed())?;
             Ok(seq)

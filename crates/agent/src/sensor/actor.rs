@@ -29,7 +29,6 @@ const FOREIGN: &str = "the kernel gave no number: the process is outside this pr
 
 /// The actors of the processes that were seen last.
 pub struct Actors {
-    own_pid: u32,
     users: Users,
     users_read: Instant,
     root: OwnedFd,
@@ -40,12 +39,7 @@ impl Actors {
     pub fn new() -> std::io::Result<Self> {
         let root = tally_sys::open::base(b"/")?;
         let users = Users::read(std::os::fd::AsFd::as_fd(&root));
-        Ok(Self { own_pid: process::own_pid(), users, users_read: Instant::now(), root, seen: HashMap::new() })
-    }
-
-    /// Whether `pid` is this agent, whose own acts are nobody's change.
-    pub const fn is_own(&self, pid: u32) -> bool {
-        pid == self.own_pid
+        Ok(Self { users, users_read: Instant::now(), root, seen: HashMap::new() })
     }
 
     /// Who `pid` is at this moment.
@@ -145,7 +139,7 @@ mod tests {
     fn a_living_process_is_known_and_an_ended_one_says_why_not() {
         let mut actors = Actors::new().unwrap();
         let own = actors.of(std::process::id());
-        assert!(actors.is_own(own.pid));
+        assert_eq!(own.pid, std::process::id());
         assert_eq!(own.confidence, Confidence::ProcLive);
         assert!(own.exe.is_some() && own.cmdline.is_some() && own.uid.is_some() && own.parent_exe.is_some());
         // No process has this number: the kernel's limit is 2^22.

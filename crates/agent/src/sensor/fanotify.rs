@@ -165,9 +165,6 @@ impl Watcher {
             self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
             return;
         }
-        if self.actors.is_own(record.pid) {
-            return;
-        }
         let is_directory = record.mask.has(Mask::ON_DIRECTORY);
         match (record.old, record.new) {
             (None, None) => {

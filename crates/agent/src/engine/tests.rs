@@ -1,0 +1,451 @@
+//! The agent without a network, against the real kernel and filesystem: what is done to files and what ends up in the
+//! outbox.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command as Program;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tally_proto::{Position, event};
+use tally_snapshot::NodeHash;
+use tally_syscheck::{Limits, Mode, Policy};
+use tally_types::{
+    AgentState, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
+};
+
+use super::{Engine, Parts, Settings, now};
+use crate::board::Board;
+use crate::intake::Intake;
+use crate::notice::Notices;
+use crate::sensor::{self, Sensor, Source};
+use crate::state::{OutboxReader, State, StateError};
+
+/// Long enough for the slowest machine; nothing waits that long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Host {
+    dir: tempfile::TempDir,
+    watches: Vec<(PathBytes, Option<Mode>)>,
+    source: Source,
+    interval: Duration,
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("w")).unwrap();
+        let watched = path(&dir.path().join("w"));
+        Self { dir, watches: vec![(watched, None)], source: Source::Fanotify, interval: Duration::from_secs(3600) }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join("w").join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.at(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn start(&self) -> Running {
+        self.start_in("state")
+    }
+
+    fn start_in(&self, state: &str) -> Running {
+        let dir = self.dir.path().join(state);
+        let policy = Arc::new(Policy::from_watch_args(&self.watches));
+        let intake = Arc::new(Intake::new(Limits::default()));
+        let sensor = sensor::start(&policy, &intake, Some(self.source)).unwrap();
+        assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
+        let (opened, board) = std::sync::mpsc::channel();
+        let (inbox, coverage, sensor_name) = (Arc::clone(&intake), sensor.coverage.clone(), sensor.source.name());
+        let interval = self.interval;
+        // The state belongs to the thread that opened it.
+        let thread = std::thread::spawn(move || {
+            let state = State::open(&dir, now()).unwrap();
+            let board = Arc::new(Board::new(crate::program::first_status(&state)));
+            opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
+            let engine = Engine::new(Parts {
+                state,
+                policy,
+                intake: inbox,
+                board,
+                notices: Arc::new(Notices::new(true)),
+                coverage,
+                sensor: sensor_name,
+                settings: Settings { interval, rehash_parts: 1, threads: 2 },
+            });
+            engine.unwrap().run()
+        });
+        let (board, path) = board.recv().unwrap();
+        let outbox = OutboxReader::open(&path).unwrap();
+        let mut running = Running { intake, board, outbox, _sensor: sensor, thread: Some(thread), read: None };
+        running.wait("the agent watches", |r| {
+            let status = r.board.status();
+            let past = r.outbox.after(None, usize::MAX).unwrap();
+            // A start that goes on from a state compares everything first; its gap is told when that is done.
+            let compared = past.iter().filter(|e| e.position.epoch == status.epoch).any(|e| {
+                let body = event::decode(&e.bytes).unwrap().body;
+                matches!(body, EventBody::Life(Life::Gap { .. } | Life::BaselineTaken { .. }))
+            });
+            (status.state == AgentState::Watching && compared).then_some(())
+        });
+        running
+    }
+
+    /// The root of what is there now, by a baseline taken afresh.
+    fn root_now(&self) -> NodeHash {
+        let name = format!("fresh-{}", fs::read_dir(self.dir.path()).unwrap().count());
+        let host = Host {
+            dir: tempfile::tempdir().unwrap(),
+            watches: self.watches.clone(),
+            source: Source::None,
+            interval: self.interval,
+        };
+        let running = host.start_in(&name);
+        let root = running.board.status().root.unwrap();
+        running.stop();
+        NodeHash(root)
+    }
+}
+
+fn path(path: &Path) -> PathBytes {
+    PathBytes::new(path.as_os_str().as_encoded_bytes()).unwrap()
+}
+
+struct Running {
+    intake: Arc<Intake>,
+    board: Arc<Board>,
+    outbox: OutboxReader,
+    _sensor: Sensor,
+    thread: Option<JoinHandle<Result<(), StateError>>>,
+    read: Option<Position>,
+}
+
+impl Running {
+    /// The events of this run since the last call.
+    fn new_events(&mut self) -> Vec<EventBody> {
+        let begin = Position { epoch: self.board.status().epoch, seq: 0 };
+        let events = self.outbox.after(self.read.or(Some(begin)), usize::MAX).unwrap();
+        self.read = events.last().map(|e| e.position).or(self.read);
+        events.iter().map(|e| event::decode(&e.bytes).unwrap().body).collect()
+    }
+
+    fn wait<T>(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(result) = done(self) {
+                return result;
+            }
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Changes as they come, until `enough` of them are there.
+    fn changes(&mut self, enough: impl Fn(&[Change]) -> bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while !enough(&changes) {
+            assert!(Instant::now() < deadline, "only {changes:#?}");
+            for body in self.new_events() {
+                if let EventBody::Change(change) = body {
+                    changes.push(*change);
+                }
+            }
+            std::thread::yield_now();
+        }
+        changes
+    }
+
+    fn one_change(&mut self, at: &Path) -> Change {
+        let at = path(at);
+        let changes = self.changes(|changes| changes.iter().any(|c| c.path == at));
+        changes.into_iter().find(|c| c.path == at).unwrap()
+    }
+
+    fn stop(mut self) {
+        self.intake.stop("the test ends");
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+
+    /// As a kill would: nothing is drained, no farewell is stored.
+    fn abandon(mut self) {
+        self.intake.abandon();
+        assert!(self.thread.take().unwrap().join().unwrap().is_err());
+    }
+}
+
+fn fanotify_is_missing() -> bool {
+    let missing = !tally_sys::caps::effective().unwrap().has(tally_sys::caps::Capability::SysAdmin);
+    if missing {
+        eprintln!("skipped: fanotify needs CAP_SYS_ADMIN");
+    }
+    missing
+}
+
+#[test]
+fn a_write_is_one_change_with_its_actor() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    host.write("passwd", "root\n");
+    let mut agent = host.start();
+    let script = format!("echo mallory >> {}; exec sleep 5", host.at("passwd").display());
+    let mut writer = Program::new("sh").args(["-c", &script]).spawn().unwrap();
+    let change = agent.one_change(&host.at("passwd"));
+    assert_eq!((change.kind, change.detected_by), (ChangeKind::Modified, DetectedBy::Realtime));
+    let names: Vec<_> = change.attributes.iter().map(tally_types::Attribute::name).collect();
+    assert_eq!(names, ["size", "content", "mtime"]);
+    assert_eq!((change.before.unwrap().size, change.after.unwrap().size), (5, 13));
+    let actor = &change.actors[0];
+    assert_eq!((actor.pid, actor.confidence), (writer.id(), Confidence::ProcLive));
+    assert!(actor.uid.is_some() && actor.ppid == Some(std::process::id()));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    agent.stop();
+}
+
+#[test]
+fn what_comes_goes_and_moves_is_told_as_such() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    host.write("a", "a");
+    let mut agent = host.start();
+    fs::rename(host.at("a"), host.at("b")).unwrap();
+    let moved = agent.one_change(&host.at("b"));
+    assert_eq!((moved.kind, moved.moved_from), (ChangeKind::Moved, Some(path(&host.at("a")))));
+    fs::set_permissions(host.at("b"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let mode = agent.one_change(&host.at("b"));
+    assert_eq!((mode.kind, mode.after.unwrap().mode), (ChangeKind::Modified, 0o4755));
+    fs::remove_file(host.at("b")).unwrap();
+    assert_eq!(agent.one_change(&host.at("b")).kind, ChangeKind::Removed);
+    fs::create_dir_all(host.at("d/e")).unwrap();
+    host.write("d/e/f", "f");
+    let file = agent.one_change(&host.at("d/e/f"));
+    assert_eq!((file.kind, file.after.unwrap().size), (ChangeKind::Added, 1));
+    fs::rename(host.at("d"), host.at("g")).unwrap();
+    assert_eq!(agent.one_change(&host.at("g/e/f")).kind, ChangeKind::Added);
+    fs::remove_dir_all(host.at("g")).unwrap();
+    let gone = agent.changes(|changes| changes.iter().filter(|c| c.kind == ChangeKind::Removed).count() >= 3);
+    assert!(gone.iter().any(|c| c.path == path(&host.at("g/e/f"))), "{gone:#?}");
+    agent.stop();
+}
+
+#[test]
+fn a_replaced_file_is_one_change() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    host.write("conf", "old");
+    let mut agent = host.start();
+    host.write("conf.tmp", "newer");
+    fs::rename(host.at("conf.tmp"), host.at("conf")).unwrap();
+    let change = agent.one_change(&host.at("conf"));
+    assert_eq!((change.kind, change.after.unwrap().size), (ChangeKind::Modified, 5));
+    agent.stop();
+}
+
+#[test]
+fn what_happens_while_the_agent_is_down_is_found_with_its_window() {
+    if fanotify_is_missing() {
+        return;
+    }
+    for (stopped, cause) in [(true, GapCause::Stopped), (false, GapCause::Killed)] {
+        let host = Host::new();
+        host.write("keep", "k");
+        host.write("change", "c");
+        host.write("remove", "r");
+        let agent = host.start();
+        if stopped {
+            agent.stop()
+        } else {
+            agent.abandon()
+        }
+        let down = now();
+        host.write("change", "changed");
+        host.write("dir/add", "a");
+        fs::remove_file(host.at("remove")).unwrap();
+        let mut agent = host.start();
+        let events = agent.new_events();
+        let gap = events.iter().find_map(|e| match e {
+            EventBody::Life(Life::Gap { start, end, cause }) => Some((*start, *end, *cause)),
+            _ => None,
+        });
+        let (start, end, found) = gap.unwrap();
+        assert!(start <= down && down <= end && found == cause, "{gap:?}");
+        let changes: Vec<_> = events
+            .into_iter()
+            .filter_map(|e| match e {
+                EventBody::Change(change) => Some(*change),
+                EventBody::Life(_) => None,
+            })
+            .collect();
+        let mut kinds: Vec<_> = changes.iter().map(|c| (c.path.file_name().to_vec(), c.kind)).collect();
+        kinds.sort_by_key(|(name, _)| name.clone());
+        let expected = [
+            ("add", ChangeKind::Added),
+            ("change", ChangeKind::Modified),
+            ("dir", ChangeKind::Added),
+            ("remove", ChangeKind::Removed),
+        ];
+        assert_eq!(kinds, expected.map(|(name, kind)| (name.as_bytes().to_vec(), kind)));
+        for change in changes {
+            let window = change.window.unwrap();
+            assert_eq!(change.detected_by, DetectedBy::Startup);
+            assert!(window.earliest <= down && down <= window.latest);
+        }
+        assert_eq!(agent.board.status().root.map(NodeHash), Some(host.root_now()));
+        agent.stop();
+    }
+}
+
+#[test]
+fn a_file_that_only_was_is_told() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    let mut agent = host.start();
+    host.write("drop.sh", "x");
+    fs::remove_file(host.at("drop.sh")).unwrap();
+    let change = agent.one_change(&host.at("drop.sh"));
+    // Where the look came in between it was an added file, and its removal follows.
+    assert!(change.is_transient() || change.kind == ChangeKind::Added, "{change:?}");
+    agent.stop();
+}
+
+#[test]
+fn a_log_may_grow_but_what_was_written_stays() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let mut host = Host::new();
+    host.watches = vec![(path(&host.at("log")), Some(Mode::Log))];
+    host.write("log", &"line\n".repeat(40_000));
+    let mut agent = host.start();
+    let append = |text: &str| {
+        use std::io::Write;
+        fs::OpenOptions::new().append(true).open(host.at("log")).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    append("more\n");
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Appended);
+    let file = fs::OpenOptions::new().write(true).open(host.at("log")).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"X", 199_990).unwrap();
+    drop(file);
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Rewritten);
+    let file = fs::OpenOptions::new().write(true).open(host.at("log")).unwrap();
+    file.set_len(100_000).unwrap();
+    drop(file);
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Truncated);
+    fs::remove_file(host.at("log")).unwrap();
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Removed);
+    agent.stop();
+}
+
+#[test]
+fn a_storm_ends_in_the_true_state() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    let agent = host.start();
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let host = &host;
+            scope.spawn(move || {
+                for n in 0..3000 {
+                    let name = format!("d{half}/{}/f{n}", n % 10);
+                    host.write(&name, "one");
+                    host.write(&name, "two!");
+                    if n % 3 == 0 {
+                        fs::remove_file(host.at(&name)).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let expected = host.root_now();
+    let mut agent = agent;
+    agent.wait("the snapshot is what is there", |a| (a.board.status().root == Some(expected.0)).then_some(()));
+    assert_eq!(agent.board.status().dropped, 0);
+    agent.stop();
+}
+
+#[test]
+fn inotify_and_scans_see_changes_too() {
+    let mut host = Host::new();
+    host.source = Source::Inotify;
+    host.write("a/x", "x");
+    let mut agent = host.start();
+    host.write("a/x", "xx");
+    assert_eq!(agent.one_change(&host.at("a/x")).kind, ChangeKind::Modified);
+    host.write("b/c/d", "new");
+    assert_eq!(agent.one_change(&host.at("b/c/d")).kind, ChangeKind::Added);
+    host.write("b/c/e", "newer");
+    let change = agent.one_change(&host.at("b/c/e"));
+    assert_eq!((change.kind, change.actors.len()), (ChangeKind::Added, 0));
+    agent.stop();
+
+    host.source = Source::None;
+    host.interval = Duration::from_millis(50);
+    let mut agent = host.start();
+    host.write("a/x", "by scan alone");
+    let change = agent.one_change(&host.at("a/x"));
+    assert_eq!((change.kind, change.detected_by), (ChangeKind::Modified, DetectedBy::Scan));
+    agent.stop();
+}
+
+#[test]
+fn a_new_policy_takes_in_what_it_covers_anew_without_a_change() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let mut host = Host::new();
+    host.write("a/x", "x");
+    host.write("b/y", "y");
+    host.watches = vec![(path(&host.at("a")), None)];
+    host.start().stop();
+    host.write("a/x", "changed while down");
+    host.watches = vec![(path(&host.dir.path().join("w")), None)];
+    let mut agent = host.start();
+    let events = agent.new_events();
+    let changes: Vec<_> = events
+        .iter()
+        .filter_map(|e| match e {
+            EventBody::Change(change) => Some((change.path.clone(), change.kind)),
+            EventBody::Life(_) => None,
+        })
+        .collect();
+    assert_eq!(changes, [(path(&host.at("a/x")), ChangeKind::Modified)]);
+    assert!(events.iter().any(|e| matches!(e, EventBody::Life(Life::BaselineTaken { .. }))));
+    assert_eq!(agent.board.status().root.map(NodeHash), Some(host.root_now()));
+    agent.stop();
+}
+
+#[test]
+fn numbers_that_the_manager_has_already_are_not_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path(), now()).unwrap();
+    let started = || EventBody::Life(Life::Stopped { reason: "x".into() });
+    let commit = crate::state::Commit { events: vec![(now(), started()), (now(), started())], ..Default::default() };
+    let first = state.commit(&commit, now()).unwrap();
+    let taken = Epoch(first.epoch.0 + 1000);
+    state.renumber_above(taken).unwrap();
+    let outbox = OutboxReader::open(state.path()).unwrap();
+    let positions: Vec<_> = outbox.after(None, usize::MAX).unwrap().iter().map(|e| e.position).collect();
+    assert_eq!(positions, [Position::new(taken.0 + 1, 1), Position::new(taken.0 + 1, 2)]);
+    assert_eq!(state.commit(&commit, now()).unwrap().seq, 4);
+    drop(state);
+    let state = State::open(dir.path(), now()).unwrap();
+    assert!(state.position().epoch > Epoch(taken.0 + 1));
+    assert_eq!(outbox.ended().unwrap(), [Position::new(taken.0 + 1, 4)]);
+}

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tally_proto::message::Status;
+use tally_snapshot::NodeHash;
 use tally_syscheck::{Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp, Window};
 
@@ -22,7 +23,7 @@ use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
-use crate::scan::Base;
+use crate::scan::{Base, Hint};
 use crate::sensor::Coverage;
 use crate::state::{Commit, PathEdit, State, StateError};
 
@@ -65,8 +66,8 @@ pub struct Engine {
     stuck: Option<(Commit, String)>,
     /// Told once for each time that the state is full.
     full_told: bool,
-    /// The snapshot is being brought under a new policy: what that covers anew is taken in without a change.
-    adopting: bool,
+    /// The snapshot is being brought under a new policy, from this root: what it covers anew is taken in without a change.
+    adopting: Option<NodeHash>,
     /// From when and why nothing was watched, until the scan of the start has compared everything.
     gap: Option<(Timestamp, GapCause)>,
     /// Whether everything is known to be compared up to `covered`, so that the mark may move on.
@@ -108,7 +109,7 @@ impl Engine {
             coverage,
             stuck: None,
             full_told: false,
-            adopting: false,
+            adopting: None,
             comparing: true,
             covered_written: Instant::now(),
             dropped: 0,
@@ -233,11 +234,7 @@ impl Engine {
     }
 
     /// Takes over what a scan learned beside the entries, if those are still what it compared with.
-    fn learn(
-        &mut self,
-        root: tally_snapshot::NodeHash,
-        hints: Vec<(PathBytes, crate::scan::Hint)>,
-    ) -> Result<(), StateError> {
+    fn learn(&mut self, root: NodeHash, hints: Vec<(PathBytes, Hint)>) -> Result<(), StateError> {
         let mut commit = Commit::default();
         for (path, hint) in hints {
             // A path that changed meanwhile has a hint of its own.
@@ -380,7 +377,7 @@ impl Engine {
 
     fn status(&self) -> Status {
         let position = self.state.position();
-        let settled = position.root.is_some() && !self.adopting;
+        let settled = position.root.is_some() && self.adopting.is_none();
         Status {
             time: now(),
             epoch: position.epoch,

@@ -223,6 +223,11 @@ impl State {
         bytes.map(|b| self.decode_entry(&b)).transpose()
     }
 
+    /// Whether the tree `root`, an earlier one, held a path.
+    pub fn held(&self, root: NodeHash, path: &PathBytes) -> Result<bool, StateError> {
+        Ok(tally_snapshot::lookup(&self.nodes, root, &path.tree_key())?.is_some())
+    }
+
     /// What only this host knows of a path.
     pub fn hint(&self, path: &PathBytes) -> Result<Option<Hint>, StateError> {
         let bytes = tally_snapshot::lookup(&self.nodes, self.now.hints, &path.tree_key())?;

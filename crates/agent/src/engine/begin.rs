@@ -46,9 +46,9 @@ impl Engine {
             return self.take_baseline();
         }
         let policy = policy_digest(&self.policy);
-        self.adopting = self.state.fact::<Vec<u8>>(fact::POLICY)?.as_deref() != Some(&policy);
-        if self.adopting {
+        if self.state.fact::<Vec<u8>>(fact::POLICY)?.as_deref() != Some(&policy) {
             self.drop_uncovered()?;
+            self.adopting = self.state.position().root;
         }
         self.comparing = false;
         self.gap = Some((left.covered_until, left.cause));
@@ -81,7 +81,7 @@ impl Engine {
             let end = job.window.map_or_else(now, |w| w.latest);
             commit.events.push((now(), EventBody::Life(Life::Gap { start, end, cause })));
         }
-        if std::mem::take(&mut self.adopting) {
+        if self.adopting.take().is_some() {
             let position = self.state.position();
             let root = position.root.map_or([0; 32], |r| r.0);
             let taken = Life::BaselineTaken { entries: position.entries, root };

@@ -128,7 +128,7 @@ impl Engine {
         let (seen, log) = match &watched {
             None => (None, None),
             Some(watched) => match self.see(path, watched, occasion, draft)? {
-                Seen::Is(entry, hint, log) => (Some((entry, hint)), log),
+                Seen::Is(seen) => (Some((seen.entry, seen.hint)), seen.log),
                 Seen::Nothing => (None, None),
                 // It could not be looked at: what was recorded stays, and the next scan tries again.
                 Seen::Unknown => return Ok(()),
@@ -182,7 +182,7 @@ impl Engine {
             Ok(None) => Ok(Seen::Nothing),
             Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
                 // The snapshot holds what its bytes say: what they cut must not look like a change at the next look.
-                Some(entry) => Ok(Seen::Is(canonical(entry), hint, log)),
+                Some(entry) => Ok(Seen::Is(Box::new(Observed { entry: canonical(entry), hint, log }))),
                 None => Ok(Seen::Nothing),
             },
             Err(unseen) => {
@@ -221,7 +221,7 @@ impl Engine {
             (None, Some((entry, _))) => self.moved(entry, occasion, draft)?,
             _ => None,
         };
-        let silent = self.adopting && before.is_none() && !self.parent_is_known(path, draft)?;
+        let silent = before.is_none() && self.is_covered_anew(path)?;
         let after = seen.as_ref().map(|(entry, _)| entry.clone());
         match seen {
             Some((entry, hint)) => draft.put(path, entry, hint),
@@ -255,10 +255,12 @@ impl Engine {
         Ok((gone && is_move(&old, entry)).then(|| (from.clone(), old)))
     }
 
-    fn parent_is_known(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<bool, StateError> {
-        match path.parent() {
-            Some(parent) => Ok(self.recorded(&parent, draft)?.is_some()),
-            None => Ok(false),
+    /// Whether a new policy covers `path` and the one before did not: then what holds it was not recorded either.
+    fn is_covered_anew(&self, path: &PathBytes) -> Result<bool, StateError> {
+        match (self.adopting, path.parent()) {
+            (Some(from), Some(parent)) => Ok(!self.state.held(from, &parent)?),
+            (Some(_), None) => Ok(true),
+            (None, _) => Ok(false),
         }
     }
 
@@ -322,7 +324,7 @@ impl Engine {
 }
 
 enum Seen {
-    Is(Entry, Hint, Option<crate::observer::LogSeen>),
+    Is(Box<Observed>),
     Nothing,
     Unknown,
 }

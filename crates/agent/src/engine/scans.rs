@@ -337,6 +337,7 @@ pub(super) struct KnownEntries<'n> {
 }
 
 type Failure = SnapshotError<NodesError>;
+type KeyValue = (Vec<u8>, Vec<u8>);
 
 impl<'n> KnownEntries<'n> {
     pub fn open(nodes: &'n Nodes, root: NodeHash, hints: NodeHash, roots: &[PathBytes]) -> Result<Self, Failure> {
@@ -356,7 +357,7 @@ impl<'n> KnownEntries<'n> {
         })
     }
 
-    fn next_entry(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
+    fn next_entry(&mut self) -> Result<Option<KeyValue>, Failure> {
         loop {
             if let Some(within) = &self.within {
                 match self.entries.next().transpose()? {

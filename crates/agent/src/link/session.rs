@@ -72,7 +72,7 @@ impl Link {
                     Ok(None) => return Ok(lost(&talk, "the manager closed the connection")),
                     Err(error) => return Ok(lost(&talk, &error.to_string())),
                 },
-                frame = self.seam.recv() => self.from_sensor(&mut talk, frame?),
+                frame = self.seam.recv() => self.take_frame(&mut talk, frame?),
                 sent = &mut sending => return Ok(lost(&talk, &sending_failed(sent))),
                 () = tokio::time::sleep_until(talk.next_tick()) => {
                     if talk.farewell_by.is_some_and(|by| Instant::now() >= by) {
@@ -108,7 +108,7 @@ impl Link {
         Ok(talk)
     }
 
-    fn from_sensor(&mut self, talk: &mut Talk, frame: ToLink) {
+    fn take_frame(&mut self, talk: &mut Talk, frame: ToLink) {
         match frame {
             ToLink::Status(status) => talk.input(AgentIn::Status(status)),
             ToLink::Events(events) => talk.input(AgentIn::Events(events)),

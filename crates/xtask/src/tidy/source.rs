@@ -79,7 +79,7 @@ impl Source {
                 continue;
             }
             let item = item_after_attributes(tokens, at);
-            let end = item_end(tokens, item);
+            let end = attributed_end(tokens, item);
             let module = tokens[item..end].iter().skip_while(|t| t.text != "mod").nth(1);
             if let (Some(module), Some(Token { text: ";", .. })) = (module, tokens.get(end - 1)) {
                 shipped.test_modules.push(module.text.to_owned());
@@ -121,6 +121,54 @@ fn item_after_attributes(tokens: &[Token<'_>], mut at: usize) -> usize {
         at = matching(tokens, at + 1) + 1;
     }
     at.min(tokens.len() - 1)
+}
+
+/// What opens an item or a statement. Anything else behind an attribute is a field, a variant or an arm.
+const OPENINGS: [&str; 18] = [
+    "async",
+    "const",
+    "enum",
+    "extern",
+    "fn",
+    "for",
+    "if",
+    "impl",
+    "let",
+    "loop",
+    "macro_rules",
+    "match",
+    "mod",
+    "static",
+    "struct",
+    "trait",
+    "type",
+    "use",
+];
+
+/// One past what an attribute stands before, from `at` on: an item or a statement as `item_end` has it; of a field, a
+/// variant or an arm, behind its comma, or before the bracket that closes its list.
+fn attributed_end(tokens: &[Token<'_>], at: usize) -> usize {
+    let mut opening = at;
+    if tokens[opening].text == "pub" && opening + 1 < tokens.len() {
+        opening += 1;
+        if tokens[opening].text == "(" {
+            opening = (matching(tokens, opening) + 1).min(tokens.len() - 1);
+        }
+    }
+    if OPENINGS.contains(&tokens[opening].text) {
+        return item_end(tokens, opening);
+    }
+    let mut at = at;
+    while at < tokens.len() {
+        match tokens[at].text {
+            "," | ";" => return at + 1,
+            ")" | "]" | "}" => return at,
+            "(" | "[" | "{" => at = matching(tokens, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    tokens.len()
 }
 
 /// One past the item that begins at `at`: behind its closing brace, or behind its semicolon.
@@ -367,6 +415,16 @@ let e = br##"}"# }"##;
         let shipped = source.without_tests(&tokens);
         assert!(texts(&shipped.tokens).contains(&"c") && !texts(&shipped.tokens).contains(&"b"));
         assert_eq!((shipped.test_modules, shipped.test_lines), (vec!["far".to_owned()], 7));
+    }
+
+    #[test]
+    fn a_field_for_tests_ends_with_its_comma() {
+        let text = "struct A {\n  #[cfg(test)]\n  a: u8,\n  b: u8,\n}\nfn c() {\n  A {\n    #[cfg(test)]\n    a: f(1, 2)\n  }\n}\nfn d() {}\n";
+        let source = source(text);
+        let tokens = source.tokens();
+        let shipped = source.without_tests(&tokens);
+        assert_eq!(texts(&shipped.tokens).join(" "), "struct A { b : u8 , } fn c ( ) { A { } } fn d ( ) { }");
+        assert_eq!(shipped.test_lines, 4);
     }
 
     #[test]

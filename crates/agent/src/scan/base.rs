@@ -1,6 +1,6 @@
 //! Where a scan looks: this machine, or an image of another that is mounted at some directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,9 @@ pub struct Base {
     pub(super) users: Users,
     pub(super) access_time: AccessTime,
     /// Mounts that a scan does not enter by itself.
-    foreign: HashMap<Box<[u8]>, FsKind>,
+    foreign: HashMap<PathBytes, FsKind>,
+    /// The directories that hold the points of those.
+    hosts: HashSet<PathBytes>,
 }
 
 /// The directory cannot be used as a root.
@@ -45,7 +47,7 @@ impl Base {
         // Without CAP_FOWNER most files refuse it, and asking costs a call for each.
         let keeps = caps::effective().is_ok_and(|set| set.has(Capability::Fowner));
         let access_time = if keeps { AccessTime::Keep } else { AccessTime::Update };
-        let mut base = Self { root, users, access_time, foreign: HashMap::new() };
+        let mut base = Self { root, users, access_time, foreign: HashMap::new(), hosts: HashSet::new() };
         base.read_mounts();
         Ok(base)
     }
@@ -63,17 +65,23 @@ impl Base {
         let (Ok(table), Ok(Place::At(place))) = (mount::read(), handle::place(self.root.as_fd())) else { return };
         for mount in table.mounts {
             let below = if place == b"/" { Some(&*mount.point) } else { mount.point.strip_prefix(&*place) };
-            let Some(point) = below.filter(|point| point.first() == Some(&b'/')) else { continue };
+            let Some(Ok(point)) = below.map(PathBytes::new) else { continue };
             match fs_kind::of_type_name(&mount.fs_type) {
-                FsKind::Local => self.foreign.remove(point),
-                kind => self.foreign.insert(point.into(), kind),
+                FsKind::Local => self.foreign.remove(&point),
+                kind => self.foreign.insert(point, kind),
             };
         }
+        self.hosts = self.foreign.keys().filter_map(PathBytes::parent).collect();
     }
 
-    /// The kind of a mount at `path` that is not to be entered.
+    /// The kind of a mount at `path` that is not to be touched. It may be a file, too.
     pub(super) fn foreign(&self, path: &PathBytes) -> Option<FsKind> {
-        self.foreign.get(path.as_bytes()).copied()
+        self.foreign.get(path).copied()
+    }
+
+    /// Whether such a mount lies directly in the directory `path`.
+    pub(super) fn holds_foreign(&self, path: &PathBytes) -> bool {
+        self.hosts.contains(path)
     }
 
     pub(super) fn open(&self, path: &PathBytes, access: Access) -> io::Result<OwnedFd> {
@@ -87,6 +95,7 @@ impl Base {
     /// A server that does not answer cannot be mounted in a test; this says that one is.
     #[cfg(test)]
     pub(super) fn pretend_mounted(&mut self, path: &PathBytes, kind: FsKind) {
-        self.foreign.insert(path.as_bytes().into(), kind);
+        self.foreign.insert(path.clone(), kind);
+        self.hosts.extend(path.parent());
     }
 }

@@ -584,13 +584,17 @@ fn foreign_filesystems_are_not_touched_and_hide_what_is_known_there() {
     let mut tree = Tree::new();
     tree.write("net/f", b"x");
     tree.write("net2/f", b"x");
+    tree.write("net2/file", b"x");
     let known = tree.known();
-    let net = path_of(&tree.at(b"net"));
+    let (net, file) = (path_of(&tree.at(b"net")), path_of(&tree.at(b"net2/file")));
     tree.base.pretend_mounted(&net, FsKind::Network);
+    tree.base.pretend_mounted(&file, FsKind::Network);
     let (found, summary) = tree.scan_with(&Want::ALL, known, &threads(2));
     let unseen = Found::Unseen(Unseen::NotEntered(FsKind::Network));
     assert_eq!((&found["net"], &found["net/f"], &found["net2/f"]), (&unseen, &unseen, &Found::Unchanged));
-    assert_eq!(summary.blind, [Blind { path: net.clone(), why: Unseen::NotEntered(FsKind::Network) }]);
+    assert_eq!(found["net2/file"], unseen);
+    let why = Unseen::NotEntered(FsKind::Network);
+    assert_eq!(summary.blind, [net.clone(), file].map(|path| Blind { path, why }));
     // As a root of its own it is entered: that was meant.
     let mut count = 0;
     run(&tree.base, &[net], &Want::ALL, Vec::new(), &threads(1), |_| count += 1);

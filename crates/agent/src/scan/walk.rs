@@ -36,6 +36,8 @@ struct Frame {
     at: usize,
     /// It only leads to a root: what it names is entered whatever it is.
     leads: bool,
+    /// Mounts that must not be touched lie directly in it.
+    holds_foreign: bool,
 }
 
 /// Whether the walk goes on.
@@ -145,7 +147,14 @@ impl<'a, P: Plan, K: Known> Walk<'a, P, K> {
         let Some(frame) = self.stack.last_mut() else { return };
         let Some(dir) = frame.dir.clone() else { return };
         let (listing, at) = (Arc::clone(&frame.listing), frame.at);
+        let (leads, holds_foreign, dev) = (frame.leads, frame.holds_foreign, frame.dev);
         frame.at += 1;
+        if holds_foreign
+            && let Ok(path) = PathBytes::new(&*self.path)
+            && let Some(kind) = self.base.foreign(&path)
+        {
+            return self.refuse(chunk, path, known, Unseen::NotEntered(kind));
+        }
         let kind = match listing.kind(at) {
             // Some filesystems do not tell; then the worker that looks at it tells an error.
             None => stat::at(dir.fd.as_fd(), listing.name(at)).ok().map(|stat| stat.kind),
@@ -154,12 +163,7 @@ impl<'a, P: Plan, K: Known> Walk<'a, P, K> {
         if kind != Some(FileKind::Directory) {
             return chunk.add_name(&dir, &listing, at, known);
         }
-        let (leads, dev) = (frame.leads, frame.dev);
         let Ok(path) = PathBytes::new(&*self.path) else { return };
-        let foreign = if leads { None } else { self.base.foreign(&path) };
-        if let Some(kind) = foreign {
-            return self.refuse(chunk, path, known, Unseen::NotEntered(kind));
-        }
         if !self.plan.descend(&path) {
             return chunk.add_name(&dir, &listing, at, known);
         }
@@ -223,6 +227,7 @@ impl<'a, P: Plan, K: Known> Walk<'a, P, K> {
                 seen.into_iter().for_each(|seen| chunk.add_ready(seen));
             }
         }
+        let holds_foreign = self.base.holds_foreign(&path);
         self.stack.push(Frame {
             dir: Some(dir),
             key: key_below(&path),
@@ -232,6 +237,7 @@ impl<'a, P: Plan, K: Known> Walk<'a, P, K> {
             listing: Arc::new(listing),
             at: 0,
             leads: false,
+            holds_foreign,
         });
         if let Some(above) = self.stack.len().checked_sub(OPEN_FRAMES_MAX + 1) {
             self.stack[above].dir = None;
@@ -260,7 +266,7 @@ impl<'a, P: Plan, K: Known> Walk<'a, P, K> {
                 // The key of the one name is the root's own.
                 let key = key[..key.len() - name.as_bytes().len()].to_vec();
                 let (dir, path, dev, ino) = (Some(dir), above, stat.dev, stat.ino);
-                self.stack.push(Frame { dir, path, key, dev, ino, listing, at: 0, leads: true });
+                self.stack.push(Frame { dir, path, key, dev, ino, listing, at: 0, leads: true, holds_foreign: false });
             }
             Err(error) if matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ENOTDIR)) => {}
             Err(error) => {

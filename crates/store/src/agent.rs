@@ -48,8 +48,11 @@ pub struct Report<'r> {
     pub lag_us: u64,
     pub dropped: u64,
     /// What it can and cannot see; `None` where that is as before.
-    pub words: Option<(&'r [Arc<str>], &'r [Arc<str>])>,
+    pub words: Option<Words<'r>>,
 }
+
+/// What an agent can, and what it cannot see.
+pub type Words<'r> = (&'r [Arc<str>], &'r [Arc<str>]);
 
 const COLUMNS: &str = "id, name, grp, enrolled_at, removed_at, last_seen, state, version, stored_epoch, stored_seq, \
     current_root, baseline_root, known_since, equal_at, entries, lag_us, dropped, can, cannot";

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rusqlite::Connection;
-use tally_snapshot::{NodeHash, NodeStore as _, reachable};
+use tally_snapshot::{NodeHash, reachable};
 
 use crate::agent;
 use crate::error::Result;
@@ -16,27 +16,12 @@ pub struct Collected {
     pub removed: u64,
 }
 
-/// Removes every node that neither an agent's snapshot nor one of `keep` reaches. A tree of `keep` may have holes: it is
-/// one that is just being fetched, whose nodes come parents first.
+/// Removes every node that neither an agent's snapshot nor a tree of `keep` reaches.
 pub fn collect(conn: &Connection, keep: &[NodeHash]) -> Result<Collected> {
     let nodes = Nodes(conn);
     let mut marked = HashSet::new();
-    for root in agent::roots(conn)? {
+    for root in agent::roots(conn)?.into_iter().chain(keep.iter().copied()) {
         reachable(&nodes, root, |hash| marked.insert(*hash))?;
-    }
-    for root in keep {
-        let mut failed = None;
-        let mut is_here = |hash: &NodeHash| match nodes.read(hash) {
-            Ok(bytes) => bytes.is_some(),
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        };
-        reachable(&nodes, *root, |hash| !marked.contains(hash) && is_here(hash) && marked.insert(*hash))?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
     }
     let unmarked = unmarked(conn, &marked)?;
     let mut statement = conn.prepare_cached("DELETE FROM nodes WHERE id = ?1")?;

@@ -28,6 +28,8 @@ mod nodes;
 mod projection;
 mod promote;
 mod reader;
+#[cfg(test)]
+mod sample;
 mod schema;
 mod span;
 mod store;
@@ -35,7 +37,7 @@ mod token;
 mod transaction;
 mod verify;
 
-pub use agent::{Agent, Report};
+pub use agent::{Agent, Report, Words};
 pub use error::{LedgerFault, Result, StoreError};
 pub use garbage::Collected;
 pub use history::{KeyEdit, change_edits, undo_edits};

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tally_ledger::{Checkpoint, Frontier, Signer, TileHash};
 
-pub use frame::{Frame, NotAFrame, decode as decode_frame};
+pub use frame::decode as decode_frame;
 pub use open::{EDGE_BYTES_MAX, Known, public_key};
 pub use tiles::{Head, LedgerReader, read_bundle, read_tile, tile_hashes};
 
@@ -148,3 +148,6 @@ impl Log {
         Ok(Head { size: checkpoint.size, root: checkpoint.root, note: note.into() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ impl Drop for Pooled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

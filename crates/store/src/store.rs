@@ -19,7 +19,7 @@ use crate::projection::{Projection, drop_lost_roots};
 use crate::reader::{Pool, Reader};
 use crate::schema;
 use crate::transaction::{Transaction, set_head};
-use crate::verify;
+use crate::verify::verify;
 
 /// Records of one SQL transaction while the ledger is read again.
 const REPLAY_RECORDS: u64 = 8192;
@@ -83,7 +83,8 @@ impl Store {
         self.log.publish()
     }
 
-    /// Removes nodes that neither an agent's snapshot nor one of `keep` (trees being fetched) reaches.
+    /// Removes the nodes that neither an agent's snapshot nor one of the whole trees of `keep` reaches. Not while a tree is
+    /// being fetched: those of its nodes that have come are in no tree yet, and whoever fetches it counts on them.
     pub fn collect_garbage(&mut self, keep: &[NodeHash]) -> Result<Collected> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         let collected = garbage::collect(&self.conn, keep);
@@ -144,7 +145,7 @@ fn known(conn: &Connection) -> Result<Option<Known>> {
 /// Adds to a mismatch which record is the first that is wrong, if a look at everything finds it.
 fn located(dir: &Path, error: StoreError) -> StoreError {
     let StoreError::Ledger(fault) = error else { return error };
-    let Ok(report) = verify::verify(dir, &[]) else { return StoreError::Ledger(fault) };
+    let Ok(report) = verify(dir, &[]) else { return StoreError::Ledger(fault) };
     match report.problems.into_iter().find(|problem| problem.index.is_some()) {
         Some(first) if fault.index.is_none_or(|index| Some(index) >= first.index) => {
             let what = format!("{}; {}", first.what, fault.what);
@@ -153,3 +154,8 @@ fn located(dir: &Path, error: StoreError) -> StoreError {
         _ => StoreError::Ledger(fault),
     }
 }
+
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod tests;

@@ -83,8 +83,11 @@ impl Recent {
 pub struct Shared {
     pub dir: PathBuf,
     recent: RwLock<Recent>,
-    cache: Mutex<HashMap<(u8, u64), Arc<[u8]>>>,
+    cache: Mutex<TileCache>,
 }
+
+/// Full tiles by level and number.
+type TileCache = HashMap<(u8, u64), Arc<[u8]>>;
 
 impl Shared {
     pub fn new(dir: &Path, recent: Recent) -> Self {
@@ -114,7 +117,7 @@ impl Shared {
         Ok(tile)
     }
 
-    fn cache(&self) -> MutexGuard<'_, HashMap<(u8, u64), Arc<[u8]>>> {
+    fn cache(&self) -> MutexGuard<'_, TileCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -176,6 +176,10 @@ impl Coalescer {
         if part.is_directory && part.kinds.has_any(Kinds::GONE) {
             pending.children = pending.children.max(Children::LookAtKnown);
         }
+        // What came along with a directory has no signals of its own.
+        if part.is_directory && part.kinds.has_any(Kinds::MOVED_TO) {
+            pending.children = Children::Rescan;
+        }
         self.bytes += pending.bytes(key);
         let not_before_us = self.storm.not_before(key, now_us);
         let due_us = pending.patience(&self.limits).max(not_before_us);
@@ -206,12 +210,8 @@ impl Coalescer {
         if origin != *to {
             self.set_moved_from(to, Some(origin.clone()));
         }
-        if directory {
-            for key in [to, from] {
-                if let Some(pending) = self.pending.get_mut(key) {
-                    pending.children = Children::Rescan;
-                }
-            }
+        if directory && let Some(pending) = self.pending.get_mut(from) {
+            pending.children = Children::Rescan;
         }
         self.put_after(from, to);
         if origin != *to && origin != *from {

@@ -1,6 +1,6 @@
 //! The coalescer against what it promises, act by act and in any order.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use tally_types::{Change, Confidence};
@@ -147,6 +147,18 @@ fn a_directory_that_goes_takes_its_children_along_and_after_them() {
     assert_eq!(shown(&c.due(2_002, 9)), expected);
     assert_eq!(shown(&c.due(2_004, 9)), ["look /d/a", "look /d", "below /d"]);
     assert_eq!(c.len(), 1);
+    c.signal(10_000, signal("/f", Kinds::MODIFY));
+    c.signal(10_001, signal("/f/g", Kinds::MODIFY));
+    c.signal(10_002, signal("/f/g/h", Kinds::MODIFY));
+    c.signal(10_003, Signal { is_directory: true, ..signal("/f", Kinds::MOVED_FROM) });
+    assert_eq!(shown(&c.due(12_003, 9)), ["look /f/g/h", "look /f/g", "look /f", "below /f"]);
+}
+
+#[test]
+fn a_directory_that_is_moved_in_is_scanned() {
+    let mut c = coalescer();
+    c.signal(0, Signal { is_directory: true, ..signal("/d", Kinds::MOVED_TO) });
+    assert_eq!(shown(&c.due(9_000, 9)), ["look /d", "rescan /d"]);
 }
 
 #[test]
@@ -214,6 +226,17 @@ fn a_rescan_that_is_asked_for_is_due_at_once() {
     assert_eq!(shown(&c.due(6, 9)), ["rescan /mnt"]);
 }
 
+#[test]
+fn too_many_rescans_become_one_and_leave_the_others_alone() {
+    let mut c = coalescer();
+    c.signal(0, signal("/a/5/x", Kinds::MODIFY));
+    c.signal(0, signal("/z/x", Kinds::MODIFY));
+    for n in 0..=Limits::RESCANS_MAX {
+        c.rescan(1, &path(&format!("/a/{n}")), None, RescanCause::Asked);
+    }
+    assert_eq!(shown(&c.drain()), ["look /z/x", "rescan /a"]);
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     path: String,
@@ -232,27 +255,34 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// Which of the paths signalled so far are still owed a look, by the order of calls.
+/// What is still owed to the signals so far, by the order of calls.
 #[derive(Default)]
-struct Owed(BTreeMap<PathBytes, ()>);
+struct Owed {
+    looks: BTreeSet<PathBytes>,
+    /// Directories that came or went, below which all has to be looked at.
+    below: BTreeSet<PathBytes>,
+}
 
 impl Owed {
     fn settle(&mut self, due: &[Due]) {
         for one in due {
             match one {
-                Due::Look(look) => {
-                    self.0.remove(&look.path);
+                Due::Look(look) => drop(self.looks.remove(&look.path)),
+                Due::LookBelow(below) => self.below.retain(|path| !path.is_within(&below.path)),
+                Due::Rescan(rescan) => {
+                    let levels =
+                        |path: &PathBytes| path.tree_key()[1..].split(|b| *b == 0).filter(|c| !c.is_empty()).count();
+                    let base = levels(&rescan.path);
+                    let reach = rescan.depth.map_or(usize::MAX, |depth| base + depth as usize);
+                    self.looks.retain(|path| !(path.is_within(&rescan.path) && levels(path) <= reach));
+                    self.below.retain(|path| !(path.is_within(&rescan.path) && rescan.depth.is_none()));
                 }
-                Due::LookBelow(_) => {}
-                Due::Rescan(rescan) => self.0.retain(|path, ()| {
-                    let levels = |p: &PathBytes| p.as_bytes().iter().filter(|b| **b == b'/').count() as u32;
-                    let base = if rescan.path == PathBytes::root() { 0 } else { levels(&rescan.path) };
-                    let down = if *path == PathBytes::root() { 0 } else { levels(path) } as i64 - i64::from(base);
-                    let reached = rescan.depth.is_none_or(|depth| down <= i64::from(depth));
-                    !(path.is_within(&rescan.path) && reached)
-                }),
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.looks.is_empty() && self.below.is_empty()
     }
 }
 
@@ -264,8 +294,10 @@ fn every_signal_is_followed_by_a_look(steps: Vec<Step>, bytes_max: usize) -> Res
     for step in steps {
         now += step.wait_us;
         let kinds = Kinds::from_bits(step.kinds) | if step.from.is_some() { Kinds::MOVED_TO } else { Kinds::NONE };
-        owed.0.insert(path(&step.path), ());
-        owed.0.extend(step.from.as_ref().map(|from| (path(from), ())));
+        let both = [Some(&step.path), step.from.as_ref()].into_iter().flatten().map(|text| path(text));
+        owed.looks.extend(both.clone());
+        let directory_moved = step.is_directory && kinds.has_any(Kinds::GONE | Kinds::MOVED_TO);
+        owed.below.extend(both.filter(|_| directory_moved));
         c.signal(
             now,
             Signal {
@@ -282,7 +314,7 @@ fn every_signal_is_followed_by_a_look(steps: Vec<Step>, bytes_max: usize) -> Res
         prop_assert!(due.is_empty() || next_due.is_some_and(|at| at <= now));
         owed.settle(&due);
         prop_assert!(c.bytes() <= bytes_max.max(4_000), "{}", c.bytes());
-        prop_assert!(owed.0.is_empty() || c.next_due().is_some());
+        prop_assert!(owed.is_empty() || c.next_due().is_some());
     }
     // Nothing waits longer than the longest patience.
     now += 6_000_000;
@@ -293,7 +325,7 @@ fn every_signal_is_followed_by_a_look(steps: Vec<Step>, bytes_max: usize) -> Res
         }
         owed.settle(&due);
     }
-    prop_assert!(owed.0.is_empty(), "{:?}", owed.0);
+    prop_assert!(owed.is_empty(), "{:?} {:?}", owed.looks, owed.below);
     prop_assert_eq!((c.len(), c.bytes(), c.queue.len()), (0, 0, 0));
     Ok(())
 }

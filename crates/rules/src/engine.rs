@@ -13,17 +13,12 @@ pub struct Engine {
     /// another, so that no walk costs more than one try of each rule.
     tried: Vec<u64>,
     walk: u64,
-    /// How often each rule was the answer.
-    fired: Vec<u64>,
 }
 
 impl Engine {
-    /// OSSEC's `log_alert_level`.
-    pub const ALERT_LEVEL: u8 = 1;
-
     pub fn new(set: RuleSet) -> Self {
-        let (tried, fired) = (vec![0; set.rules.len()], vec![0; set.rules.len()]);
-        Self { set, tried, walk: 0, fired }
+        let tried = vec![0; set.rules.len()];
+        Self { set, tried, walk: 0 }
     }
 
     pub const fn rules(&self) -> &RuleSet {
@@ -36,23 +31,12 @@ impl Engine {
         self.walk += 1;
         let root = facts.category() as usize;
         let place = self.first_of(root, &facts)?;
-        self.fired[place] += 1;
         Some(self.set.rules[place].outcome.clone())
     }
 
-    /// Whether a match is an alert: by its level, and what its rule says of itself.
-    pub fn is_alert(&self, found: &RuleMatch) -> bool {
-        let options = self.options(found.id);
-        found.level.value() > 0 && (found.level.value() >= Self::ALERT_LEVEL || options.log_alert) && !options.no_log
-    }
-
+    /// What the rule says besides its level: whether a match is an alert is the caller's to decide by both.
     pub fn options(&self, id: RuleId) -> Options {
         self.set.rule(id).map(|rule| rule.options).unwrap_or_default()
-    }
-
-    /// How often a rule was the answer since the start.
-    pub fn fired(&self, id: RuleId) -> u64 {
-        self.set.places.get(&id).map_or(0, |place| self.fired[*place])
     }
 
     /// The first answer among the children of the rule at `parent`. The depth is bounded by `RuleSet::DEPTH_MAX`.

@@ -10,6 +10,7 @@ use tally_types::{
     Actor, AgentId, Algorithm, Attribute, Change, ChangeKind, Entry, Event, EventBody, FileKind, Life, Timestamp,
 };
 
+use crate::pattern::Pattern;
 use crate::rule::Category;
 
 mod life;
@@ -37,6 +38,7 @@ pub enum Field {
     AgentId,
     /// Of a change: `added`, `modified` …
     Kind,
+    /// Of a move either path counts: what matters may be gone from where it was.
     Path,
     /// The last component of the path.
     Name,
@@ -210,6 +212,12 @@ impl<'a> Facts<'a> {
     /// `None` where the event has no such field.
     pub fn field(&self, field: Field) -> Option<&[u8]> {
         self.fields[field as usize].get_or_init(|| self.make(field)).as_deref()
+    }
+
+    /// Whether the event has the field, and the pattern matches it.
+    pub(crate) fn holds(&self, field: Field, pattern: &Pattern) -> bool {
+        let matches = |field| self.field(field).is_some_and(|value| pattern.matches(value));
+        matches(field) || (field == Field::Path && matches(Field::MovedFrom))
     }
 
     fn make(&self, field: Field) -> Value<'a> {

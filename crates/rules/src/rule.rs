@@ -83,7 +83,7 @@ impl Condition {
         match self {
             Self::DecodedAs(decoder) => facts.decoder() == *decoder,
             Self::Match(pattern) => pattern.matches(facts.text()),
-            Self::Field(field, pattern) => facts.field(*field).is_some_and(|value| pattern.matches(value)),
+            Self::Field(field, pattern) => facts.holds(*field, pattern),
         }
     }
 }

@@ -56,6 +56,14 @@ impl Deadmen {
         self.each.remove(&agent);
     }
 
+    /// Nobody could be heard for a while: everybody that was not missed has the whole time again.
+    pub fn rearm(&mut self, now_ms: u64) {
+        for deadman in self.each.values_mut().filter(|deadman| deadman.timeout().is_some()) {
+            // It was not silent before, so there is no news.
+            let _ = deadman.heard(now_ms);
+        }
+    }
+
     /// Who has become silent.
     pub fn tick(&mut self, now_ms: u64) -> Vec<AgentId> {
         let mut silent = Vec::new();
@@ -127,6 +135,9 @@ mod tests {
         assert_eq!(deadmen.tick(3_499), []);
         assert_eq!(deadmen.tick(3_500), [A]);
         assert!(deadmen.heard(B, 4_000));
+        deadmen.heard(A, 5_000);
+        deadmen.rearm(7_000);
+        assert_eq!((deadmen.tick(9_999), deadmen.tick(10_000)), (vec![], vec![A, B]));
         for state in [AgentState::NeverSeen, AgentState::Stopped] {
             let mut deadmen = Deadmen::new(1_000);
             deadmen.resume(A, state, 0);

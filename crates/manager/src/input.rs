@@ -6,7 +6,7 @@ use tally_net::Closer;
 use tally_proto::Position;
 use tally_proto::message::{Batch, EnrolAnswer, EnrolRequest, Hello, Mark, Nodes, Status};
 use tally_proto::session::{ManagerIn, Missing};
-use tally_types::AgentId;
+use tally_types::{Actor, AgentId, Entry, Event, EventBody, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::order::{Order, Reply};
@@ -18,16 +18,49 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug)]
 pub enum Input {
     /// An agent with a certificate of ours wants to come in.
-    Hello { from: Source, hello: Box<Hello>, link: Link },
-    Store { from: Source, batch: Batch },
-    Missing { from: Source, missing: Missing },
-    Status { from: Source, status: Box<Status> },
-    Compare { from: Source, position: Position, mark: Mark },
-    Nodes { from: Source, nodes: Nodes },
-    Farewell { from: Source, reason: Arc<str> },
-    Closed { from: Source },
-    Enrol { request: EnrolRequest, answer: oneshot::Sender<EnrolAnswer> },
-    Order { order: Order, reply: std::sync::mpsc::Sender<Reply> },
+    Hello {
+        from: Source,
+        hello: Box<Hello>,
+        received: Timestamp,
+        link: Link,
+    },
+    Store {
+        from: Source,
+        batch: Batch,
+    },
+    Missing {
+        from: Source,
+        missing: Missing,
+    },
+    Status {
+        from: Source,
+        status: Box<Status>,
+        received: Timestamp,
+    },
+    Compare {
+        from: Source,
+        position: Position,
+        mark: Mark,
+    },
+    Nodes {
+        from: Source,
+        nodes: Nodes,
+    },
+    Farewell {
+        from: Source,
+        reason: Arc<str>,
+    },
+    Closed {
+        from: Source,
+    },
+    Enrol {
+        request: EnrolRequest,
+        answer: oneshot::Sender<EnrolAnswer>,
+    },
+    Order {
+        order: Order,
+        reply: std::sync::mpsc::Sender<Reply>,
+    },
     /// The manager shuts down: nothing after this is taken.
     Stop,
 }
@@ -51,7 +84,7 @@ impl Input {
     /// What it takes in the queue: near to its size in memory, for what a peer can make large.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Store { batch, .. } => batch.bytes(),
+            Self::Store { batch, .. } => batch.events.iter().map(event_bytes).sum(),
             Self::Nodes { nodes, .. } => {
                 nodes.nodes.iter().map(|node| node.len() + 32).sum::<usize>() + nodes.missing.len() * 32
             }
@@ -59,4 +92,28 @@ impl Input {
             _ => 0,
         }
     }
+}
+
+/// About what an event takes in memory.
+pub fn event_bytes(event: &Event) -> usize {
+    /// An event, its change, two entries, and what allocations cost.
+    const FIXED: usize = 1536;
+    match &event.body {
+        EventBody::Change(change) => {
+            let paths = change.path.as_bytes().len() + change.moved_from.as_ref().map_or(0, |p| p.as_bytes().len());
+            let entries = [&change.before, &change.after].into_iter().flatten().map(entry_bytes).sum::<usize>();
+            FIXED + paths + entries + change.actors.iter().map(actor_bytes).sum::<usize>()
+        }
+        EventBody::Life(_) => FIXED,
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    let xattrs = entry.xattrs.iter().map(|xattr| 48 + xattr.name.len() + xattr.value.len()).sum::<usize>();
+    entry.target.as_ref().map_or(0, |target| target.len()) + xattrs
+}
+
+fn actor_bytes(actor: &Actor) -> usize {
+    let bytes = [&actor.exe, &actor.cmdline, &actor.parent_exe].into_iter().flatten().map(|b| b.len()).sum::<usize>();
+    320 + bytes + actor.unknown.iter().map(|unknown| 64 + unknown.part.len() + unknown.why.len()).sum::<usize>()
 }

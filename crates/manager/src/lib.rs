@@ -1,13 +1,38 @@
 //! The manager: takes in what agents tell, records it in the ledger, evaluates the rules, and answers operators.
+//!
+//! It joins the crates below it and decides: who is let in, what is recorded, when an agent is silent, what is missing of
+//! its snapshot, what an operator sees. It never speaks SQL, never parses a certificate, never touches a watched host.
+//!
+//! | file | what |
+//! |---|---|
+//! | `manager` | starts the parts, ends them in order |
+//! | `config` | `manager.toml` |
+//! | `session` | one connection of an agent |
+//! | `queue` | the bounded way into the ingest thread |
+//! | `ingest` | the thread that owns the state: admission, events, rules, recovery, orders |
+//! | `fleet`, `deadman` | what is remembered of each agent; who is silent |
+//! | `sync` | comparing an agent's snapshot with ours |
+//! | `live`, `feed` | what is shown as it happens |
+//! | `control` | the control socket and its answers |
+//! | `moment` | times as operators write them |
 
-pub mod clock;
-pub mod config;
-pub mod control {
-    pub mod answer;
-    pub mod request;
-}
-pub mod deadman;
-pub mod feed;
-pub mod moment;
-pub mod queue;
-pub mod sync;
+mod clock;
+mod config;
+pub mod control;
+mod deadman;
+mod feed;
+mod fleet;
+mod ingest;
+mod input;
+mod live;
+mod manager;
+mod moment;
+mod order;
+mod queue;
+mod session;
+mod sync;
+
+pub use config::{CONSOLE_PORT, ConfigError, LISTEN_PORT, ManagerConfig};
+pub use feed::Alerts;
+pub use manager::{Manager, OrderError, RulesError, Running, StartError};
+pub use moment::{MomentError, duration_us, moment};

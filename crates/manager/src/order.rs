@@ -4,30 +4,41 @@
 use std::sync::Arc;
 
 use tally_proto::json;
-use tally_snapshot::{Edit, NodeHash};
-use tally_types::{AgentId, PathBytes, Timestamp};
+use tally_snapshot::NodeHash;
+use tally_types::{AgentId, Timestamp};
 
 #[derive(Debug)]
 pub enum Order {
     /// What is wrong, and how everybody is.
     Status,
-    TokenNew { actor: Arc<str>, group: Arc<str>, uses: u32, expires: Timestamp },
-    TokenRevoke { actor: Arc<str>, id: String },
-    AgentRemove { actor: Arc<str>, agent: AgentId },
+    TokenNew {
+        actor: Arc<str>,
+        group: Arc<str>,
+        uses: u32,
+        expires: Timestamp,
+    },
+    TokenRevoke {
+        actor: Arc<str>,
+        id: String,
+    },
+    AgentRemove {
+        actor: Arc<str>,
+        agent: AgentId,
+    },
     Promote(Box<Promotion>),
     /// Somebody asked for a link to the console.
-    ConsoleLogin { detail: Arc<str> },
+    ConsoleLogin {
+        detail: Arc<str>,
+    },
 }
 
-/// Accepted differences, as they were seen: the baseline must still be `from`.
+/// Differences from the baseline that are accepted.
 #[derive(Debug)]
 pub struct Promotion {
     pub actor: Arc<str>,
     pub agent: AgentId,
-    pub from: NodeHash,
-    /// Sorted by key.
-    pub edits: Vec<Edit>,
-    pub paths: Vec<PathBytes>,
+    /// The tree keys whose present state is accepted; `None` for everything.
+    pub keys: Option<Vec<Vec<u8>>>,
     /// What was selected, in words.
     pub selection: Arc<str>,
 }

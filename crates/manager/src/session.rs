@@ -5,11 +5,11 @@
 //! agent and nobody else.
 
 use tally_net::{CloseCode, Closer, Conn, ConnError, Receiver, Sender};
-use tally_proto::session::{ManagerClose, ManagerIn, ManagerOut, ManagerSession};
 use tally_proto::message::RefusedCode;
+use tally_proto::session::{ManagerClose, ManagerIn, ManagerOut, ManagerSession};
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall};
 use crate::input::{Input, Link, Source};
 use crate::queue::{Closed, Inlet};
 
@@ -113,11 +113,11 @@ impl Session {
                 ManagerOut::Hello(hello) => {
                     let Some(to) = self.link.take() else { continue };
                     let link = Link { to, closer: Some(self.closer.clone()) };
-                    Input::Hello { from, hello: Box::new(hello), link }
+                    Input::Hello { from, hello: Box::new(hello), received: wall(), link }
                 }
                 ManagerOut::Store(batch) => Input::Store { from, batch },
                 ManagerOut::Missing(missing) => Input::Missing { from, missing },
-                ManagerOut::Status(status) => Input::Status { from, status: Box::new(status) },
+                ManagerOut::Status(status) => Input::Status { from, status: Box::new(status), received: wall() },
                 ManagerOut::Compare { position, mark } => Input::Compare { from, position, mark },
                 ManagerOut::Nodes(nodes) => Input::Nodes { from, nodes },
                 ManagerOut::Farewell { reason } => Input::Farewell { from, reason },

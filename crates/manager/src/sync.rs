@@ -31,7 +31,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn is_equal(&self) -> bool {
+    pub fn is_equal(&self) -> bool {
         self.believed == Some(self.root)
     }
 }
@@ -84,6 +84,17 @@ impl Comparison {
         Self { equal_at, ..Self::default() }
     }
 
+    /// Whether the report says that all is equal and nothing is under way: then it needs no store, and is taken in.
+    pub fn is_settled_by(&mut self, now: Timestamp, report: Report) -> bool {
+        let is_settled = matches!(self.stage, Stage::Idle) && report.is_equal();
+        if is_settled {
+            self.newest = Some(report);
+            self.equal_at = Some(now);
+            self.trouble = None;
+        }
+        is_settled
+    }
+
     /// Takes a report in. Reports come in the order of their positions.
     pub fn reported<S: NodeStore>(
         &mut self,
@@ -92,13 +103,11 @@ impl Comparison {
         now: Timestamp,
         report: Report,
     ) -> Result<Next, SyncError<S::Error>> {
+        if self.is_settled_by(now, report) {
+            return Ok(Next::Nothing);
+        }
         self.newest = Some(report);
         match &self.stage {
-            Stage::Idle if report.is_equal() => {
-                self.equal_at = Some(now);
-                self.trouble = None;
-                Ok(Next::Nothing)
-            }
             Stage::Idle if now_ms < self.paused_until_ms => Ok(Next::Nothing),
             Stage::Idle => {
                 self.begin(report);
@@ -217,10 +226,6 @@ impl Comparison {
     /// What stands in the way of comparing, in words, for the status.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
-    }
-
-    pub const fn equal_at(&self) -> Option<Timestamp> {
-        self.equal_at
     }
 
     /// Whether a tree is being fetched or told, whose nodes no root names yet.

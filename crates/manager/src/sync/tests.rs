@@ -149,7 +149,7 @@ fn the_first_snapshot_is_fetched_and_tells_no_changes() {
     assert!(world.told.is_empty());
     world.assert_equal();
     assert!(matches!(world.report(1), Next::Nothing));
-    assert_eq!(world.comparison.equal_at(), Some(NOW));
+    assert_eq!(world.comparison.equal_at, Some(NOW));
 }
 
 #[test]

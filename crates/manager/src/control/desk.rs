@@ -1,0 +1,224 @@
+//! Answers requests: questions from the store beside the manager's work, orders by the thread that owns the state.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use tally_proto::json::{self, TokenStatus};
+use tally_store::{Agent, Reader};
+use tally_types::{AgentId, Timestamp, did_you_mean};
+
+use super::answer::Answer;
+use super::fault::Fault;
+use super::request::Request;
+use crate::clock::Clock;
+use crate::ingest::{Ingest, ORDER_TIME_MAX, agent_status};
+use crate::input::Input;
+use crate::moment::duration_us;
+use crate::order::{Order, Reply};
+use crate::queue::Inlet;
+
+/// How long a token is valid where the operator does not say.
+const TOKEN_LIFE: &str = "1h";
+const TOKEN_GROUP: &str = "default";
+
+pub struct Desk<'d> {
+    pub reader: Reader,
+    /// The manager's own directory.
+    pub dir: &'d Path,
+    pub orders: Orders<'d>,
+    /// Makes links to the console, where there is one.
+    pub console: Option<&'d (dyn Fn() -> String + Sync)>,
+    pub clock: Clock,
+}
+
+/// Who carries orders out.
+pub enum Orders<'d> {
+    Running(&'d Inlet<Input>),
+    /// No manager runs: the state is this process's own.
+    Offline(Box<RefCell<Ingest>>),
+}
+
+impl Desk<'_> {
+    /// Answers one request line of `actor`. The only error is that the answer cannot be written.
+    pub fn answer(&self, line: &str, actor: &str, out: &mut dyn Write) -> io::Result<()> {
+        let mut answer = Answer::new(out);
+        let answered = Request::parse(line).map_err(Fault::from).and_then(|r| self.carry_out(r, actor, &mut answer));
+        match answered {
+            Ok(()) => answer.end(),
+            Err(Fault::Output(error)) => Err(error),
+            Err(fault) => answer.error(&fault.to_string()),
+        }
+    }
+
+    fn carry_out(&self, request: Request, actor: &str, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        match request {
+            Request::Status {} => self.status(answer),
+            Request::AgentList {} => self.agent_list(answer),
+            Request::AgentShow { agent } => {
+                let agent = self.agent(&agent)?;
+                Ok(answer.object(&json::agent_status(&agent_status(&agent, agent.state)))?)
+            }
+            Request::AgentRemove { agent } => {
+                let agent = self.agent(&agent)?.id;
+                self.order(Order::AgentRemove { actor: actor.into(), agent }, answer)
+            }
+            Request::ChangeList(list) => self.change_list(list, answer),
+            Request::ChangeShow { id } => self.change_show(&id, answer),
+            Request::AlertList(list) => self.alert_list(list, answer),
+            Request::AlertShow { id } => self.alert_show(&id, answer),
+            Request::Drift { agent, path, limit } => self.drift(agent.as_deref(), path, limit, answer),
+            Request::Diff { a, b, path, limit } => self.diff(&a, &b, path, limit, answer),
+            Request::Promote(promote) => self.promote(promote, actor, answer),
+            Request::SnapshotList { agent, at, path, limit } => {
+                self.snapshot_list(agent.as_deref(), at.as_deref(), path, limit, answer)
+            }
+            Request::LedgerVerify {} => self.ledger_verify(answer),
+            Request::LedgerShow { index } => self.ledger_show(index, answer),
+            Request::TokenNew { group, uses, expires } => {
+                let life_us = duration_us(expires.as_deref().unwrap_or(TOKEN_LIFE))?;
+                let expires = self.now().plus_micros(life_us);
+                let group = group.as_deref().unwrap_or(TOKEN_GROUP).into();
+                self.order(Order::TokenNew { actor: actor.into(), group, uses: uses.unwrap_or(1), expires }, answer)
+            }
+            Request::TokenList {} => self.token_list(answer),
+            Request::TokenRevoke { id } => self.order(Order::TokenRevoke { actor: actor.into(), id }, answer),
+            Request::ConsoleLink {} => self.console_link(answer),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// The agent of this name or number.
+    pub(super) fn agent(&self, text: &str) -> Result<Agent, Fault> {
+        if let Some(agent) = self.reader.agent_named(text)? {
+            return Ok(agent);
+        }
+        let by_id = text.parse::<AgentId>().ok().map(|id| self.reader.agent(id)).transpose()?.flatten();
+        if let Some(agent) = by_id.filter(|agent| agent.removed_at.is_none()) {
+            return Ok(agent);
+        }
+        let agents = self.reader.agents()?;
+        let hint = did_you_mean(text, agents.iter().map(|agent| &*agent.name));
+        Err(Fault::NoAgent { name: text.chars().take(64).collect(), hint })
+    }
+
+    /// The agent of this name or number; without one, the only agent that there is.
+    pub(super) fn agent_or_only(&self, text: Option<&str>) -> Result<Agent, Fault> {
+        if let Some(text) = text {
+            return self.agent(text);
+        }
+        let mut agents = self.reader.agents()?;
+        match (agents.pop(), agents.len()) {
+            (Some(only), 0) => Ok(only),
+            (None, _) => {
+                Err(Fault::Told("there is no agent yet: enrol one with a token of \"tally token new\"".into()))
+            }
+            (Some(_), others) => Err(Fault::Told(format!("say which agent: there are {}", others + 1))),
+        }
+    }
+
+    /// Has an order carried out.
+    pub(super) fn ask(&self, order: Order) -> Result<Reply, Fault> {
+        let reply = match &self.orders {
+            Orders::Offline(ingest) => ingest.borrow_mut().order(self.clock.now(), order),
+            Orders::Running(inlet) => {
+                let (reply, replied) = mpsc::channel();
+                let gone = || Fault::Told("the manager is shutting down".to_owned());
+                inlet.send_uncounted(Input::Order { order, reply }).map_err(|_| gone())?;
+                replied.recv_timeout(ORDER_TIME_MAX).map_err(|error| match error {
+                    mpsc::RecvTimeoutError::Timeout => Fault::Told("the manager did not answer in time".to_owned()),
+                    mpsc::RecvTimeoutError::Disconnected => gone(),
+                })?
+            }
+        };
+        match reply {
+            Reply::Refused(why) => Err(Fault::Told(why)),
+            reply => Ok(reply),
+        }
+    }
+
+    fn order(&self, order: Order, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let object = match self.ask(order)? {
+            Reply::Token(new) => {
+                let status = TokenStatus { id: &new.id, group: &new.group, uses_left: new.uses, expires: new.expires };
+                json::new_token(status, &new.token)
+            }
+            Reply::Done(message) => json::done(&message),
+            Reply::Status(status) => json::status(&status),
+            Reply::Promoted { paths, .. } => json::done(&format!("{paths} paths were accepted")),
+            Reply::Refused(why) => return Err(Fault::Told(why)),
+        };
+        Ok(answer.object(&object)?)
+    }
+
+    fn status(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let Reply::Status(mut status) = self.ask(Order::Status)? else {
+            return Err(Fault::Told("the manager did not say how it is".to_owned()));
+        };
+        if matches!(self.orders, Orders::Offline(_)) {
+            let sentence =
+                "The manager is not running: nothing is taken in. Start it with \"tally up\" or \"tally manager\".";
+            status.problems.insert(0, sentence.to_owned());
+        }
+        answer.add_findings(status.problems.len() as u64);
+        Ok(answer.object(&json::status(&status))?)
+    }
+
+    fn agent_list(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        for agent in self.reader.agents()? {
+            answer.object(&json::agent_status(&agent_status(&agent, agent.state)))?;
+        }
+        Ok(())
+    }
+
+    fn token_list(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let now = self.now();
+        for token in self.reader.tokens()?.iter().filter(|token| token.uses_left > 0 && token.expires > now) {
+            let (group, uses_left, expires) = (&*token.group, token.uses_left, token.expires);
+            answer.object(&json::token(TokenStatus { id: &token.id, group, uses_left, expires }))?;
+        }
+        Ok(())
+    }
+
+    fn console_link(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let why = match self.orders {
+            Orders::Offline(_) => "the manager is not running: start it with \"tally up\" or \"tally manager\"",
+            Orders::Running(_) => "this manager has no console: its configuration says so",
+        };
+        let link = self.console.ok_or_else(|| Fault::Told(why.to_owned()))?;
+        Ok(answer.object(&json::console_link(&link()))?)
+    }
+
+    fn ledger_verify(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let verified = tally_store::verify(self.dir, &[])?;
+        for problem in &verified.problems {
+            answer.finding(&json::ledger_problem(problem.index, problem.record.as_deref(), &problem.what))?;
+        }
+        let root = if verified.records > 0 { Some(self.reader.ledger().root_at(verified.records)?.0) } else { None };
+        let problems = verified.problems.len() as u64;
+        Ok(answer.object(&json::ledger_verified(verified.records, root.as_ref(), problems))?)
+    }
+
+    /// The name by which a host is shown.
+    pub(super) fn name_of(&self, names: &mut Names, id: AgentId) -> Result<Arc<str>, Fault> {
+        if let Some(name) = names.0.get(&id) {
+            return Ok(name.clone());
+        }
+        let name = match self.reader.agent(id)? {
+            Some(agent) => agent.name,
+            None if id == AgentId::MANAGER => crate::ingest::MANAGER_NAME.into(),
+            None => id.to_string().into(),
+        };
+        names.0.insert(id, name.clone());
+        Ok(name)
+    }
+}
+
+/// Names looked up in one answer.
+#[derive(Debug, Default)]
+pub struct Names(std::collections::HashMap<AgentId, Arc<str>>);

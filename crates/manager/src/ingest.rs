@@ -1,0 +1,451 @@
+//! Where everything comes together: the one thread that owns the store and the rules.
+//!
+//! `apply` takes one input and the time and changes what is in memory; what must be durable waits in the group. `commit`
+//! writes the group: rules are evaluated as events are appended, one commit makes all of it durable, and only then acks,
+//! admissions and alerts go out. So many batches share one sync of the disk, and none waits for a timer.
+//!
+//! When the state cannot be written (a full disk, most of all) the group is kept and tried again; sessions that bring
+//! more are told to come back later, and their agents keep their outboxes.
+
+mod admission;
+mod news;
+mod orders;
+mod recovery;
+mod scribe;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tally_net::Authority;
+use tally_proto::message::{Refused, RefusedCode};
+use tally_proto::session::ManagerIn;
+use tally_proto::{Position, Record};
+use tally_rules::Engine;
+use tally_store::{Reader, Report, Store, StoreError};
+use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, Timestamp};
+
+use crate::clock::{Clock, Moment};
+use crate::deadman::Deadmen;
+use crate::fleet::Member;
+use crate::input::{Input, Source};
+use crate::live::Live;
+use crate::queue::{Next, Outlet, Queued, Room};
+pub use scribe::MANAGER_NAME;
+pub use status::agent_status;
+
+use scribe::Scribe;
+
+/// What one commit takes together. Far below what the store takes, far above what a disk syncs in the time.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The first and the longest wait before a commit that failed is tried again.
+const RETRY_MS_FIRST: u64 = 500;
+const RETRY_MS_MAX: u64 = 15_000;
+/// How often the ledger's directory is brought up to date for whoever reads it as files.
+const PUBLISH_MS: u64 = 60_000;
+/// Dead nodes are collected when so many changes were taken in since the last time, and not more often than this.
+const GARBAGE_CHANGES: u64 = 20_000;
+const GARBAGE_MS: u64 = 60_000;
+
+/// What an operator can set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub heartbeat_ms: u32,
+    pub alert_level: Level,
+}
+
+pub struct Ingest {
+    store: Store,
+    reader: Reader,
+    engine: Engine,
+    authority: Authority,
+    settings: Settings,
+    fleet: BTreeMap<AgentId, Member>,
+    deadmen: Deadmen,
+    /// The last number given to an event of the manager's own.
+    own: Position,
+    group: Group,
+    stuck: Option<Stuck>,
+    live: Live,
+    /// Whether the problems may be others than those last shown.
+    may_have_news: bool,
+    publish_ms: u64,
+    garbage_ms: u64,
+    changes: u64,
+}
+
+/// What waits for the next commit.
+#[derive(Default)]
+struct Group {
+    work: Vec<Work>,
+    after: Vec<After>,
+    bytes: usize,
+    rooms: Vec<Room>,
+}
+
+enum Work {
+    Record(Record),
+    /// What an agent said of itself.
+    Report {
+        about: AgentId,
+        seen_at: Timestamp,
+        status: Box<tally_proto::message::Status>,
+        has_new_words: bool,
+    },
+    State(AgentId, AgentState),
+    EqualAt(AgentId, Timestamp),
+}
+
+/// What is done once the group is durable.
+enum After {
+    Stored { from: Source, position: Position },
+    Admit { from: Source },
+    Checkpoint { from: Source },
+}
+
+/// The state cannot be written.
+struct Stuck {
+    since: Timestamp,
+    why: String,
+    is_full: bool,
+    retry_ms: u64,
+    wait_ms: u64,
+}
+
+/// What `Ingest::open` needs.
+pub struct Parts {
+    pub store: Store,
+    pub engine: Engine,
+    pub authority: Authority,
+    pub settings: Settings,
+    pub live: Live,
+}
+
+impl Ingest {
+    /// Takes over the state as it is; nothing is written yet.
+    pub fn open(parts: Parts, now: Moment) -> Result<Self, StoreError> {
+        let Parts { mut store, engine, authority, settings, live } = parts;
+        let reader = store.reader();
+        let mut deadmen = Deadmen::new(settings.heartbeat_ms);
+        let mut fleet = BTreeMap::new();
+        for agent in reader.agents()? {
+            deadmen.resume(agent.id, agent.state, now.ms);
+            fleet.insert(agent.id, Member::from_store(&agent));
+        }
+        let last = store.begin()?.stored(AgentId::MANAGER)?;
+        let own = Position { epoch: next_epoch(last, now.wall), seq: 0 };
+        Ok(Self {
+            store,
+            reader,
+            engine,
+            authority,
+            settings,
+            fleet,
+            deadmen,
+            own,
+            group: Group::default(),
+            stuck: None,
+            live,
+            may_have_news: true,
+            publish_ms: now.ms + PUBLISH_MS,
+            garbage_ms: now.ms + GARBAGE_MS,
+            changes: GARBAGE_CHANGES,
+        })
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Records that the manager begins its work.
+    pub fn started(&mut self, now: Moment, version: &str) {
+        let version: Arc<str> = version.into();
+        let act = AdminAct::ManagerStarted { version: version.clone() };
+        self.push(Work::Record(Record::Admin { time: now.wall, actor: "manager".into(), act }));
+        self.notice(now, AgentId::MANAGER, Life::Started { version, cannot: Vec::new() });
+    }
+
+    /// The thread's life: from input to commit until the end.
+    pub fn run(mut self, outlet: &Outlet<Input>, clock: Clock) {
+        loop {
+            let wait = self.next_ms().map(|ms| clock.until(ms));
+            match outlet.next(wait) {
+                Next::Input(queued) => {
+                    if self.drain(queued, outlet, clock) {
+                        break;
+                    }
+                }
+                Next::Quiet => {}
+                Next::Closed => break,
+            }
+            self.tick(clock.now());
+            self.commit(clock.now());
+            self.show_problems(clock.now());
+        }
+        self.stop(clock);
+    }
+
+    /// Applies what waits, as much as one commit takes. Whether the end has come.
+    fn drain(&mut self, first: Queued<Input>, outlet: &Outlet<Input>, clock: Clock) -> bool {
+        let mut next = Some(first);
+        while let Some(Queued { input, room }) = next {
+            if matches!(input, Input::Stop) {
+                return true;
+            }
+            self.apply(clock.now(), input);
+            // What was refused takes no room; what was taken keeps its own until it is durable.
+            if self.stuck.is_none() {
+                self.group.rooms.push(room);
+            }
+            next = if self.group.bytes < GROUP_BYTES_MAX { outlet.ready() } else { None };
+        }
+        false
+    }
+
+    /// Takes one input in.
+    pub fn apply(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Hello { from, hello, received, link } => self.hello(now, from, &hello, received, link),
+            Input::Store { from, batch } => self.store_batch(now, from, batch),
+            Input::Missing { from, missing } => self.missing(now, from, missing),
+            Input::Status { from, status, received } => self.status_told(now, from, status, received),
+            Input::Compare { from, position, mark } => self.compare(now, from, position, mark),
+            Input::Nodes { from, nodes } => self.nodes(now, from, &nodes),
+            Input::Farewell { from, reason } => self.farewell(from, &reason),
+            Input::Closed { from } => self.closed(from),
+            Input::Enrol { request, answer } => {
+                // Whoever asked may be gone by now.
+                let _ = answer.send(self.enrol(now, &request));
+            }
+            Input::Order { order, reply } => {
+                let _ = reply.send(self.order(now, order));
+            }
+            Input::Stop => {}
+        }
+    }
+
+    /// What the time alone brings.
+    pub fn tick(&mut self, now: Moment) {
+        if self.stuck.is_none() {
+            self.find_silent(now);
+            self.go_on_recovering(now);
+            self.tidy(now);
+        }
+        self.ask_again(now);
+    }
+
+    /// When `tick` or `commit` has something to do, without any input.
+    pub fn next_ms(&self) -> Option<u64> {
+        if let Some(stuck) = &self.stuck {
+            return Some(stuck.retry_ms);
+        }
+        if self.is_recovering() {
+            return Some(0);
+        }
+        let asked = self.fleet.values().filter_map(|member| member.comparison.next_ms()).min();
+        [self.deadmen.next_ms(), asked, Some(self.publish_ms)].into_iter().flatten().min()
+    }
+
+    /// Makes durable what was applied, and does what waited for that.
+    pub fn commit(&mut self, now: Moment) {
+        if self.stuck.as_ref().is_some_and(|stuck| now.ms < stuck.retry_ms) {
+            return;
+        }
+        if self.group.work.is_empty() && self.group.after.is_empty() {
+            self.group.rooms.clear();
+            return;
+        }
+        let group = std::mem::take(&mut self.group);
+        let written =
+            if group.work.is_empty() { Ok(()) } else { self.transact(now, |scribe| scribe.write(&group.work)) };
+        match written {
+            Ok(()) => {
+                self.unstick(now);
+                drop(group.rooms);
+                group.after.into_iter().for_each(|after| self.carry_out(now, after));
+                // What was noticed on the way out.
+                if !self.group.work.is_empty() {
+                    self.commit(now);
+                }
+            }
+            Err(error) => {
+                // Whatever came meanwhile lies behind it.
+                let newer = std::mem::replace(&mut self.group, group);
+                self.group.work.extend(newer.work);
+                self.group.after.extend(newer.after);
+                self.group.rooms.extend(newer.rooms);
+                self.group.bytes += newer.bytes;
+                self.stick(now, &error);
+            }
+        }
+    }
+
+    /// One commit of its own: `act` writes, and what it appended is shown when it is durable.
+    fn transact<T, E: From<StoreError>>(
+        &mut self,
+        now: Moment,
+        act: impl FnOnce(&mut Scribe<'_, '_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let tx = self.store.begin()?;
+        let mut scribe =
+            Scribe::new(tx, &mut self.engine, &self.fleet, &self.live, self.settings.alert_level, now.wall);
+        let done = act(&mut scribe)?;
+        let (tx, shown, changes) = scribe.finish();
+        tx.commit(now.wall)?;
+        self.changes += changes;
+        self.live.show(&shown);
+        Ok(done)
+    }
+
+    fn carry_out(&mut self, now: Moment, after: After) {
+        match after {
+            After::Stored { from, position } => {
+                if let Some(member) = self.fleet.get_mut(&from.agent) {
+                    member.stored(position);
+                    self.tell(from, ManagerIn::Stored(position));
+                }
+            }
+            After::Admit { from } => self.admit(now, from),
+            After::Checkpoint { from } => self.send_checkpoint(from),
+        }
+    }
+
+    fn stick(&mut self, now: Moment, error: &StoreError) {
+        self.may_have_news = true;
+        let wait_ms = self.stuck.as_ref().map_or(RETRY_MS_FIRST, |stuck| (stuck.wait_ms * 2).min(RETRY_MS_MAX));
+        let since = self.stuck.as_ref().map_or(now.wall, |stuck| stuck.since);
+        if self.stuck.is_none() {
+            tracing::error!(%error, "the state cannot be written; agents keep their events until it can");
+        }
+        let (why, is_full) = (error.to_string(), error.is_full());
+        self.stuck = Some(Stuck { since, why, is_full, retry_ms: now.ms + wait_ms, wait_ms });
+        for member in self.fleet.values_mut() {
+            // What was fetched may not have reached the disk.
+            member.comparison.forget();
+        }
+    }
+
+    /// The state can be written again: the time in which it could not is on record.
+    fn unstick(&mut self, now: Moment) {
+        let Some(stuck) = self.stuck.take() else { return };
+        tracing::warn!(since = %stuck.since, "the state can be written again");
+        let detail = format!(
+            "the manager took no events from {} to {} ({}); agents kept theirs and send them now",
+            stuck.since, now.wall, stuck.why
+        );
+        self.notice(now, AgentId::MANAGER, Life::StateFull { detail: detail.into() });
+        // Nobody could be heard meanwhile.
+        self.deadmen.rearm(now.ms);
+    }
+
+    /// Why nothing is taken now.
+    fn refusal(&self) -> Option<Refused> {
+        let stuck = self.stuck.as_ref()?;
+        let code = if stuck.is_full { RefusedCode::Full } else { RefusedCode::Unavailable };
+        Some(Refused::new(code, format!("the manager cannot store events now ({}); try again later", stuck.why)))
+    }
+
+    /// An event of the manager's own numbering.
+    fn notice(&mut self, now: Moment, about: AgentId, life: Life) {
+        self.may_have_news = true;
+        let event = self.own_event(now.wall, EventBody::Life(life));
+        self.push(Work::Record(event_record(AgentId::MANAGER, about, now.wall, event)));
+    }
+
+    fn own_event(&mut self, time: Timestamp, body: EventBody) -> Event {
+        self.own.seq += 1;
+        Event { epoch: self.own.epoch, seq: self.own.seq, time, body }
+    }
+
+    fn push(&mut self, work: Work) {
+        self.group.work.push(work);
+    }
+
+    /// Gives a decision to a session. One that leaves its decisions unread is cut off.
+    fn tell(&mut self, to: Source, decision: ManagerIn) {
+        let Some(member) = self.fleet.get_mut(&to.agent) else { return };
+        if !member.is_from(to) {
+            return;
+        }
+        if !member.tell(decision) {
+            tracing::warn!(agent = %to.agent, "a session does not take its answers and is cut off");
+            self.closed(to);
+        }
+    }
+
+    fn tidy(&mut self, now: Moment) {
+        if now.ms >= self.publish_ms {
+            self.publish_ms = now.ms + PUBLISH_MS;
+            if let Err(error) = self.store.publish() {
+                tracing::warn!(%error, "the ledger's directory could not be brought up to date");
+            }
+        }
+        // A tree that is being fetched has nodes that no root names yet.
+        let is_quiet = self.fleet.values().all(|member| !member.comparison.is_busy());
+        if self.changes >= GARBAGE_CHANGES && now.ms >= self.garbage_ms && is_quiet {
+            self.garbage_ms = now.ms + GARBAGE_MS;
+            self.changes = 0;
+            match self.store.collect_garbage(&[]) {
+                Ok(collected) => tracing::debug!(removed = collected.removed, "dead nodes were collected"),
+                Err(error) => tracing::warn!(%error, "dead nodes could not be collected"),
+            }
+        }
+    }
+
+    /// Lets go of the state, for a process that only carried an order out.
+    pub fn close(self) {
+        if let Err(error) = self.store.close() {
+            tracing::warn!(%error, "the state was not tidied at the end; the next start does it");
+        }
+    }
+
+    /// Ends in good order: everything applied is durable, and the end is on record.
+    pub fn stop(mut self, clock: Clock) {
+        let now = clock.now();
+        let record = Record::Admin { time: now.wall, actor: "manager".into(), act: AdminAct::ManagerStopped };
+        self.push(Work::Record(record));
+        self.stuck = None;
+        self.commit(now);
+        if self.stuck.is_some() {
+            tracing::warn!(
+                "the last inputs could not be stored; agents have not been told that they were, and keep them"
+            );
+        }
+        // Each session sees that nobody answers it any more, and tells its agent.
+        self.fleet.clear();
+        self.live.feed.end();
+        if let Err(error) = self.store.close() {
+            tracing::warn!(%error, "the state was not tidied at the end; the next start does it");
+        }
+    }
+}
+
+/// Above the last one, and beyond any that a copy of the state restored from a backup can have used.
+fn next_epoch(last: Option<Position>, now: Timestamp) -> Epoch {
+    let seconds = u64::try_from(now.micros() / 1_000_000).unwrap_or(0);
+    Epoch(last.map_or(0, |last| last.epoch.0 + 1).max(seconds).max(1))
+}
+
+/// An event as the ledger holds it.
+fn event_record(author: AgentId, about: AgentId, received: Timestamp, event: Event) -> Record {
+    let id = EventId { agent: author, epoch: event.epoch, seq: event.seq };
+    Record::Event { id, about, received, event }
+}
+
+/// A report as the store takes it.
+fn report<'r>(status: &'r tally_proto::message::Status, seen_at: Timestamp, has_new_words: bool) -> Report<'r> {
+    Report {
+        seen_at,
+        state: status.state,
+        entries: status.entries,
+        lag_us: status.lag_us,
+        dropped: status.dropped,
+        words: has_new_words.then_some((&*status.can, &*status.cannot)),
+    }
+}
+
+/// How long a thread that asks for an order waits for the answer.
+pub const ORDER_TIME_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,128 @@
+//! Writes records into a transaction, with the alerts that the rules make of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tally_proto::Record;
+use tally_proto::json::{self, Origin};
+use tally_rules::{Engine, Subject};
+use tally_store::{StoreError, Stored, Transaction};
+use tally_types::{AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, RuleMatch, Timestamp, Verdict};
+
+use super::{Work, report};
+use crate::fleet::Member;
+use crate::live::{Live, Shown};
+
+pub struct Scribe<'s, 'i> {
+    tx: Transaction<'s>,
+    engine: &'i mut Engine,
+    fleet: &'i BTreeMap<AgentId, Member>,
+    alert_level: Level,
+    now: Timestamp,
+    /// Whether anybody sees alerts as they come.
+    is_watched: bool,
+    shown: Vec<Shown>,
+    changes: u64,
+}
+
+impl<'s, 'i> Scribe<'s, 'i> {
+    pub fn new(
+        tx: Transaction<'s>,
+        engine: &'i mut Engine,
+        fleet: &'i BTreeMap<AgentId, Member>,
+        live: &Live,
+        alert_level: Level,
+        now: Timestamp,
+    ) -> Self {
+        let is_watched = live.feed.is_watched();
+        Self { tx, engine, fleet, alert_level, now, is_watched, shown: Vec::new(), changes: 0 }
+    }
+
+    pub const fn tx(&mut self) -> &mut Transaction<'s> {
+        &mut self.tx
+    }
+
+    /// The transaction, to be committed; what to show then; how many changes there are.
+    pub fn finish(self) -> (Transaction<'s>, Vec<Shown>, u64) {
+        (self.tx, self.shown, self.changes)
+    }
+
+    pub fn write(&mut self, work: &[Work]) -> Result<(), StoreError> {
+        work.iter().try_for_each(|work| match work {
+            Work::Record(record) => self.record(record),
+            Work::Report { about, seen_at, status, has_new_words } => {
+                self.tx.set_report(*about, &report(status, *seen_at, *has_new_words))
+            }
+            Work::State(about, state) => self.tx.set_state(*about, *state),
+            Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),
+        })
+    }
+
+    /// Appends a record; an event is put before the rules.
+    pub fn record(&mut self, record: &Record) -> Result<(), StoreError> {
+        let Record::Event { id, about, received, event } = record else {
+            return self.tx.append(record).map(drop);
+        };
+        let times_changed = match &event.body {
+            EventBody::Change(change) => self.tx.times_changed(*about, &change.path)?,
+            EventBody::Life(_) => 0,
+        };
+        let index = match self.tx.append(record) {
+            Ok(Stored::Now(index)) => index,
+            Ok(Stored::Before) => return Ok(()),
+            // It was removed while its last events were on their way.
+            Err(StoreError::NoSuchAgent(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.changes += u64::from(matches!(event.body, EventBody::Change(_)));
+        let name = self.name(*about, event);
+        let subject = Subject { about: *about, agent_name: &name, event, times_changed, now: *received };
+        let found = self.engine.evaluate(&subject).filter(|found| self.is_alert(found));
+        let id = *id;
+        let alert = found.map(|rule| self.alert(id, *about, rule, index)).transpose()?;
+        let level = alert.as_ref().map(|(_, rule)| rule.level);
+        let alert = alert.filter(|_| self.is_watched).map(|(alert_index, rule)| {
+            let origin = Origin { id, about: *about, agent_name: &name, ledger_index: Some(index) };
+            let alert = Alert { event_id: id, rule, time: self.now, event: event.clone() };
+            json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index))
+        });
+        self.shown.push(Shown { about: *about, level, alert });
+        Ok(())
+    }
+
+    fn alert(
+        &mut self,
+        event_id: EventId,
+        about: AgentId,
+        rule: RuleMatch,
+        event_index: u64,
+    ) -> Result<(u64, RuleMatch), StoreError> {
+        let record = Record::Alert { event_id, about, time: self.now, rule: rule.clone(), event_index };
+        match self.tx.append(&record)? {
+            Stored::Now(index) => Ok((index, rule)),
+            Stored::Before => Err(StoreError::Failed("an alert was taken for one that is known".to_owned())),
+        }
+    }
+
+    fn is_alert(&self, found: &RuleMatch) -> bool {
+        let options = self.engine.options(found.id);
+        found.level.value() > 0 && (found.level >= self.alert_level || options.log_alert) && !options.no_log
+    }
+
+    /// An operator's act, or the manager's own.
+    pub fn act(&mut self, actor: &Arc<str>, act: AdminAct) -> Result<(), StoreError> {
+        self.record(&Record::Admin { time: self.now, actor: actor.clone(), act })
+    }
+
+    fn name(&self, about: AgentId, event: &Event) -> Arc<str> {
+        match (self.fleet.get(&about), &event.body) {
+            (Some(member), _) => member.name.clone(),
+            (None, EventBody::Life(Life::Enrolled { name, .. })) => name.clone(),
+            (None, _) if about == AgentId::MANAGER => MANAGER_NAME.into(),
+            (None, _) => about.to_string().into(),
+        }
+    }
+}
+
+/// The manager's name as an author.
+pub const MANAGER_NAME: &str = "manager";

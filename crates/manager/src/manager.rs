@@ -1,0 +1,363 @@
+//! Starts the manager's parts and ends them in order.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `tally-ingest` | owns the state: everything that changes it |
+//! | `tally-manager` (two, tokio) | connections of agents, the console, the control socket |
+//! | blocking ones of tokio | answers on the control socket, pages |
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tally_net::{Accepted, Authority, BindError, CloseCode, Conn, Server};
+use tally_proto::json;
+use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
+use tally_rules::{Engine, RuleSet};
+use tally_store::{Store, StoreError};
+use tally_types::{AgentId, Diagnostic};
+use tally_web::Console;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, wall};
+use crate::config::ManagerConfig;
+use crate::control::{self, Office};
+use crate::feed::Alerts;
+use crate::ingest::{Ingest, ORDER_TIME_MAX, Parts, Settings};
+use crate::input::{ConnectionId, Input, Source};
+use crate::live::Live;
+use crate::order::{Order, Reply};
+use crate::queue::{Inlet, queue};
+use crate::session;
+
+/// Of the certificate authority, in the manager's own directory.
+pub const AUTHORITY_DIR: &str = "ca";
+/// A rule file larger than this is not one.
+const RULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long sessions may take to tell their agents that the manager stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long what is left may take at the end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// Logins to the console that wait for the ingest thread.
+const LOGINS_MAX: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Authority(#[from] tally_net::AuthorityError),
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    #[error(transparent)]
+    Port(#[from] BindError),
+    #[error(transparent)]
+    Console(#[from] tally_web::ServeError),
+    #[error("open the control socket {path}: {source}")]
+    Control { path: PathBuf, source: io::Error },
+    #[error("start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("read the rules {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the rules {path} have more than {RULE_BYTES_MAX} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Faults { faults: Vec<Diagnostic> },
+}
+
+/// An order that was not carried out, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OrderError(pub String);
+
+/// The manager.
+#[derive(Debug)]
+pub struct Manager;
+
+impl Manager {
+    /// Starts everything; when this returns, agents can connect and operators can ask.
+    pub fn start(config: ManagerConfig) -> Result<Running, StartError> {
+        let clock = Clock::start();
+        let dir = config.dir();
+        let store = Store::open(&dir, wall())?;
+        let authority = Authority::open_or_create(&dir.join(AUTHORITY_DIR))?;
+        let engine = Engine::new(rules(&config.rules)?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("tally-manager")
+            .enable_all()
+            .build()?;
+        let (server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
+        let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
+        let live = Live::default();
+        let mut ingest = Ingest::open(Parts { store, engine, authority, settings, live: live.clone() }, clock.now())?;
+        ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
+        ingest.commit(clock.now());
+        let reader = ingest.reader();
+        let (inlet, outlet) = queue();
+        let thread =
+            std::thread::Builder::new().name("tally-ingest".to_owned()).spawn(move || ingest.run(&outlet, clock))?;
+        let (stopping, stop) = watch::channel(false);
+        let listen = server.local_addr();
+        let sessions = runtime.spawn(accept(server, inlet.clone(), clock, stop.clone()));
+        let console = ports.console.map(|listener| {
+            let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+            let console = Console::new(reader.clone(), live.news.clone())
+                .with_problems(live.problems.subscribe())
+                .with_logins(logins(&runtime, inlet.clone()));
+            let mut stop = stop.clone();
+            let stopped = async move { drop(stop.wait_for(|stopping| *stopping).await) };
+            let served = runtime.spawn(tally_web::serve(listener, console.clone(), stopped));
+            OpenConsole { console, base: format!("http://{address}"), served }
+        });
+        let link = console.as_ref().map(OpenConsole::links);
+        let office = Office { reader, dir, inlet: inlet.clone(), console: link, clock };
+        runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
+        Ok(Running { listen, console, live, parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping }) })
+    }
+}
+
+/// The rules: the built-in ones, then the operator's.
+pub(crate) fn rules(files: &[PathBuf]) -> Result<RuleSet, RulesError> {
+    let mut texts = vec![(tally_rules::DEFAULT_RULESET_FILE.to_owned(), tally_rules::default_ruleset().to_owned())];
+    for path in files {
+        let failed = |source| RulesError::Read { path: path.clone(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
+            return Err(RulesError::TooLarge { path: path.clone() });
+        }
+        texts.push((path.display().to_string(), std::fs::read_to_string(path).map_err(failed)?));
+    }
+    let texts: Vec<_> = texts.iter().map(|(file, text)| (&**file, &**text)).collect();
+    let (rules, faults) = RuleSet::parse(&texts);
+    if faults.is_empty() { Ok(rules) } else { Err(RulesError::Faults { faults }) }
+}
+
+/// What was opened beside the agents' port.
+struct Ports {
+    console: Option<tokio::net::TcpListener>,
+    control: tokio::net::UnixListener,
+}
+
+async fn open_ports(config: &ManagerConfig, authority: &Authority, dir: &Path) -> Result<(Server, Ports), StartError> {
+    let server = bind(config, authority)?;
+    let console = match config.console {
+        Some(address) => Some(tally_web::bind(address).await?),
+        None => None,
+    };
+    let control =
+        control::bind(dir).map_err(|source| StartError::Control { path: dir.join(control::SOCKET_NAME), source })?;
+    Ok((server, Ports { console, control }))
+}
+
+fn bind(config: &ManagerConfig, authority: &Authority) -> Result<Server, BindError> {
+    let mut candidates = config.listen_candidates().into_iter();
+    let first = candidates.next().unwrap_or(config.listen);
+    candidates.fold(Server::bind(first, authority), |bound, next| match bound {
+        // The kernel has no IPv6; any other failure would be the same for the next address.
+        Err(BindError::Port { source, .. }) if has_no_family(&source) => Server::bind(next, authority),
+        bound => bound,
+    })
+}
+
+fn has_no_family(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+struct OpenConsole {
+    console: Console,
+    base: String,
+    served: tokio::task::JoinHandle<Result<(), tally_web::ServeError>>,
+}
+
+impl OpenConsole {
+    fn links(&self) -> Box<dyn Fn() -> String + Send + Sync> {
+        let (console, base) = (self.console.clone(), self.base.clone());
+        Box::new(move || console.login_link(&base))
+    }
+}
+
+/// Where the console tells of logins: each becomes an act in the ledger.
+fn logins(runtime: &Runtime, inlet: Inlet<Input>) -> tokio::sync::mpsc::Sender<Arc<str>> {
+    let (sender, mut logins) = tokio::sync::mpsc::channel(LOGINS_MAX);
+    runtime.spawn(async move {
+        while let Some(detail) = logins.recv().await {
+            let (reply, _) = mpsc::channel();
+            if inlet.send_uncounted(Input::Order { order: Order::ConsoleLogin { detail }, reply }).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+/// Takes connections until `stopping`, then waits until each has told its agent.
+async fn accept(mut server: Server, inlet: Inlet<Input>, clock: Clock, mut stopping: watch::Receiver<bool>) {
+    // Each session holds a sender; when all are gone, so are the sessions.
+    let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
+    let mut connections = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = server.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        };
+        let (inlet, alive) = (inlet.clone(), alive.clone());
+        match accepted {
+            Some(Accepted::Agent { id, conn, .. }) => {
+                connections += 1;
+                let from = Source { agent: id, connection: ConnectionId(connections) };
+                tokio::spawn(async move {
+                    session::serve(conn, from, inlet, clock).await;
+                    drop(alive);
+                });
+            }
+            Some(Accepted::Enrol { conn }) => {
+                tokio::spawn(async move {
+                    enrol(conn, inlet).await;
+                    drop(alive);
+                });
+            }
+            None => break,
+        }
+    }
+    drop(alive);
+    let _ = tokio::time::timeout(FAREWELL, all_gone.recv()).await;
+    server.close(CloseCode::ShuttingDown, "the manager stops", LAST_WAIT).await;
+}
+
+/// One request, one reply.
+async fn enrol(mut conn: Conn, inlet: Inlet<Input>) {
+    let peer = conn.peer();
+    let frame = match conn.recv().await {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return,
+        Err(error) => return tracing::debug!(%peer, %error, "an enrolment broke off"),
+    };
+    let answer = match EnrolRequest::decode(&frame) {
+        Err(error) => EnrolAnswer::Refused(Refused::new(RefusedCode::Protocol, error.to_string())),
+        Ok(request) => {
+            let (answer, answered) = oneshot::channel();
+            let stops = || Refused::new(RefusedCode::Unavailable, "the manager stops; try again later");
+            match inlet.send(Input::Enrol { request, answer }, frame.len()).await {
+                Ok(()) => answered.await.unwrap_or_else(|_| EnrolAnswer::Refused(stops())),
+                Err(_) => EnrolAnswer::Refused(stops()),
+            }
+        }
+    };
+    if let Err(error) = conn.send(&answer.encode()).await {
+        return tracing::debug!(%peer, %error, "an enrolment's reply could not be sent");
+    }
+    conn.finish(CloseCode::Done, "").await;
+}
+
+/// A manager at work. Dropping it ends it as `shutdown` does.
+pub struct Running {
+    listen: SocketAddr,
+    console: Option<OpenConsole>,
+    live: Live,
+    parts: Option<RunningParts>,
+}
+
+struct RunningParts {
+    runtime: Runtime,
+    inlet: Inlet<Input>,
+    thread: JoinHandle<()>,
+    sessions: tokio::task::JoinHandle<()>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Where agents reach it.
+    pub const fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The console's own address, as in a browser.
+    pub fn console_base(&self) -> Option<&str> {
+        self.console.as_ref().map(|console| &*console.base)
+    }
+
+    /// A new link that opens the console once.
+    pub fn console_login_link(&self) -> Option<String> {
+        self.console.as_ref().map(|console| console.console.login_link(&console.base))
+    }
+
+    /// Makes a token for `uses` hosts of a group, and returns the word that is given to them.
+    pub fn mint_token(&self, group: &str, uses: u32, life: Duration) -> Result<String, OrderError> {
+        let life_us = i64::try_from(life.as_micros()).unwrap_or(i64::MAX);
+        let expires = wall().plus_micros(life_us);
+        let order = Order::TokenNew { actor: "tally up".into(), group: group.into(), uses, expires };
+        match self.order(order)? {
+            Reply::Token(new) => Ok(new.token),
+            _ => Err(OrderError("the manager made no token".to_owned())),
+        }
+    }
+
+    /// What `tally status` tells.
+    pub fn status(&self) -> Result<json::Status, OrderError> {
+        match self.order(Order::Status)? {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(OrderError("the manager did not say how it is".to_owned())),
+        }
+    }
+
+    /// Withdraws an agent's identity.
+    pub fn remove_agent(&self, agent: AgentId, actor: &str) -> Result<(), OrderError> {
+        self.order(Order::AgentRemove { actor: actor.into(), agent }).map(drop)
+    }
+
+    fn order(&self, order: Order) -> Result<Reply, OrderError> {
+        let stopped = || OrderError("the manager is shutting down".to_owned());
+        let parts = self.parts.as_ref().ok_or_else(stopped)?;
+        let (reply, replied) = mpsc::channel();
+        parts.inlet.send_uncounted(Input::Order { order, reply }).map_err(|_| stopped())?;
+        match replied.recv_timeout(ORDER_TIME_MAX) {
+            Ok(Reply::Refused(why)) => Err(OrderError(why)),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(stopped()),
+        }
+    }
+
+    /// Alerts from now on, as schema-1 objects, until the manager ends.
+    pub fn alerts(&self) -> Alerts {
+        self.live.feed.watch()
+    }
+
+    /// Ends in good order: what was taken is durable and acknowledged, agents are told.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        let Some(RunningParts { runtime, inlet, thread, sessions, stopping }) = self.parts.take() else { return };
+        stopping.send_replace(true);
+        // If the thread is gone already, there is nothing to stop.
+        let _ = inlet.send_uncounted(Input::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the ingest thread failed; what it had not acknowledged, agents send again");
+        }
+        let console = self.console.take();
+        runtime.block_on(async {
+            let _ = sessions.await;
+            if let Some(console) = console {
+                let _ = console.served.await;
+            }
+        });
+        self.live.feed.end();
+        runtime.shutdown_timeout(LAST_WAIT);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -116,10 +116,12 @@ pub fn absolute(path: &Path) -> Result<PathBytes> {
     PathBytes::new(resolved.as_os_str().as_encoded_bytes()).with_context(|| format!("{shown} cannot be watched"))
 }
 
-/// The agent's own files change with each event; they are not among what it watches.
+/// What changes with each event is not watched: the databases, and the manager's whole part. The identity is.
 fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
     let own = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    policy.leave_out(absolute(&own)?);
+    for name in ["manager", "agent/agent.db", "agent/agent.db-wal", "agent/agent.db-shm", "agent/lock"] {
+        policy.leave_out(absolute(&own.join(name))?);
+    }
     Ok(())
 }
 

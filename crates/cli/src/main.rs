@@ -1,1 +1,71 @@
-fn main() {}
+//! The program `tally`: the operator's commands, the manager, and both daemons of one machine.
+//!
+//! It asks the manager and prints; it never reads the manager's databases itself. Exit codes: 0 fine, 1 findings, 2 error.
+
+mod ask;
+mod check;
+mod operate;
+mod options;
+mod pages;
+mod render;
+mod serve;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::{Command, Options};
+
+/// How a command ended, if not by an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Fine,
+    Findings,
+}
+
+impl Outcome {
+    /// Commands that look for something end with 1 if they found it.
+    pub const fn of_findings(findings: u64) -> Self {
+        if findings == 0 { Self::Fine } else { Self::Findings }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tally: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<Outcome> {
+    match options.command {
+        Command::Up(options) => up::run(&options),
+        Command::Manager(options) => serve::run(&options),
+        Command::Init(options) => check::init(&options),
+        Command::Check(options) => check::check(&options),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::ManPages { dir } => pages::man_pages(&dir),
+        Command::AgentRun(options) => {
+            tally_agent::program::run(&options, &["link"])?;
+            Ok(Outcome::Fine)
+        }
+        Command::Link(options) => {
+            tally_agent::program::link(&options)?;
+            Ok(Outcome::Fine)
+        }
+        asking => operate::run(asking),
+    }
+}
+
+/// `tally change list | head` is no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}

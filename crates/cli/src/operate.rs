@@ -1,0 +1,100 @@
+//! The operator's commands: each is one question to the manager, printed as it is answered.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::ask::ask;
+use crate::options::{
+    AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DiffOptions, DriftOptions, FilterOptions,
+    LedgerCommand, PromoteOptions, SnapshotCommand, TokenCommand,
+};
+use crate::render::Kind;
+
+pub fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Status(options) => seek(&options, Kind::Status, &json!({"op": "status"})),
+        Command::Console(options) => show(&options, Kind::Console, &json!({"op": "console.link"})),
+        Command::Agent(command) => agent(command),
+        Command::Token(command) => token(command),
+        Command::Change(ChangeCommand::List { ask, filter }) => {
+            show(&ask, Kind::Changes, &filtered("change.list", &filter))
+        }
+        Command::Alert(AlertCommand::List { ask, filter }) => {
+            show(&ask, Kind::Alerts, &filtered("alert.list", &filter))
+        }
+        Command::Alert(AlertCommand::Show { ask, id }) => {
+            show(&ask, Kind::Alert, &json!({"op": "alert.show", "id": id}))
+        }
+        Command::Drift(options) => drift(&options),
+        Command::Promote(options) => promote(&options),
+        Command::Diff(options) => diff(&options),
+        Command::Snapshot(SnapshotCommand::List { ask, agent, at, path, limit }) => {
+            let request = json!({"op": "snapshot.list", "agent": agent, "at": at, "path": path, "limit": limit});
+            show(&ask, Kind::Entries, &request)
+        }
+        Command::Ledger(LedgerCommand::Verify(options)) => {
+            seek(&options, Kind::Ledger, &json!({"op": "ledger.verify"}))
+        }
+        other => anyhow::bail!("{other:?} is not a question to the manager"),
+    }
+}
+
+/// A question whose findings are the point: exit code 1 if there are any.
+fn seek(options: &AskOptions, kind: Kind, request: &Value) -> Result<Outcome> {
+    Ok(Outcome::of_findings(ask(options, kind, request)?))
+}
+
+/// A question whose answer is only to be read.
+fn show(options: &AskOptions, kind: Kind, request: &Value) -> Result<Outcome> {
+    ask(options, kind, request)?;
+    Ok(Outcome::Fine)
+}
+
+fn agent(command: AgentCommand) -> Result<Outcome> {
+    match command {
+        AgentCommand::List(ask) => show(&ask, Kind::Agents, &json!({"op": "agent.list"})),
+        AgentCommand::Show { ask, agent } => show(&ask, Kind::Agent, &json!({"op": "agent.show", "agent": agent})),
+        AgentCommand::Remove { ask, agent } => show(&ask, Kind::Done, &json!({"op": "agent.remove", "agent": agent})),
+    }
+}
+
+fn token(command: TokenCommand) -> Result<Outcome> {
+    match command {
+        TokenCommand::New { ask, group, uses, expires } => {
+            let request = json!({"op": "token.new", "group": group, "uses": uses, "expires": expires});
+            show(&ask, Kind::Token, &request)
+        }
+        TokenCommand::List(ask) => show(&ask, Kind::Tokens, &json!({"op": "token.list"})),
+        TokenCommand::Revoke { ask, id } => show(&ask, Kind::Done, &json!({"op": "token.revoke", "id": id})),
+    }
+}
+
+fn filtered(op: &str, filter: &FilterOptions) -> Value {
+    json!({
+        "op": op, "agent": filter.agent, "path": filter.path, "since": filter.since, "until": filter.until,
+        "kind": filter.kind, "level": filter.level, "limit": filter.limit,
+    })
+}
+
+fn drift(options: &DriftOptions) -> Result<Outcome> {
+    let request = json!({"op": "drift", "agent": options.agent, "path": options.path, "limit": options.limit});
+    seek(&options.ask, Kind::Drift, &request)
+}
+
+fn promote(options: &PromoteOptions) -> Result<Outcome> {
+    let request = json!({
+        "op": "promote", "agent": options.agent, "path": options.path, "change": options.change, "all": options.all,
+        "apply": options.yes,
+    });
+    let paths = ask(&options.ask, Kind::Promote, &request)?;
+    if !options.yes && paths > 0 && !options.ask.json {
+        eprintln!("{paths} paths would be accepted; add --yes to do it");
+    }
+    Ok(Outcome::Fine)
+}
+
+fn diff(options: &DiffOptions) -> Result<Outcome> {
+    let request = json!({"op": "diff", "a": options.a, "b": options.b, "path": options.path, "limit": options.limit});
+    seek(&options.ask, Kind::Drift, &request)
+}

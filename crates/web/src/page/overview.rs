@@ -126,7 +126,7 @@ fn problem(agent: &Agent, now: Timestamp) -> Option<Problem> {
         }
         _ if agent.dropped > 0 => {
             let lost = word::counted(agent.dropped, "record", "records");
-            format!("{name} lost {lost} since it started. A rescan has compared or will compare everything.")
+            format!("{name} lost {lost} since it started. A rescan compares everything.")
         }
         _ => return None,
     };

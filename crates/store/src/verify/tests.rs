@@ -302,3 +302,27 @@ fn promotions_explain_accepted_changes() {
     lab.store.reader().alerts(&filter, &mut each).unwrap();
     assert_eq!(count, 700);
 }
+
+#[test]
+fn tiles_that_are_not_sealed_yet_are_not_missed() {
+    let mut lab = Lab::new();
+    let act = tally_types::AdminAct::ConsoleLogin { detail: "".into() };
+    let login = Record::Admin { time: NOW, actor: "root".into(), act };
+    let add = |lab: &mut Lab, count| lab.commit(&vec![login.clone(); count]);
+    add(&mut lab, 65_000);
+    add(&mut lab, 1_000);
+    assert!(!lab.path().join("ledger/tile/1/000").exists());
+    assert_eq!(verify(lab.path(), &[]).unwrap(), Verified { records: 66_000, problems: Vec::new() });
+    let root = lab.store.head().root;
+    lab.store.publish().unwrap();
+    assert_eq!(verify(lab.path(), &[]).unwrap().problems, []);
+    flip(&lab.path().join("ledger/tile/1/000"), 32 * 3);
+    let (index, _, what) = problem(lab.path());
+    assert_eq!(index, Some(3 * 256));
+    assert!(what.contains("tile/1/000"), "{what}");
+    // It is among the tiles that lead to the root, so that it is noticed at the start.
+    let Lab { dir, store, .. } = lab;
+    drop(store);
+    let Err(StoreError::Ledger(fault)) = crate::store::Store::open(dir.path(), NOW) else { panic!("opened, {root}") };
+    assert_eq!(fault.index, Some(768), "{fault}");
+}

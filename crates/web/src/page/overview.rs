@@ -72,11 +72,8 @@ struct Alerts {
 }
 
 struct Summary {
-    agents: String,
-    watching: String,
-    /// All of them are.
-    all_watching: bool,
-    entries: String,
+    /// What is said when nothing needs attention.
+    calm: String,
     records: String,
     root: String,
     checkpoint: Option<Moment>,
@@ -135,16 +132,24 @@ fn problem(agent: &Agent, now: Timestamp) -> Option<Problem> {
 
 fn summary(reader: &Reader, agents: &[Agent], now: Timestamp) -> Result<Summary, StoreError> {
     let ledger = reader.ledger_state()?;
-    let watching = agents.iter().filter(|agent| agent.state == AgentState::Watching).count();
     Ok(Summary {
-        agents: word::counted(agents.len() as u64, "agent", "agents"),
-        watching: word::number(watching as u64),
-        all_watching: watching == agents.len() && !agents.is_empty(),
-        entries: word::counted(agents.iter().map(|agent| agent.entries).sum(), "entry", "entries"),
+        calm: calm(agents),
         records: word::counted(ledger.size, "record", "records"),
         root: word::hex(&ledger.root.0[..8]),
         checkpoint: ledger.checkpoint_time.map(|time| Moment::new(time, now)),
     })
+}
+
+fn calm(agents: &[Agent]) -> String {
+    let entries = word::counted(agents.iter().map(|agent| agent.entries).sum(), "entry", "entries");
+    let watching = agents.iter().filter(|agent| agent.state == AgentState::Watching).count();
+    let who = match agents {
+        [] => return "No agent is enrolled yet.".into(),
+        [agent] if watching == 1 => format!("{} is", shown(&agent.name)),
+        _ if watching == agents.len() => format!("All {} agents are", word::number(watching as u64)),
+        _ => format!("{} of {} agents are", word::number(watching as u64), word::number(agents.len() as u64)),
+    };
+    format!("{who} watching {entries}, and no alert of the last week is unexplained.")
 }
 
 fn incidents(reader: &Reader, names: &Names, now: Timestamp) -> Result<Vec<Line>, StoreError> {

@@ -48,7 +48,12 @@ pub fn start_logging() {
         Ok("info") => tracing::Level::INFO,
         _ => tracing::Level::WARN,
     };
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt()
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false);
     // In one process there is one logger; a second start changes nothing.
     drop(lines.try_init());
 }

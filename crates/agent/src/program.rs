@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,6 +22,9 @@ use crate::options::{LinkOptions, RunOptions};
 use crate::seam::IdentityText;
 use crate::sensor::{self, Source};
 use crate::state::State;
+
+/// Signals that come so soon after the first one are the same wish to stop.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is asked to stop. `link_args` start this same program as the link.
 pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
@@ -161,10 +164,14 @@ fn stop_on_signals(intake: &Arc<Intake>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("listen for signals")?;
     let intake = Arc::clone(intake);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut first: Option<Instant> = None;
         for signal in signals.forever() {
-            if intake.is_stopping() {
-                // The second wish is meant: what is stored is safe, what is not is found at the next start.
-                std::process::exit(128 + signal);
+            // One Ctrl-C can arrive twice: from the terminal, and passed on by `tally up`. A later one is meant: what is
+            // stored is safe, what is not is found at the next start.
+            match first {
+                Some(at) if at.elapsed() > SAME_WISH => std::process::exit(128 + signal),
+                Some(_) => continue,
+                None => first = Some(Instant::now()),
             }
             intake.stop(if signal == SIGINT { "interrupted" } else { "asked to stop" });
         }

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use tally_sys::errno;
 use tally_sys::open::{self, Access};
 use tally_sys::stat;
+use tally_sys::{dirent, errno};
 use tally_syscheck::append_log::{self, Depth, LogState, Verdict};
 use tally_syscheck::{Mode, Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
@@ -118,11 +118,28 @@ impl<'b> Observer<'b> {
             None => LogState::of(&mut file).map(|state| (Verdict::Unchanged, state)),
         };
         let (verdict, state) = sealed.map_err(|error| Unseen::Error(error.raw_os_error().unwrap_or(0)))?;
+        let verdict = match (verdict, look.was, old) {
+            // A rotated log is still there under another name; one that is not was replaced by something else.
+            (Verdict::Rotated, Some((_, ino)), Some(old)) if !self.has_sibling(path, ino) => {
+                Verdict::Rewritten(0..old.size())
+            }
+            (verdict, ..) => verdict,
+        };
         // The log may have grown since its state was taken: what is recorded is what was sealed.
         entry.size = state.size();
         entry.digests.insert(state.digest());
         entry.undigested = None;
         Ok(Some(LogSeen { verdict, state: state.encode() }))
+    }
+
+    /// Whether the directory of `path` holds a name of the inode `ino`.
+    fn has_sibling(&self, path: &PathBytes, ino: u64) -> bool {
+        let Some(parent) = path.parent() else { return false };
+        let mut found = false;
+        let listed = open::beneath(self.root.as_fd(), parent.as_bytes(), Access::List).and_then(|dir| {
+            dirent::each(dir.as_fd(), &mut dirent::Buffer::default(), |entry| found |= entry.ino == ino)
+        });
+        listed.is_ok() && found
     }
 
     fn open_log(&self, path: &PathBytes) -> Result<Option<File>, Unseen> {

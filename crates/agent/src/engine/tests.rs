@@ -352,6 +352,27 @@ fn a_log_may_grow_but_what_was_written_stays() {
 }
 
 #[test]
+fn a_rotated_log_is_told_from_a_replaced_one() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let mut host = Host::new();
+    host.watches = vec![(path(&host.at("log")), Some(Mode::Log))];
+    host.write("log", "first\nsecond\n");
+    let mut agent = host.start();
+    // As `sed -i 1d` does it.
+    host.write("tmp", "second\n");
+    fs::rename(host.at("tmp"), host.at("log")).unwrap();
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Rewritten);
+    // As logrotate does it, the new log being made under another name first so that there is one look.
+    host.write("new", "");
+    fs::hard_link(host.at("log"), host.at("log.1")).unwrap();
+    fs::rename(host.at("new"), host.at("log")).unwrap();
+    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Rotated);
+    agent.stop();
+}
+
+#[test]
 fn a_storm_ends_in_the_true_state() {
     if fanotify_is_missing() {
         return;

@@ -60,7 +60,7 @@ pub struct Comparison {
 enum Stage {
     #[default]
     Idle,
-    Fetching(Fetching),
+    Fetching(Box<Fetching>),
     Recovering(Recovery),
 }
 
@@ -119,7 +119,7 @@ impl Comparison {
     }
 
     fn begin(&mut self, report: Report) {
-        self.stage = Stage::Fetching(Fetching { report, sync: Sync::new(report.root), asked: None });
+        self.stage = Stage::Fetching(Box::new(Fetching { report, sync: Sync::new(report.root), asked: None }));
     }
 
     /// The agent's answer. What is not the answer to the open request is passed over.

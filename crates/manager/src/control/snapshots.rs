@@ -13,6 +13,9 @@ use super::request::{RawPromote, Selection, Side, glob, limit};
 use crate::moment::moment;
 use crate::order::{Order, Promotion, Reply};
 
+/// Tree keys.
+type Keys = Vec<Vec<u8>>;
+
 /// What of a comparison is given out.
 struct Wanted<'w> {
     path: Option<&'w Glob>,
@@ -159,7 +162,7 @@ impl Desk<'_> {
         let path = if let Selection::Path(glob) = &selection { Some(glob) } else { None };
         let mut wanted = Wanted { path, left: None, unreadable: 0 };
         // The change itself is accepted even where it was taken back since.
-        let mut keys: Vec<Vec<u8>> = only.clone().unwrap_or_default();
+        let mut keys: Keys = only.clone().unwrap_or_default();
         for difference in diff(&snapshots, baseline, current) {
             let difference = difference?;
             if only.as_ref().is_some_and(|only| !only.contains(&difference.key)) {
@@ -197,7 +200,7 @@ impl Desk<'_> {
     }
 
     /// The agent whose baseline moves, and the keys of a single change.
-    fn selected(&self, raw: &RawPromote, selection: &Selection) -> Result<(Agent, Option<Vec<Vec<u8>>>), Fault> {
+    fn selected(&self, raw: &RawPromote, selection: &Selection) -> Result<(Agent, Option<Keys>), Fault> {
         let named = raw.agent.as_deref().map(|text| self.agent(text)).transpose()?;
         let Selection::Change(id) = selection else {
             let agent = named.ok_or(super::request::RequestError::NoAgent)?;
@@ -213,7 +216,7 @@ impl Desk<'_> {
         }
     }
 
-    fn keys_of(&self, id: EventId) -> Result<(AgentId, Vec<Vec<u8>>), Fault> {
+    fn keys_of(&self, id: EventId) -> Result<(AgentId, Keys), Fault> {
         let row = self.event(&id.to_string())?;
         let EventBody::Change(change) = &row.event.body else {
             return Err(Fault::Told(format!("{id} is no change: there is nothing to accept")));

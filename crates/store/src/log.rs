@@ -51,6 +51,7 @@ pub struct Log {
     edge_len: u64,
     frontier: Frontier,
     shared: Arc<Shared>,
+    sealing: Option<seal::Sealing>,
     /// The size that was published last.
     published: Option<u64>,
     /// Why nothing can be appended any more.

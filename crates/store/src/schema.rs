@@ -128,6 +128,8 @@ pub fn open(state: &Path) -> Result<Connection> {
     // The ledger is what is synced before anything is acknowledged.
     conn.pragma_update(None, "synchronous", "normal")?;
     conn.pragma_update(None, "cache_size", -32_768)?;
+    // 32 MiB: in a storm the same pages are written again and again, and are moved into the database only once.
+    conn.pragma_update(None, "wal_autocheckpoint", 4096)?;
     conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     prepare(&conn)?;
     migrate(&conn)?;

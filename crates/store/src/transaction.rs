@@ -263,12 +263,9 @@ impl<'s> Transaction<'s> {
             let synced = self.conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
             synced.unwrap_or_else(|error| tracing::warn!(%error, "the write-ahead log could not be synced"));
         }
-        if self.log.wants_sealing() {
-            // What is not sealed stays where it is, and is sealed later.
-            self.log
-                .seal()
-                .unwrap_or_else(|error| tracing::warn!(%error, "full parts of the ledger could not be sealed"));
-        }
+        // What is not sealed stays where it is, and is sealed later.
+        let sealed = self.log.keep_sealed();
+        sealed.unwrap_or_else(|error| tracing::warn!(%error, "full parts of the ledger could not be sealed"));
         Ok(Committed { head, first, records: records.len() as u64 })
     }
 

@@ -46,7 +46,8 @@ impl Log {
         let fault = reading.frames(&bytes);
         let Reading { shared, frontier, edge_len, .. } = reading;
         let file = File::options().read(true).write(true).open(&edge).during("open", &edge)?;
-        let mut log = Self { dir, signer, edge: file, edge_len, frontier, shared, published: None, failed: None };
+        let (sealing, published, failed) = (None, None, None);
+        let mut log = Self { dir, signer, edge: file, edge_len, frontier, shared, sealing, published, failed };
         log.check(known, fault.as_ref())?;
         if bytes.len() as u64 != edge_len {
             tracing::warn!(

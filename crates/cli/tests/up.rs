@@ -91,8 +91,8 @@ fn each_act_on_a_file_is_one_alert_with_its_actor() {
 fn an_append_is_silence_and_an_alteration_of_a_log_an_alert() {
     let site = Site::new();
     let log = site.write("app.log", "one\n");
-    let mut command = site.command(&["up", "--port", "0", "--console", "127.0.0.1:0", "--json", "--watch"]);
-    command.arg(format!("{}:log", log.display()));
+    let mut command = site.up_command();
+    command.arg("--json").arg("--watch").arg(format!("{}:log", log.display()));
     let up = Program::start("tally up", command);
     up.object("watching", |o| text(o, "/notice") == "watching");
     for line in ["two\n", "three\n"] {
@@ -120,8 +120,7 @@ fn status_and_agents_have_the_keys_of_schema_1() {
     assert_eq!(keys(&status), ["schema", "healthy", "problems", "agents", "ledger", "deliveries"]);
     assert_eq!((&status["schema"], &status["healthy"]), (&Value::from(1), &Value::Bool(true)));
     let agent = &status["agents"][0];
-    let named =
-        ["id", "name", "group", "state", "last_seen", "root", "entries", "lag_ms", "dropped", "can", "cannot"];
+    let named = ["id", "name", "group", "state", "last_seen", "root", "entries", "lag_ms", "dropped", "can", "cannot"];
     assert_eq!(keys(agent), named);
     assert_eq!((text(agent, "/state"), &agent["entries"], &agent["dropped"]), ("watching", &2.into(), &0.into()));
     assert_eq!(text(agent, "/root").len(), 64);
@@ -176,8 +175,22 @@ fn every_filter_filters() {
 
     let change = &site.ask(0, &["change", "list", "--limit", "1"]).objects[0];
     let expected = [
-        "schema", "id", "time", "agent", "agent_id", "path", "kind", "attributes", "before", "after", "actor",
-        "detected_by", "window", "verdict", "records", "ledger_index",
+        "schema",
+        "id",
+        "time",
+        "agent",
+        "agent_id",
+        "path",
+        "kind",
+        "attributes",
+        "before",
+        "after",
+        "actor",
+        "detected_by",
+        "window",
+        "verdict",
+        "records",
+        "ledger_index",
     ];
     assert_eq!(keys(change), expected);
     assert_eq!((text(change, "/agent"), text(change, "/verdict")), (&*name, "unexplained"));
@@ -370,8 +383,8 @@ fn what_a_person_reads_is_text_that_no_file_name_can_break() {
 fn alerts_for_a_person_are_lines() {
     let site = Site::new();
     let file = site.write("conf", "before");
-    let mut command = site.command(&["up", "--port", "0", "--console", "127.0.0.1:0", "--watch"]);
-    command.arg(site.tree());
+    let mut command = site.up_command();
+    command.arg("--watch").arg(site.tree());
     let mut up = Program::start("tally up", command);
     up.err_line("watching 2 paths");
     up.err_line("console: http://127.0.0.1:");
@@ -379,7 +392,7 @@ fn alerts_for_a_person_are_lines() {
     let line = wait_for("the line of the alert", || {
         up.out_lines().into_iter().find(|line| line.contains(file.to_str().unwrap()))
     });
-    assert!(line.contains("level  7") && line.contains("A watched file changed.: modified"), "{line}");
+    assert!(line.contains("level  7") && line.contains("A watched file changed: modified"), "{line}");
     let began = SystemTime::now();
     assert_eq!(up.interrupt(), 0);
     up.err_line("the next start goes on from");

@@ -99,8 +99,8 @@ impl Host {
 
     /// Starts an agent with another copy of the state.
     pub fn start_from(&self, state: &Path) -> Program {
-        let mut command = agent_command(&["run", "--json", "--watch"]);
-        command.arg(&self.tree).arg("--state").arg(state);
+        let mut command = agent_command(&["run", "--json", "--state"]);
+        command.arg(state).arg("--watch").arg(&self.tree);
         Program::start(&format!("tally-agent of {}", self.name), command)
     }
 

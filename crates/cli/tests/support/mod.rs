@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long a test waits for what must come. It is no measure of speed: a loaded machine may need most of it.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -37,11 +37,9 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// As `wait_for`, where the last failure is worth knowing.
 pub fn wait_until(what: &str, mut look: impl FnMut() -> Result<(), String>) {
-    let mut last = String::new();
     let deadline = Instant::now() + PATIENCE;
     while let Err(why) = look() {
-        last = why;
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}: {last}");
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}: {why}");
         std::thread::park_timeout(LOOK_EVERY);
     }
 }

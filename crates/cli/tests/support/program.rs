@@ -55,8 +55,7 @@ impl Program {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let (out, err) = (Arc::default(), Arc::default());
-        let readers =
-            vec![gather(child.stdout.take().unwrap(), &out), gather(child.stderr.take().unwrap(), &err)];
+        let readers = vec![gather(child.stdout.take().unwrap(), &out), gather(child.stderr.take().unwrap(), &err)];
         Self { name: name.to_owned(), child, status: None, out, err, readers, taken: 0 }
     }
 
@@ -119,9 +118,10 @@ impl Program {
 
     /// The next line of the output that is an object for which `wanted` holds; lines before it are passed over.
     pub fn next_object(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let out = Arc::clone(&self.out);
+        let (out, pid) = (Arc::clone(&self.out), self.pid());
         let taken = &mut self.taken;
         wait_for(what, || {
+            let ended = !is_alive(pid);
             let lines = out.lock().unwrap();
             while let Some(line) = lines.get(*taken) {
                 *taken += 1;
@@ -130,13 +130,19 @@ impl Program {
                     return Some(object);
                 }
             }
+            assert!(!ended, "the program ended without {what}");
             None
         })
     }
 
     /// An object anywhere in the output for which `wanted` holds, now or later.
     pub fn object(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        wait_for(what, || self.objects().into_iter().find(|object| wanted(object)))
+        wait_for(what, || {
+            let ended = !is_alive(self.pid());
+            let found = self.objects().into_iter().find(|object| wanted(object));
+            assert!(found.is_some() || !ended, "the program ended without {what}");
+            found
+        })
     }
 
     /// Everything it has printed so far.
@@ -147,7 +153,12 @@ impl Program {
 
     /// A line of standard error with `part` in it.
     pub fn err_line(&self, part: &str) -> String {
-        wait_for(part, || self.err.lock().unwrap().iter().find(|line| line.contains(part)).cloned())
+        wait_for(part, || {
+            let ended = !is_alive(self.pid());
+            let found = self.err.lock().unwrap().iter().find(|line| line.contains(part)).cloned();
+            assert!(found.is_some() || !ended, "the program ended without saying {part:?}");
+            found
+        })
     }
 
     fn join_readers(&mut self) {

@@ -115,14 +115,19 @@ impl Site {
         });
     }
 
+    /// `tally up` on ports of its own.
+    pub fn up_command(&self) -> Command {
+        self.command(&["up", "--port", "0", "--console", "127.0.0.1:0"])
+    }
+
     /// Starts `tally up` on the tree and waits until it watches.
     pub fn up(&self) -> Program {
         self.up_with(&[])
     }
 
     pub fn up_with(&self, more: &[&str]) -> Program {
-        let mut command = self.command(&["up", "--port", "0", "--console", "127.0.0.1:0", "--json", "--watch"]);
-        command.arg(self.tree()).args(more);
+        let mut command = self.up_command();
+        command.arg("--json").arg("--watch").arg(self.tree()).args(more);
         let up = Program::start("tally up", command);
         up.object("the notice that it watches", |o| text(o, "/notice") == "watching");
         up.object("the connection of the agent", |o| text(o, "/notice") == "connected");

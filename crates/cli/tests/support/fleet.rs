@@ -148,6 +148,14 @@ fn build(profile_dir: &Path) {
     if profile_dir.ends_with("release") {
         command.arg("--release");
     }
+    // What cargo sets for a test would make build scripts that look at it (that of ring does) run anew, each time.
+    let of_test =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"];
+    for (name, _) in std::env::vars_os() {
+        if of_test.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", profile_dir.parent().unwrap());
     let status = command.status().unwrap();
     assert!(status.success(), "{command:?}: {status}");

@@ -74,6 +74,8 @@ pub struct Engine {
     comparing: bool,
     covered_written: Instant,
     dropped: u64,
+    /// What was said of the coalescer's memory.
+    degraded_told: u64,
     lag_us: u64,
 }
 
@@ -113,6 +115,7 @@ impl Engine {
             comparing: true,
             covered_written: Instant::now(),
             dropped: 0,
+            degraded_told: 0,
             lag_us: 0,
         })
     }
@@ -348,11 +351,23 @@ impl Engine {
         if self.comparing && self.stuck.is_none() && self.covered_written.elapsed() >= COVERED_EVERY {
             self.covered_written = Instant::now();
             self.write_covered()?;
+            self.tell_degraded()?;
         }
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
         Ok(())
+    }
+
+    /// Says, at most once in that time, that single paths were given up for rescans. Those are under way already; only what
+    /// came and went in between is lost.
+    fn tell_degraded(&mut self) -> Result<(), StateError> {
+        let degraded = self.intake.degraded();
+        if degraded == self.degraded_told {
+            return Ok(());
+        }
+        self.degraded_told = degraded;
+        self.record(Life::Overflow { queue: "agent".into(), lost: 0 })
     }
 
     fn write_covered(&mut self) -> Result<(), StateError> {

@@ -204,6 +204,11 @@ impl Intake {
         work
     }
 
+    /// How often single paths had to be given up for a rescan, for want of memory.
+    pub fn degraded(&self) -> u64 {
+        self.lock().coalescer.counters().degraded
+    }
+
     /// Everything that still waits, due or not: for an orderly end.
     pub fn drain(&self) -> Vec<Due> {
         self.lock().coalescer.drain()

@@ -23,6 +23,8 @@ use crate::seam::IdentityText;
 use crate::sensor::{self, Source};
 use crate::state::State;
 
+/// For about 50,000 paths that wait for a look: a storm that the engine is behind with, without losing its detail.
+const COALESCER_BYTES_MAX: usize = 16 << 20;
 /// Signals that come so soon after the first one are the same wish to stop.
 const SAME_WISH: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     leave_out_own_state(&mut policy, &state_dir)?;
     let notices = Arc::new(Notices::new(options.json));
     let state = State::open(&enrol::agent_dir(&state_dir), engine::now())?;
-    let intake = Arc::new(Intake::new(Limits::default()));
+    let intake = Arc::new(Intake::new(Limits { bytes_max: COALESCER_BYTES_MAX, ..Limits::default() }));
     stop_on_signals(&intake)?;
     let policy = Arc::new(policy);
     let only = options.sensor.as_deref().map(source).transpose()?;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tally_proto::entry as entry_codec;
-use tally_syscheck::{Below, Difference, Look, Mode, RescanCause, Watched, below, compare, is_move, normalise};
+use tally_syscheck::{
+    Below, Difference, Kinds, Look, Mode, RescanCause, Signal, Watched, below, compare, is_move, normalise,
+};
 use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, PathBytes, Timestamp, Window,
 };
@@ -28,6 +30,8 @@ pub(super) struct Occasion {
     pub moved_from: Option<PathBytes>,
     /// Something was there between two looks, even if nothing is now.
     pub transient: bool,
+    /// Something was made there, and the kernel has not said yet that it went.
+    pub made: bool,
     /// The kernel tells of everything inside a directory that it told the making of.
     pub insides_are_told: bool,
     /// Read everything that was sealed of a log again.
@@ -40,6 +44,7 @@ impl Occasion {
             detected_by: DetectedBy::Realtime,
             time,
             transient: look.is_transient(),
+            made: look.saw_create() && !look.kinds.has_any(Kinds::MOVED_FROM | Kinds::DELETE),
             actors: look.actors,
             records: look.records,
             window: None,
@@ -62,6 +67,7 @@ impl Occasion {
             window: None,
             moved_from: None,
             transient: false,
+            made: false,
             insides_are_told: false,
             full: detected_by != DetectedBy::Realtime,
         }
@@ -145,10 +151,8 @@ impl Engine {
                     draft.hint(path.clone(), hint);
                 }
             }
-            (None, None) if occasion.transient && before.is_none() => {
-                let change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
-                self.add_event(change, occasion, draft);
-            }
+            (None, None) if occasion.transient && before.is_none() => self.add_transient(path, occasion, draft),
+            (None, None) if occasion.made && before.is_none() => self.await_end(path, occasion, draft),
             (None, None) => {}
             (Some(difference), seen) => self.change(path, difference, before, seen, occasion, draft)?,
         }
@@ -156,6 +160,30 @@ impl Engine {
             draft.log(path, state);
         }
         Ok(())
+    }
+
+    fn add_transient(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
+        let change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
+        self.add_event(change, occasion, draft);
+    }
+
+    /// Something was made and is gone, and the look came before the record that says how. It is looked at once more,
+    /// when that record has come: what was removed is told as transient, what was renamed has its look elsewhere.
+    fn await_end(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
+        // The second look has only this signal: no record has come in all that time.
+        if occasion.records == 0 {
+            return self.add_transient(path, occasion, draft);
+        }
+        let actor = occasion.actors.first().cloned();
+        let signal = Signal {
+            path: path.clone(),
+            kinds: Kinds::CREATE,
+            is_directory: false,
+            moved_from: None,
+            actor,
+            records: 0,
+        };
+        self.intake.signals([signal]);
     }
 
     /// What is recorded of a path, this draft included.
@@ -299,7 +327,7 @@ impl Engine {
             self.intake.rescan(path, None, RescanCause::DirectoryMoved);
             return Ok(());
         }
-        let occasion = Occasion { moved_from: None, transient: false, ..occasion.clone() };
+        let occasion = Occasion { moved_from: None, transient: false, made: false, ..occasion.clone() };
         for path in below {
             // None of them is a directory any more: this does not go further down.
             if self.recorded(&path, draft)?.is_some() {

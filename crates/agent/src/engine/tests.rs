@@ -320,6 +320,20 @@ fn a_file_that_only_was_is_told() {
     let change = agent.one_change(&host.at("drop.sh"));
     // Where the look came in between it was an added file, and its removal follows.
     assert!(change.is_transient() || change.kind == ChangeKind::Added, "{change:?}");
+    // However the looks fall between making and removing, none of many is missed.
+    for n in 0..500 {
+        host.write(&format!("t{n}"), "x");
+        fs::remove_file(host.at(&format!("t{n}"))).unwrap();
+    }
+    let mut told = std::collections::BTreeSet::new();
+    agent.wait("each of them is told", |agent| {
+        for body in agent.new_events() {
+            if let EventBody::Change(change) = body {
+                told.insert(change.path.file_name().to_vec());
+            }
+        }
+        (0..500).all(|n| told.contains(format!("t{n}").as_bytes())).then_some(())
+    });
     agent.stop();
 }
 

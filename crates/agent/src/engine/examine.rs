@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tally_proto::entry as entry_codec;
 use tally_syscheck::{
-    Below, Difference, Kinds, Look, Mode, RescanCause, Signal, Watched, below, compare, is_move, normalise,
+    Below, Difference, Kinds, Look, Mode, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
 };
 use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, PathBytes, Timestamp, Window,
@@ -145,14 +145,16 @@ impl Engine {
         let (verdict, sealed) = log.map_or((None, None), |log| (Some(log.verdict), Some(log.state)));
         let difference = compare(&watched, before.as_ref(), after, verdict.as_ref());
         self.follow(path, before.as_ref(), after, occasion, draft)?;
+        // Where only programs count, nobody can say of what is gone whether it was one.
+        let came_and_went = before.is_none() && watched.only == Only::Everything;
         match (difference, seen) {
             (None, Some((entry, hint))) => {
                 if before.as_ref() == Some(&entry) {
                     draft.hint(path.clone(), hint);
                 }
             }
-            (None, None) if occasion.transient && before.is_none() => self.add_transient(path, occasion, draft),
-            (None, None) if occasion.made && before.is_none() => self.await_end(path, occasion, draft),
+            (None, None) if came_and_went && occasion.transient => self.add_transient(path, occasion, draft),
+            (None, None) if came_and_went && occasion.made => self.await_end(path, occasion, draft),
             (None, None) => {}
             (Some(difference), seen) => self.change(path, difference, before, seen, occasion, draft)?,
         }

@@ -78,8 +78,10 @@ pub fn check(options: &CheckOptions) -> Result<Outcome> {
     let known = KnownRecords { records: recorded.records(), at: None };
     let rehash = if options.rehash { Rehash::All } else { Rehash::None };
     let mut report = Report::new(options.json, &recorded.header.host);
+    // An image that holds only a part of a system may have no names of users and groups; the numbers are compared then.
+    let nameless = options.root.as_ref().is_some_and(|root| !root.join("etc/passwd").exists());
     let summary = walk(&base, &policy, known, rehash, "checking", |seen| {
-        match difference(&policy, seen) {
+        match difference(&policy, seen, nameless) {
             Ok(Some(change)) => report.change(&change),
             Ok(None) => {}
             Err(what) => report.damaged(what),
@@ -90,24 +92,37 @@ pub fn check(options: &CheckOptions) -> Result<Outcome> {
 }
 
 /// What a scan saw against what is recorded.
-fn difference(policy: &Policy, seen: Seen<Vec<u8>>) -> Result<Option<Change>, String> {
+fn difference(policy: &Policy, seen: Seen<Vec<u8>>, nameless: bool) -> Result<Option<Change>, String> {
     let Seen { path, known, found } = seen;
-    let after = match found {
+    let mut after = match found {
         Found::Entry(entry, _) => policy.judge(&path).and_then(|watched| normalise(entry, &watched)),
         Found::Gone | Found::Unwatched => None,
         // What cannot be seen is told by the summary; it is no evidence of a change.
         Found::Unchanged | Found::Unseen(_) => return Ok(None),
     };
+    let decode = |bytes: Vec<u8>| entry_codec::decode(&bytes).map_err(|error| format!("{path}: {error}"));
+    if nameless && let (Some(known), Some(after)) = (&known, &mut after) {
+        take_names(after, &decode(known.clone())?);
+    }
     let after_bytes = after.as_ref().map(entry_codec::encode);
     if known == after_bytes {
         return Ok(None);
     }
-    let decode = |bytes: Vec<u8>| entry_codec::decode(&bytes).map_err(|error| format!("{path}: {error}"));
     let before: Option<Entry> = known.map(decode).transpose()?;
     let after: Option<Entry> = after_bytes.map(decode).transpose()?;
     let Some(watched) = policy.judge(&path) else { return Ok(None) };
     let difference = compare(&watched, before.as_ref(), after.as_ref(), None);
     Ok(difference.map(|d| d.into_change(path, before, after, DetectedBy::Scan)))
+}
+
+/// Gives the owner and the group of `entry` the names that they had under the same numbers.
+fn take_names(entry: &mut Entry, before: &Entry) {
+    if entry.uid == before.uid {
+        entry.user.clone_from(&before.user);
+    }
+    if entry.gid == before.gid {
+        entry.group.clone_from(&before.group);
+    }
 }
 
 /// The recorded paths as the scanner wants what is known.

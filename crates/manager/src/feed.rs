@@ -18,19 +18,19 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct Watcher {
-    to: SyncSender<Value>,
+    to: SyncSender<Arc<Value>>,
     skipped: u64,
 }
 
 /// Alerts as schema-1 objects, until the manager ends.
 #[derive(Debug)]
-pub struct Alerts(Receiver<Value>);
+pub struct Alerts(Receiver<Arc<Value>>);
 
 impl Iterator for Alerts {
     type Item = Value;
 
     fn next(&mut self) -> Option<Value> {
-        self.0.recv().ok()
+        self.0.recv().ok().map(Arc::unwrap_or_clone)
     }
 }
 
@@ -46,7 +46,7 @@ impl Feed {
     }
 
     /// Shows an alert to all; never waits.
-    pub fn show(&self, alert: &Value) {
+    pub fn show(&self, alert: &Arc<Value>) {
         self.lock().retain_mut(|watcher| match watcher.to.try_send(alert.clone()) {
             Ok(()) => {
                 if watcher.skipped > 0 {
@@ -86,7 +86,7 @@ mod tests {
         let feed = Feed::default();
         let (slow, quick) = (feed.watch(), feed.watch());
         for n in 0..WAITING_MAX + 10 {
-            feed.show(&n.into());
+            feed.show(&Arc::new(n.into()));
             if n % 512 == 0 {
                 drop(feed.watch());
             }

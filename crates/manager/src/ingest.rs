@@ -16,7 +16,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct Ingest {
     authority: Authority,
     settings: Settings,
     fleet: BTreeMap<AgentId, Member>,
+    /// Whose snapshot is being fetched or told: of 20,000 agents few, and only these are looked at each time.
+    comparing: BTreeSet<AgentId>,
     deadmen: Deadmen,
     /// The last number given to an event of the manager's own.
     own: Position,
@@ -144,6 +146,7 @@ impl Ingest {
             authority,
             settings,
             fleet,
+            comparing: BTreeSet::new(),
             deadmen,
             own,
             group: Group::default(),
@@ -245,7 +248,7 @@ impl Ingest {
         if self.is_recovering() {
             return Some(0);
         }
-        let asked = self.fleet.values().filter_map(|member| member.comparison.next_ms()).min();
+        let asked = self.comparisons().filter_map(|(_, comparison)| comparison.next_ms()).min();
         [self.deadmen.next_ms(), asked, Some(self.publish_ms)].into_iter().flatten().min()
     }
 
@@ -322,9 +325,11 @@ impl Ingest {
         }
         let (why, is_full) = (error.to_string(), error.is_full());
         self.stuck = Some(Stuck { since, why, is_full, retry_ms: now.ms + wait_ms, wait_ms });
-        for member in self.fleet.values_mut() {
+        for agent in std::mem::take(&mut self.comparing) {
             // What was fetched may not have reached the disk.
-            member.comparison.forget();
+            if let Some(member) = self.fleet.get_mut(&agent) {
+                member.comparison.forget();
+            }
         }
     }
 
@@ -384,7 +389,7 @@ impl Ingest {
             }
         }
         // A tree that is being fetched has nodes that no root names yet.
-        let is_quiet = self.fleet.values().all(|member| !member.comparison.is_busy());
+        let is_quiet = self.comparing.is_empty();
         if self.changes >= GARBAGE_CHANGES && now.ms >= self.garbage_ms && is_quiet {
             self.garbage_ms = now.ms + GARBAGE_MS;
             self.changes = 0;

@@ -18,7 +18,7 @@ pub struct Shown {
     /// Of the alert that it raised.
     pub level: Option<Level>,
     /// That alert as a schema-1 object, where somebody watches.
-    pub alert: Option<Value>,
+    pub alert: Option<Arc<Value>>,
 }
 
 /// All ways to show. Cheap to clone.

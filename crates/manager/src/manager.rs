@@ -119,9 +119,15 @@ impl Manager {
             OpenConsole { console, base: format!("http://{address}"), served }
         });
         let link = console.as_ref().map(OpenConsole::links);
+        let socket = dir.join(control::SOCKET_NAME);
         let office = Office { reader, dir, inlet: inlet.clone(), console: link, clock };
         runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
-        Ok(Running { listen, console, live, parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping }) })
+        Ok(Running {
+            listen,
+            console,
+            live,
+            parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping, socket }),
+        })
     }
 }
 
@@ -272,6 +278,8 @@ struct RunningParts {
     thread: JoinHandle<()>,
     sessions: tokio::task::JoinHandle<()>,
     stopping: watch::Sender<bool>,
+    /// Of the operators.
+    socket: PathBuf,
 }
 
 impl Running {
@@ -337,8 +345,12 @@ impl Running {
     }
 
     fn stop(&mut self) {
-        let Some(RunningParts { runtime, inlet, thread, sessions, stopping }) = self.parts.take() else { return };
+        let Some(parts) = self.parts.take() else { return };
+        let RunningParts { runtime, inlet, thread, sessions, stopping, socket } = parts;
         stopping.send_replace(true);
+        // While the state is still ours: afterwards the socket may be that of the next manager. One that is left does no
+        // harm.
+        let _ = std::fs::remove_file(socket);
         // If the thread is gone already, there is nothing to stop.
         let _ = inlet.send_uncounted(Input::Stop);
         if thread.join().is_err() {

@@ -40,6 +40,8 @@ struct Session {
     clock: Clock,
     sender: Sender,
     closer: Closer,
+    /// The agent takes nothing any more. What it sent before is still read: its last words are its farewell.
+    is_deaf: bool,
     /// Given away with the hello.
     link: Option<mpsc::Sender<ManagerIn>>,
 }
@@ -51,7 +53,8 @@ pub async fn serve(conn: Conn, from: Source, inlet: Inlet<Input>, clock: Clock) 
     let (sender, receiver) = conn.split();
     let closer = sender.closer();
     let machine = ManagerSession::new();
-    let mut session = Session { from, machine, inlet: inlet.clone(), clock, sender, closer, link: Some(link) };
+    let mut session =
+        Session { from, machine, inlet: inlet.clone(), clock, sender, closer, is_deaf: false, link: Some(link) };
     let ended = session.run(receiver, decisions).await;
     match ended {
         Ok(End::Finished) => session.sender.finish(CloseCode::Done, "").await,
@@ -106,7 +109,12 @@ impl Session {
         while let Some(out) = self.machine.poll() {
             let input = match out {
                 ManagerOut::Send(frame) => {
-                    self.sender.send(&frame).await?;
+                    if !self.is_deaf
+                        && let Err(error) = self.sender.send(&frame).await
+                    {
+                        tracing::debug!(agent = %from.agent, %error, "an agent takes no more answers");
+                        self.is_deaf = true;
+                    }
                     continue;
                 }
                 ManagerOut::Close(close) => return Ok(Some(close)),

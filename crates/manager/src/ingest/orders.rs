@@ -101,6 +101,7 @@ impl Ingest {
         })?;
         self.own.seq = seq;
         self.deadmen.forget(agent);
+        self.comparing.remove(&agent);
         if let Some(mut member) = self.fleet.remove(&agent) {
             let text = format!("agent {agent} was removed by the operator; enrol this host again to watch it");
             // The session tells the agent and ends; one that takes no decisions is cut off.

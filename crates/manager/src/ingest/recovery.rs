@@ -15,7 +15,7 @@ use tally_types::{
 use super::{Ingest, Work, event_record};
 use crate::clock::Moment;
 use crate::input::Source;
-use crate::sync::{Missing, Next, Recovery, Report};
+use crate::sync::{Comparison, Missing, Next, Recovery, Report};
 
 /// Differences that are recorded in one commit.
 const MISSING_AT_ONCE: usize = 512;
@@ -54,11 +54,7 @@ impl Ingest {
         &mut self,
         now: Moment,
         from: Source,
-        step: impl FnOnce(
-            &mut crate::sync::Comparison,
-            &mut tally_store::Nodes<'_>,
-            Moment,
-        ) -> Result<Next, SyncError<StoreError>>,
+        step: impl FnOnce(&mut Comparison, &mut tally_store::Nodes<'_>, Moment) -> Result<Next, SyncError<StoreError>>,
     ) {
         let Some(member) = self.fleet.get_mut(&from.agent) else { return };
         let stepped = (|| {
@@ -67,28 +63,41 @@ impl Ingest {
             tx.commit(now.wall)?;
             Ok(next)
         })();
+        self.may_have_news |= member.comparison.trouble().is_some();
+        self.note_stage(from.agent);
         match stepped {
-            Ok(Next::Nothing) => self.may_have_news |= member.comparison.trouble().is_some(),
+            Ok(Next::Nothing) => {}
             Ok(Next::Ask(want)) => self.tell(from, ManagerIn::WantNodes(want)),
             // It is told in the next rounds of the thread, a part in each.
             Ok(Next::Whole) => tracing::debug!(agent = %from.agent, "the snapshot of an agent is whole"),
-            Err(error) => {
-                member.comparison.forget();
-                self.stick(now, &error);
-            }
+            Err(error) => self.stick(now, &error),
         }
+    }
+
+    /// Remembers whether this agent's snapshot is still being compared.
+    fn note_stage(&mut self, agent: AgentId) {
+        let is_busy = self.fleet.get(&agent).is_some_and(|member| member.comparison.is_busy());
+        if is_busy {
+            self.comparing.insert(agent);
+        } else {
+            self.comparing.remove(&agent);
+        }
+    }
+
+    pub(super) fn comparisons(&self) -> impl Iterator<Item = (AgentId, &Comparison)> {
+        self.comparing.iter().filter_map(|id| Some((*id, &self.fleet.get(id)?.comparison)))
     }
 
     /// Requests whose time is over.
     pub(super) fn ask_again(&mut self, now: Moment) {
         let due = |ms: Option<u64>| ms.is_some_and(|ms| ms <= now.ms);
-        let agents: Vec<_> =
-            self.fleet.iter().filter(|(_, member)| due(member.comparison.next_ms())).map(|(id, _)| *id).collect();
+        let agents: Vec<_> = self.comparisons().filter(|(_, c)| due(c.next_ms())).map(|(id, _)| id).collect();
         for agent in agents {
             let Some(member) = self.fleet.get_mut(&agent) else { continue };
             let next = member.comparison.tick(now.ms);
             self.may_have_news |= member.comparison.trouble().is_some();
             let connection = member.session.as_ref().map(|session| session.connection);
+            self.note_stage(agent);
             if let (Next::Ask(want), Some(connection)) = (next, connection) {
                 self.tell(Source { agent, connection }, ManagerIn::WantNodes(want));
             }
@@ -96,13 +105,13 @@ impl Ingest {
     }
 
     pub(super) fn is_recovering(&self) -> bool {
-        self.fleet.values().any(|member| member.comparison.recovery().is_some())
+        self.comparisons().any(|(_, comparison)| comparison.recovery().is_some())
     }
 
     /// Tells a part of what each whole tree says; the last part makes it the current snapshot.
     pub(super) fn go_on_recovering(&mut self, now: Moment) {
         let whole: Vec<(AgentId, Recovery)> =
-            self.fleet.iter().filter_map(|(id, m)| m.comparison.recovery().map(|recovery| (*id, *recovery))).collect();
+            self.comparisons().filter_map(|(id, comparison)| Some((id, *comparison.recovery()?))).collect();
         if whole.is_empty() {
             return;
         }
@@ -122,6 +131,7 @@ impl Ingest {
                 }
                 Err(RecoveryFault::Store(error)) => self.stick(now, &error),
             }
+            self.note_stage(agent);
         }
     }
 

@@ -84,7 +84,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
         let alert = alert.filter(|_| self.is_watched).map(|(alert_index, rule)| {
             let origin = Origin { id, about: *about, agent_name: &name, ledger_index: Some(index) };
             let alert = Alert { event_id: id, rule, time: self.now, event: event.clone() };
-            json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index))
+            Arc::new(json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index)))
         });
         self.shown.push(Shown { about: *about, level, alert });
         Ok(())

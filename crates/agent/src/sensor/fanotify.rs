@@ -316,21 +316,25 @@ fn kinds(mask: Mask) -> Kinds {
     PAIRS.iter().filter(|(bit, _)| mask.has(*bit)).fold(Kinds::NONE, |all, (_, kind)| all | *kind)
 }
 
-/// The mounts that a watched path lies on: the one that holds each root, and every one at a watched place. A later mount
-/// at the same point hides the earlier one.
+/// The mounts that a watched path lies on: the one that holds each root, and each one below a root at a watched place. A
+/// mount above that only leads to a root is not among them: everything that happens on it would be told.
 fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> {
+    let roots = policy.roots();
     let mut holding: Vec<&Mount> = Vec::new();
-    for root in policy.roots() {
-        let above =
-            table.mounts.iter().filter(|m| PathBytes::new(m.point.clone()).is_ok_and(|point| root.is_within(&point)));
+    for root in &roots {
+        let above = table.mounts.iter().filter(|m| is_at(m, |point| root.is_within(point)));
         holding.extend(above.max_by_key(|m| m.point.len()));
     }
     holding.extend(table.mounts.iter().filter(|mount| {
-        let point = PathBytes::new(mount.point.clone());
-        let local = fs_kind::of_type_name(&mount.fs_type) == FsKind::Local;
-        local && point.is_ok_and(|point| policy.judge(&point).is_some() || policy.descend(&point))
+        let watched = |point: &PathBytes| policy.judge(point).is_some() || policy.descend(point);
+        let below = |point: &PathBytes| roots.iter().any(|root| point != root && point.is_within(root));
+        fs_kind::of_type_name(&mount.fs_type) == FsKind::Local && is_at(mount, |point| below(point) && watched(point))
     }));
     holding
+}
+
+fn is_at(mount: &Mount, asked: impl Fn(&PathBytes) -> bool) -> bool {
+    PathBytes::new(mount.point.clone()).is_ok_and(|point| asked(&point))
 }
 
 #[cfg(test)]
@@ -346,7 +350,7 @@ mod tests {
         let policy = Policy::from_watch_args(&[(PathBytes::new(&b"/srv/app"[..]).unwrap(), None)]);
         let points: Vec<_> =
             holding_watched(&table, &policy).iter().map(|m| String::from_utf8_lossy(&m.point).into_owned()).collect();
-        assert_eq!(points, ["/srv", "/srv", "/srv/app/data"]);
+        assert_eq!(points, ["/srv", "/srv/app/data"]);
     }
 
     #[test]

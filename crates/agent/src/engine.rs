@@ -160,6 +160,9 @@ impl Engine {
                 self.commit(draft.take())?;
             }
         }
+        if self.intake.is_idle() {
+            self.lag_us = 0;
+        }
         self.commit(draft.take())
     }
 

@@ -204,6 +204,11 @@ impl Intake {
         work
     }
 
+    /// Whether no path waits for a look.
+    pub fn is_idle(&self) -> bool {
+        self.lock().coalescer.is_empty()
+    }
+
     /// How often single paths had to be given up for a rescan, for want of memory.
     pub fn degraded(&self) -> u64 {
         self.lock().coalescer.counters().degraded

@@ -7,6 +7,7 @@ use tally_proto::Position;
 use tally_proto::message::RunId;
 use tally_proto::session::{Holder, ManagerIn};
 use tally_types::{AgentState, Timestamp};
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::input::{ConnectionId, Link, Source};
 use crate::sync::Comparison;
@@ -111,10 +112,11 @@ impl Member {
         }
     }
 
-    /// Gives a decision to the session. `false`: it does not take them.
+    /// Gives a decision to the session. `false`: it leaves too many of them unread. One that has ended says so itself.
     #[must_use]
     pub fn tell(&mut self, decision: ManagerIn) -> bool {
-        self.session.as_ref().is_none_or(|session| session.link.to.try_send(decision).is_ok())
+        let Some(session) = &self.session else { return true };
+        !matches!(session.link.to.try_send(decision), Err(TrySendError::Full(_)))
     }
 
     /// Lets go of the session; what it brings from now on is passed over.

@@ -40,6 +40,9 @@ pub struct Options {
     /// Where the tree is made and kept for the next run; it should lie on ext4
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
+    /// Measure the release builds that are there, instead of building first
+    #[arg(long)]
+    no_build: bool,
     /// Also write the results into this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -135,8 +138,10 @@ impl Bench {
         ensure!(options.rounds > 0, "--rounds 0 measures nothing");
         let dir = root.join(&options.dir);
         std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        let packages = ["build", "--release", "--locked", "-p", "tally-cli", "-p", "tally-agent", "-p", "tally-xtask"];
-        run_command(&mut command(root, "cargo", &packages))?;
+        let build = ["build", "--release", "--locked", "-p", "tally-cli", "-p", "tally-agent", "-p", "tally-xtask"];
+        if !options.no_build {
+            run_command(&mut command(root, "cargo", &build))?;
+        }
         let memory = Path::new("/dev/shm");
         Ok(Self {
             root: root.to_owned(),

@@ -52,6 +52,10 @@ impl Manager {
     /// Starts it, again on the same ports and state if it was stopped.
     pub fn run(&mut self) -> anyhow::Result<()> {
         let socket = self.state.join("manager/control.sock");
+        // One that an earlier run left behind would make an operator's command open the state itself, in the manager's way.
+        if socket.exists() {
+            std::fs::remove_file(&socket)?;
+        }
         let mut command = self.command(&["manager"]);
         let [port, console] = [self.port, self.console].map(|port| format!("127.0.0.1:{port}"));
         self.process = Some(spawn(command.args(["--listen", &port, "--console", &console]), &self.state.join("log"))?);

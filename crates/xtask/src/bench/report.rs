@@ -108,13 +108,13 @@ pub fn machine(bench: &Bench) -> anyhow::Result<Map<String, Value>> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let filesystem = output(&mut command(&bench.dir, "stat", &["--file-system", "--format", "%T", "."]))?;
+    let filesystem = output(&mut command(&bench.dir, "df", &["--output=fstype", "."]))?;
     let revision = output(&mut command(&bench.root, "git", &["rev-parse", "--short", "HEAD"])).unwrap_or_default();
     let facts = [
         ("cpu", json!(model.trim_start_matches([' ', '\t', ':']))),
         ("cores", json!(std::thread::available_parallelism().map_or(1, usize::from))),
         ("kernel", json!(read("/proc/sys/kernel/osrelease").trim())),
-        ("filesystem", json!(filesystem.trim())),
+        ("filesystem", json!(filesystem.lines().last().unwrap_or_default().trim())),
         ("load_at_start", json!(read("/proc/loadavg").split_whitespace().next().unwrap_or_default())),
         ("revision", json!(revision.trim())),
         ("files", json!(bench.files)),

@@ -58,6 +58,8 @@ pub const OWNED: &[Owned] = &[
     owned("rcgen", &["net"]),
     owned("axum", &["web"]),
     owned("askama", &["web"]),
+    owned("hyper", &["web"]),
+    owned("hyper-util", &["web"]),
     owned("tokio-stream", &["web"]),
     owned("rusqlite", &["store", "agent"]),
     owned("libc", &["sys"]),

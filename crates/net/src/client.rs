@@ -111,15 +111,16 @@ pub async fn enrol(manager: &ManagerAddress, token: &Token, name: &str) -> Resul
     let slow = || ConnectError::NoAnswer { address: manager.clone(), after: limits.enrol_time_max };
     let answer = timeout(limits.enrol_time_max, exchange).await.map_err(|_| slow())?;
     let answer = answer.map_err(ConnectError::from)?.ok_or(EnrolError::Reply)?;
+    // The handshake has proved that this is the authority of the token.
+    let authority = conn.peer_chain().pop().ok_or(EnrolError::Reply)?;
+    // The caller may end at once: what was not sent by then never is, and the manager would wait for it.
+    conn.finish(CloseCode::Done, "").await;
     let reply = match EnrolAnswer::decode(&answer).map_err(|_| EnrolError::Reply)? {
         EnrolAnswer::Enrolled(reply) => reply,
         EnrolAnswer::Refused(no) => {
             return Err(EnrolError::Refused { code: no.code, text: printable(no.text.as_bytes()) });
         }
     };
-    // The handshake has proved that this is the authority of the token.
-    let authority = conn.peer_chain().pop().ok_or(EnrolError::Reply)?;
-    conn.close(CloseCode::Done, "");
     identity(reply, key_pem, &authority)
 }
 

@@ -9,6 +9,7 @@ mod daemon;
 mod idle;
 mod init;
 mod latency;
+mod mark;
 mod measure;
 mod report;
 mod second_host;

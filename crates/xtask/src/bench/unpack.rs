@@ -1,23 +1,20 @@
 //! What an unpacking of a large tar feels of being watched: `tar -x` into a directory on ext4, without any mark, under a
 //! bare fanotify mark with an empty reader (the floor), and under the agent. tar's own CPU and wall time; rounds alternate.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
 use super::Bench;
 use super::daemon::Manager;
+use super::mark::Mark;
 use super::measure::{Cost, cost, median};
 use super::report::{Limit, Report};
 use super::tree;
 
 const FILES: u64 = 20_000;
 const OF_FLOOR: Limit = Limit::AtMost(1.05);
-
-/// A bare mark that ends with its owner.
-struct Mark(Child);
 
 pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let archive = archive(bench)?;
@@ -74,23 +71,4 @@ fn unpack(bench: &Bench, archive: &Path, watched: &Path) -> anyhow::Result<Cost>
     let cost = cost(bench.memory.path(), &words, &[])?;
     std::fs::remove_dir_all(&target)?;
     Ok(cost)
-}
-
-impl Mark {
-    fn start(bench: &Bench, watched: &Path) -> anyhow::Result<Self> {
-        let mut command = Command::new(bench.program("tally-floor"));
-        let mut child = command.arg("mark").arg(watched).stdout(Stdio::piped()).spawn().context("start tally-floor")?;
-        let said = child.stdout.take().and_then(|out| BufReader::new(out).lines().next());
-        let mark = Self(child);
-        ensure!(matches!(said, Some(Ok(line)) if line == "marked"), "the bare mark could not be had");
-        Ok(mark)
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        // An error here means that it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

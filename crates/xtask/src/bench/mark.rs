@@ -1,0 +1,35 @@
+//! A bare fanotify mark on a filesystem, with a reader that does nothing: the least that watching it costs.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use super::Bench;
+
+/// It ends with its owner.
+pub struct Mark(Child);
+
+impl Mark {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn start(bench: &Bench, watched: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(bench.program("tally-floor"));
+        let mut child = command.arg("mark").arg(watched).stdout(Stdio::piped()).spawn().context("start tally-floor")?;
+        let said = child.stdout.take().and_then(|out| BufReader::new(out).lines().next());
+        let mark = Self(child);
+        ensure!(matches!(said, Some(Ok(line)) if line == "marked"), "the bare mark could not be had");
+        Ok(mark)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // An error here means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

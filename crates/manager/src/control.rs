@@ -25,6 +25,7 @@ pub use fault::Fault;
 pub use request::{REQUEST_BYTES_MAX, Request, RequestError};
 pub use server::{Office, bind, serve};
 
+use self::answer::Answer;
 use crate::clock::Clock;
 use crate::config::ManagerConfig;
 use crate::ingest::{Ingest, Parts, Settings};
@@ -51,6 +52,9 @@ pub enum OfflineError {
 
 /// Answers one request line with the state in `dir` (the manager's own directory), which no manager may have meanwhile.
 pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(), OfflineError> {
+    if matches!(Request::parse(line), Ok(Request::LedgerVerify {})) {
+        return Ok(verify_offline(dir, &mut out)?);
+    }
     let clock = Clock::start();
     let now = clock.now();
     let store = Store::open(dir, now.wall)?;
@@ -66,6 +70,16 @@ pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(),
         ingest.into_inner().close();
     }
     Ok(())
+}
+
+/// A ledger that was altered may be none that the store opens: it is verified as it lies there.
+fn verify_offline(dir: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let mut answer = Answer::new(out);
+    match desk::ledger_verify(dir, &mut answer) {
+        Ok(()) => answer.end(),
+        Err(Fault::Output(error)) => Err(error),
+        Err(fault) => answer.error(&fault.to_string()),
+    }
 }
 
 /// Who runs this process, for the record.

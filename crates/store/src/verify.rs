@@ -29,6 +29,8 @@ const PROBLEMS_MAX: usize = 1000;
 pub struct Verified {
     /// How many records the ledger has.
     pub records: u64,
+    /// What they lead to, hashed anew.
+    pub root: Hash,
     /// By record, as far as one can be told; at most 1,000.
     pub problems: Vec<Problem>,
 }
@@ -85,7 +87,7 @@ pub fn verify(state: &Path, witnesses: &[Witness]) -> Result<Verified> {
         rows.check_whole(size, &mut problems)?;
     }
     problems.0.sort_by_key(|problem| problem.index.unwrap_or(u64::MAX));
-    Ok(Verified { records: size, problems: problems.0 })
+    Ok(Verified { records: size, root, problems: problems.0 })
 }
 
 fn published(dir: &Path, key: &Verifier, problems: &mut Problems) -> Result<Option<Witness>> {

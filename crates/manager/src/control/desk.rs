@@ -75,7 +75,7 @@ impl Desk<'_> {
             Request::SnapshotList { agent, at, path, limit } => {
                 self.snapshot_list(agent.as_deref(), at.as_deref(), path, limit, answer)
             }
-            Request::LedgerVerify {} => self.ledger_verify(answer),
+            Request::LedgerVerify {} => ledger_verify(self.dir, answer),
             Request::LedgerShow { index } => self.ledger_show(index, answer),
             Request::TokenNew { group, uses, expires } => {
                 let life_us = duration_us(expires.as_deref().unwrap_or(TOKEN_LIFE))?;
@@ -194,16 +194,6 @@ impl Desk<'_> {
         Ok(answer.object(&json::console_link(&link()))?)
     }
 
-    fn ledger_verify(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
-        let verified = tally_store::verify(self.dir, &[])?;
-        for problem in &verified.problems {
-            answer.finding(&json::ledger_problem(problem.index, problem.record.as_deref(), &problem.what))?;
-        }
-        let root = if verified.records > 0 { Some(self.reader.ledger().root_at(verified.records)?.0) } else { None };
-        let problems = verified.problems.len() as u64;
-        Ok(answer.object(&json::ledger_verified(verified.records, root.as_ref(), problems))?)
-    }
-
     /// The name by which a host is shown.
     pub(super) fn name_of(&self, names: &mut Names, id: AgentId) -> Result<Arc<str>, Fault> {
         if let Some(name) = names.0.get(&id) {
@@ -217,6 +207,17 @@ impl Desk<'_> {
         names.0.insert(id, name.clone());
         Ok(name)
     }
+}
+
+/// Verifies the ledger in `dir`, beside a manager or without one. It must not need the state to be in order.
+pub(super) fn ledger_verify(dir: &Path, answer: &mut Answer<'_>) -> Result<(), Fault> {
+    let verified = tally_store::verify(dir, &[])?;
+    for problem in &verified.problems {
+        answer.finding(&json::ledger_problem(problem.index, problem.record.as_deref(), &problem.what))?;
+    }
+    let root = (verified.records > 0).then_some(&verified.root.0);
+    let problems = verified.problems.len() as u64;
+    Ok(answer.object(&json::ledger_verified(verified.records, root, problems))?)
 }
 
 /// Names looked up in one answer.

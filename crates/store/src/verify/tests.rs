@@ -83,7 +83,7 @@ fn flip(path: &Path, at: usize) {
 fn what_was_not_touched_has_no_problems() {
     let site = site();
     let verified = verify(site.dir.path(), std::slice::from_ref(&site.witness)).unwrap();
-    assert_eq!(verified, Verified { records: 1403, problems: Vec::new() });
+    assert_eq!((verified.records, verified.problems), (1403, Vec::new()));
     // Also as a copy without key and database.
     for file in ["ledger.key", "manager.db", "manager.db-wal"] {
         let _ = fs::remove_file(site.dir.path().join(file));
@@ -312,7 +312,8 @@ fn tiles_that_are_not_sealed_yet_are_not_missed() {
     add(&mut lab, 65_000);
     add(&mut lab, 1_000);
     assert!(!lab.path().join("ledger/tile/1/000").exists());
-    assert_eq!(verify(lab.path(), &[]).unwrap(), Verified { records: 66_000, problems: Vec::new() });
+    let verified = verify(lab.path(), &[]).unwrap();
+    assert_eq!((verified.records, verified.problems), (66_000, Vec::new()));
     let root = lab.store.head().root;
     lab.store.publish().unwrap();
     assert_eq!(verify(lab.path(), &[]).unwrap().problems, []);

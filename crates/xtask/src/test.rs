@@ -9,12 +9,12 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 
-use crate::step::{Outcome, command, run, step, target_dir};
+use crate::step::{Outcome, command, run, step};
 use crate::{deny, fuzz, tidy};
 use report::{Count, Skip};
 
-/// Where nextest is told (in .config/nextest.toml) to leave its report, in the target directory.
-const REPORT: &str = "nextest/default/junit.xml";
+/// Where nextest is told (in .config/nextest.toml) to leave its report, wherever the target directory is.
+const REPORT: &str = "target/nextest/default/junit.xml";
 
 /// Whole programs against a real kernel: nextest runs them after everything else.
 const END_TO_END: &str = "kind(test) & (package(tally-cli) | package(tally-agent) | package(tally-manager))";
@@ -73,18 +73,22 @@ fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 fn nextest(root: &Path, filter: &str, totals: &mut Totals) -> anyhow::Result<()> {
-    let report = target_dir(root).join(REPORT);
+    let report = root.join(REPORT);
     // A report of an earlier run must not be taken for this one's.
     if report.exists() {
         std::fs::remove_file(&report).with_context(|| format!("remove {}", report.display()))?;
     }
     let arguments = ["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--no-tests", "pass", "-E", filter];
     let ran = cargo(root, &arguments);
-    if let Ok(text) = std::fs::read_to_string(&report) {
-        totals.count.add(&Count::of_junit(&text));
-        totals.skips.extend(report::skips(&text));
+    match std::fs::read_to_string(&report) {
+        Ok(text) => {
+            totals.count.add(&Count::of_junit(&text));
+            totals.skips.extend(report::skips(&text));
+            ran
+        }
+        // Without a report nothing tells which tests ran, and that is no success.
+        Err(error) => ran.and(Err(error).with_context(|| format!("read {}", report.display()))),
     }
-    ran
 }
 
 fn doc_tests(root: &Path, totals: &mut Totals) -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
 //! Properties of the tree as a whole, against a plain ordered map.
+#![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

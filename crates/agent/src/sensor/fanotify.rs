@@ -152,6 +152,7 @@ impl Watcher {
             }
         }
         self.hand_over();
+        self.resolver.release();
     }
 
     fn hand_over(&mut self) {
@@ -224,22 +225,30 @@ impl Watcher {
         places.iter().filter_map(path).filter(|path| policy.judge(path).is_some() || policy.descend(path)).collect()
     }
 
+    /// A filesystem that came hides or shows files, one that went took its own along: both are compared.
     fn mounts_changed(&mut self, table: &Table) {
         self.blind.clear();
-        for root in self.mark(table) {
+        let gone = self.resolver.forget_unmounted(table);
+        let come = self.mark(table);
+        let policy = &self.policy;
+        let is_watched = |point: &PathBytes| policy.judge(point).is_some() || policy.descend(point);
+        for root in gone.into_iter().filter(is_watched).chain(come) {
             self.intake.rescan(&root, None, RescanCause::Asked);
         }
         let Coverage { can, cannot } = self.coverage();
         self.intake.command_now(Command::Coverage { can, cannot });
     }
 
-    /// Marks every local filesystem that holds a watched path and is not marked yet; answers where those are.
+    /// Marks every local filesystem that holds a watched path; answers at which mounts those are that were not known yet. One
+    /// that seems known may have been mounted anew, without its mark; to mark it twice does no harm.
     fn mark(&mut self, table: &Table) -> Vec<PathBytes> {
         let mut marked = Vec::new();
-        for mount in holding_watched(table, &self.policy) {
+        let holding = holding_watched(table, &self.policy);
+        let new: Vec<bool> = holding.iter().map(|mount| !self.resolver.knows(mount)).collect();
+        for (mount, is_new) in holding.into_iter().zip(new) {
             match self.mark_mount(mount, table) {
-                Ok(true) => marked.extend(PathBytes::new(mount.point.clone()).ok()),
-                Ok(false) => {}
+                Ok(()) if is_new => marked.extend(PathBytes::new(mount.point.clone()).ok()),
+                Ok(()) => {}
                 Err(error) => {
                     let fs_type = String::from_utf8_lossy(&mount.fs_type).into_owned();
                     let point = PathBytes::new(mount.point.clone()).map_or_else(|_| "?".to_owned(), |p| p.to_string());
@@ -251,20 +260,17 @@ impl Watcher {
         marked
     }
 
-    fn mark_mount(&mut self, mount: &Mount, table: &Table) -> std::io::Result<bool> {
+    fn mark_mount(&mut self, mount: &Mount, table: &Table) -> std::io::Result<()> {
         if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
         }
         let fsid: Fsid = fs_kind::of(open::base(&mount.point)?.as_fd())?.fsid;
-        if self.resolver.knows(fsid) {
-            return Ok(false);
-        }
         let same: Vec<&Mount> = table.mounts.iter().filter(|m| m.dev == mount.dev).collect();
-        let on = self.resolver.add_filesystem(fsid, &same)?;
-        match self.group.mark_filesystem(on) {
+        let on = self.resolver.learn(fsid, &same)?;
+        match self.group.mark_filesystem(on.as_fd()) {
             Ok(renames) => {
                 self.renames_whole &= renames == Renames::Whole;
-                Ok(true)
+                Ok(())
             }
             Err(error) => {
                 self.resolver.remove_filesystem(fsid);

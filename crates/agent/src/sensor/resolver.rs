@@ -4,11 +4,12 @@
 //! Directories are remembered by handle, which a rename of any directory makes doubtful: then all are forgotten.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use tally_sys::fs_kind;
 use tally_sys::handle::{self, Fid, Fsid, Place};
-use tally_sys::mount::Mount;
+use tally_sys::mount::{Mount, Table};
 use tally_sys::open;
 use tally_syscheck::Policy;
 use tally_types::PathBytes;
@@ -28,16 +29,19 @@ pub struct Resolver {
 
 /// One marked filesystem and where its parts are mounted.
 struct Filesystem {
-    /// Open on the root of the mount that shows the most of it.
-    mount: OwnedFd,
-    /// Where that mount is, and which directory of the filesystem it shows.
+    /// As the mount table has it.
+    dev: u64,
+    /// Open on the root of `base` while records are taken. Kept longer, it would keep the filesystem from being unmounted.
+    mount: Option<OwnedFd>,
+    /// The mount that shows the most of it: where it is, and which directory of the filesystem it shows.
     base: Shown,
     /// The other mounts of it.
     others: Vec<Shown>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
+    id: u32,
     point: Box<[u8]>,
     root: Box<[u8]>,
 }
@@ -47,27 +51,54 @@ impl Resolver {
         Self { policy, filesystems: HashMap::new(), directories: HashMap::new(), nowhere: Arc::new([]) }
     }
 
-    /// Learns a filesystem from all its mounts. The descriptor is that of the best of them, to put a mark on.
-    pub fn add_filesystem(&mut self, fsid: Fsid, mounts: &[&Mount]) -> std::io::Result<BorrowedFd<'_>> {
+    /// Learns a filesystem from all its mounts, or which mounts it has now. The descriptor is open on the best of them, to
+    /// put a mark on.
+    pub fn learn(&mut self, fsid: Fsid, mounts: &[&Mount]) -> std::io::Result<OwnedFd> {
         // The mount of the filesystem's own root shows everything; else the one nearest to it.
-        let mut shown: Vec<Shown> =
-            mounts.iter().map(|m| Shown { point: m.point.clone(), root: m.root.clone() }).collect();
+        let shown = |m: &&Mount| Shown { id: m.id, point: m.point.clone(), root: m.root.clone() };
+        let mut shown: Vec<Shown> = mounts.iter().map(shown).collect();
         shown.sort_by_key(|s| (s.root.len(), s.point.len()));
         let mut shown = shown.into_iter();
         let base = shown.next().ok_or(std::io::ErrorKind::NotFound)?;
-        let place = open::base(&base.point)?;
-        // A handle can only be opened through a descriptor that is not O_PATH.
-        let mount = open::beneath(place.as_fd(), b".", open::Access::List)?;
-        let filesystem = Filesystem { mount, base, others: shown.collect() };
-        self.directories.clear();
-        Ok(self.filesystems.entry(fsid).insert_entry(filesystem).into_mut().mount.as_fd())
+        let on = open_mount(&base, fsid)?;
+        let dev = mounts.first().map_or(0, |m| m.dev);
+        let filesystem = Filesystem { dev, mount: None, base, others: shown.collect() };
+        let same = |f: &Filesystem| f.base == filesystem.base && f.others == filesystem.others;
+        if !self.filesystems.get(&fsid).is_some_and(same) {
+            self.directories.clear();
+        }
+        self.filesystems.insert(fsid, filesystem);
+        Ok(on)
     }
 
-    pub fn knows(&self, fsid: Fsid) -> bool {
-        self.filesystems.contains_key(&fsid)
+    /// Forgets the filesystems that are mounted nowhere any more, and answers where mounts of known ones are gone.
+    pub fn forget_unmounted(&mut self, table: &Table) -> Vec<PathBytes> {
+        let mut gone = Vec::new();
+        self.filesystems.retain(|_, filesystem| {
+            let dev = filesystem.dev;
+            let is_there = |s: &Shown| table.mounts.iter().any(|m| (m.dev, m.id, &m.point) == (dev, s.id, &s.point));
+            let left = filesystem.shown().filter(|s| !is_there(s));
+            gone.extend(left.filter_map(|s| PathBytes::new(s.point.clone()).ok()));
+            table.mounts.iter().any(|m| m.dev == dev)
+        });
+        if !gone.is_empty() {
+            self.directories.clear();
+        }
+        gone
     }
 
-    /// Takes back `add_filesystem`: it could not be marked.
+    /// Whether a mount was among those that were learnt.
+    pub fn knows(&self, mount: &Mount) -> bool {
+        let is_it = |s: &Shown| (s.id, &s.point) == (mount.id, &mount.point);
+        self.filesystems.values().any(|f| f.dev == mount.dev && f.shown().any(is_it))
+    }
+
+    /// Lets go of what was opened to take records.
+    pub fn release(&mut self) {
+        self.filesystems.values_mut().for_each(|filesystem| filesystem.mount = None);
+    }
+
+    /// Takes back `learn`: it could not be marked.
     pub fn remove_filesystem(&mut self, fsid: Fsid) {
         self.filesystems.remove(&fsid);
     }
@@ -99,9 +130,12 @@ impl Resolver {
         places
     }
 
-    fn resolve(&self, fid: Fid<'_>) -> Option<Places> {
-        let filesystem = self.filesystems.get(&fid.fsid())?;
-        let directory = handle::open(filesystem.mount.as_fd(), fid).ok()?;
+    fn resolve(&mut self, fid: Fid<'_>) -> Option<Places> {
+        let filesystem = self.filesystems.get_mut(&fid.fsid())?;
+        if filesystem.mount.is_none() {
+            filesystem.mount = open_mount(&filesystem.base, fid.fsid()).ok();
+        }
+        let directory = handle::open(filesystem.mount.as_ref()?.as_fd(), fid).ok()?;
         let Ok(Place::At(path)) = handle::place(directory.as_fd()) else { return None };
         let places: Vec<PathBytes> = filesystem
             .all_paths(&path)
@@ -113,7 +147,21 @@ impl Resolver {
     }
 }
 
+/// Opens the root of a mount. Something else may lie there by now: then it is not found.
+fn open_mount(shown: &Shown, fsid: Fsid) -> std::io::Result<OwnedFd> {
+    let place = open::base(&shown.point)?;
+    if fs_kind::of(place.as_fd())?.fsid != fsid {
+        return Err(std::io::ErrorKind::NotFound.into());
+    }
+    // A handle can only be opened through a descriptor that is not O_PATH.
+    open::beneath(place.as_fd(), b".", open::Access::List)
+}
+
 impl Filesystem {
+    fn shown(&self) -> impl Iterator<Item = &Shown> {
+        std::iter::once(&self.base).chain(&self.others)
+    }
+
     /// `path`, as the base mount shows it, and what it is called where other mounts show it too.
     fn all_paths(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let mut paths = vec![path.to_vec()];
@@ -153,9 +201,11 @@ mod tests {
 
     #[test]
     fn a_path_is_found_at_every_mount_that_shows_it() {
-        let shown = |point: &str, root: &str| Shown { point: point.as_bytes().into(), root: root.as_bytes().into() };
+        let shown =
+            |point: &str, root: &str| Shown { id: 0, point: point.as_bytes().into(), root: root.as_bytes().into() };
         let filesystem = Filesystem {
-            mount: open::base(b"/").unwrap(),
+            dev: 0,
+            mount: None,
             base: shown("/", "/"),
             others: vec![shown("/data", "/vol/x"), shown("/mnt", "/")],
         };

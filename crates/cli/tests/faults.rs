@@ -164,6 +164,48 @@ fn resident_mb(pid: u32) -> u64 {
 }
 
 #[test]
+fn a_watched_filesystem_can_be_unmounted_and_comes_back() {
+    let site = Site::new();
+    let mount = site.in_tree("volume");
+    let image = site.path("disk.img");
+    fs::create_dir(&mount).unwrap();
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+    let mounted = || {
+        let output = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount).output();
+        output.is_ok_and(|o| o.status.success())
+    };
+    if !made.is_ok_and(|status| status.success()) || !mounted() {
+        println!("skipped: a filesystem image cannot be mounted here");
+        return;
+    }
+    let mounted_here = Small(mount.clone());
+    fs::write(mount.join("kept"), "x").unwrap();
+    let up = site.up();
+    let name = site.own_name();
+    site.settle(&name, &site.tree());
+    fs::write(mount.join("first"), "x").unwrap();
+    site.settle(&name, &site.tree());
+
+    // The agent must not hold it; whoever looks at all mounts may, for a moment.
+    wait_until("the filesystem to be unmounted", || {
+        let output = Command::new("umount").arg(&mount).output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    });
+    site.settle(&name, &site.tree());
+    let gone = up.object("what went with it", |o| support::site::is_alert(o, 553, &mount.join("kept")));
+    assert_eq!(text(&gone, "/change/detected_by"), "scan");
+    assert!(mounted());
+    site.settle(&name, &site.tree());
+    let second = mount.join("second");
+    fs::write(&second, "x").unwrap();
+    let seen = up.object("a change on it", |o| support::site::is_alert(o, 554, &second));
+    assert_eq!(text(&seen, "/change/detected_by"), "realtime");
+    drop(up);
+    drop(mounted_here);
+}
+
+#[test]
 fn a_mistyped_configuration_is_told_with_its_place() {
     let fleet = Fleet::new();
     fleet.configure("# ours\nheartbeat_s = 0\nlistn = \"127.0.0.1:1\"\n");

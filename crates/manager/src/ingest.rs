@@ -117,6 +117,17 @@ struct Stuck {
     wait_ms: u64,
 }
 
+impl Stuck {
+    /// What is on record of it, as of the time when it is over.
+    fn life(&self, until: Timestamp) -> Life {
+        let detail = format!(
+            "the manager took no events from {} to {until} ({}); agents kept theirs and send them now",
+            self.since, self.why
+        );
+        Life::StateFull { detail: detail.into() }
+    }
+}
+
 /// What `Ingest::open` needs.
 pub struct Parts {
     pub store: Store,
@@ -257,6 +268,9 @@ impl Ingest {
         if self.stuck.as_ref().is_some_and(|stuck| now.ms < stuck.retry_ms) {
             return;
         }
+        if self.group.work.is_empty() && self.stuck.is_some() && !self.probe(now) {
+            return;
+        }
         if self.group.work.is_empty() && self.group.after.is_empty() {
             self.group.rooms.clear();
             return;
@@ -333,17 +347,40 @@ impl Ingest {
         }
     }
 
+    /// Where nothing waits to be written, only a write of its own can tell whether the state takes one again: that of the
+    /// record of the time in which it did not. Whether it did.
+    fn probe(&mut self, now: Moment) -> bool {
+        let Some(stuck) = &self.stuck else { return true };
+        let (own, life) = (self.own, stuck.life(now.wall));
+        let event = self.own_event(now.wall, EventBody::Life(life));
+        let work = [Work::Record(event_record(AgentId::MANAGER, AgentId::MANAGER, now.wall, event))];
+        match self.transact(now, |scribe| scribe.write(&work)) {
+            Ok(()) => {
+                self.freed(now);
+                true
+            }
+            Err(error) => {
+                self.own = own;
+                self.stick(now, &error);
+                false
+            }
+        }
+    }
+
     /// The state can be written again: the time in which it could not is on record.
     fn unstick(&mut self, now: Moment) {
-        let Some(stuck) = self.stuck.take() else { return };
+        if let Some(stuck) = self.freed(now) {
+            self.notice(now, AgentId::MANAGER, stuck.life(now.wall));
+        }
+    }
+
+    fn freed(&mut self, now: Moment) -> Option<Stuck> {
+        let stuck = self.stuck.take()?;
         tracing::warn!(since = %stuck.since, "the state can be written again");
-        let detail = format!(
-            "the manager took no events from {} to {} ({}); agents kept theirs and send them now",
-            stuck.since, now.wall, stuck.why
-        );
-        self.notice(now, AgentId::MANAGER, Life::StateFull { detail: detail.into() });
+        self.may_have_news = true;
         // Nobody could be heard meanwhile.
         self.deadmen.rearm(now.ms);
+        Some(stuck)
     }
 
     /// Why nothing is taken now.

@@ -62,7 +62,10 @@ impl Ingest {
         }
         self.heard(now, from);
         self.take_status(now, from.agent, status, received);
-        self.group.after.push(After::Checkpoint { from });
+        // While nothing can be written there is no newer one, and what waits must not grow with each heartbeat.
+        if self.stuck.is_none() {
+            self.group.after.push(After::Checkpoint { from });
+        }
     }
 
     /// Remembers what an agent says of itself.
@@ -78,7 +81,8 @@ impl Ingest {
             member.cannot.clone_from(&status.cannot);
         }
         let was_off = member.clock.is_told;
-        let is_off = member.clock.is_news(offset_us);
+        // It is not told while nothing can be written: a clock that jumps would fill the group.
+        let is_off = self.stuck.is_none() && member.clock.is_news(offset_us);
         self.may_have_news |= is_new_state || was_off;
         if is_new_state {
             self.live.agent(about);

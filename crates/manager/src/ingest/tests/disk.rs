@@ -24,6 +24,68 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A step of a comparison finds the disk full while nothing waits to be written.
+fn stuck_with_nothing_to_write() -> Bench {
+    let mut bench = Bench::new();
+    bench.commit();
+    bench.ingest.stick(bench.now, &StoreError::Full { what: "the database".to_owned() });
+    assert!(bench.ingest.group.work.is_empty());
+    bench
+}
+
+#[test]
+fn a_manager_that_is_stuck_with_nothing_to_write_finds_room_by_itself() {
+    let mut bench = stuck_with_nothing_to_write();
+    bench.commit();
+    assert!(bench.ingest.stuck.is_some());
+    bench.advance(RETRY_MS_FIRST);
+    assert!(bench.ingest.stuck.is_none() && bench.problems().is_empty());
+    assert_eq!(bench.lives(AgentId::MANAGER), ["state-full"]);
+    assert!(bench.ingest.next_ms() > Some(bench.now.ms));
+}
+
+#[test]
+fn a_probe_that_fails_is_tried_again_later_each_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&temp.path().join("disk")) else {
+        eprintln!("skipped: a small disk cannot be mounted here");
+        return;
+    };
+    let ballast = disk.0.join("ballast");
+    let mut bench = Bench::at(&disk.0.join("manager"));
+    let mut agent = bench.admitted("web1");
+    let mut left = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write_all(&mut left, &[0; 4096]).is_ok() {}
+    while bench.ingest.stuck.is_none() {
+        let batch = agent.change("/etc/a", None, Some(entry(2)));
+        bench.store(&agent, batch);
+    }
+    bench.ingest.group = Group::default();
+    let own = bench.ingest.own;
+    for wait in [1_000, 2_000, 4_000, 8_000, RETRY_MS_MAX, RETRY_MS_MAX] {
+        let due = bench.ingest.next_ms().unwrap();
+        bench.advance(due - bench.now.ms);
+        assert_eq!(bench.ingest.next_ms(), Some(bench.now.ms + wait));
+        assert!(bench.ingest.group.work.is_empty());
+    }
+    std::fs::remove_file(&ballast).unwrap();
+    drop(left);
+    let due = bench.ingest.next_ms().unwrap();
+    bench.advance(due - bench.now.ms);
+    assert!(bench.ingest.stuck.is_none());
+    assert_eq!(bench.ingest.own.seq, own.seq + 1);
+    assert_eq!(bench.lives(AgentId::MANAGER), ["state-full"]);
+}
+
+#[test]
+fn heartbeats_leave_nothing_behind_while_nothing_can_be_written() {
+    let mut bench = Bench::new();
+    let agent = bench.admitted("web1");
+    bench.ingest.stick(bench.now, &StoreError::Full { what: "the database".to_owned() });
+    (0..100).for_each(|_| bench.status(&agent));
+    assert!(bench.ingest.group.work.is_empty() && bench.ingest.group.after.is_empty());
+}
+
 #[test]
 fn a_full_disk_loses_nothing_and_is_on_record_when_there_is_room_again() {
     let temp = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
 use tally_syscheck::{Due, Policy, RescanCause};
-use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp, Window};
+use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use self::examine::{Draft, Occasion};
 use self::scans::{Finished, Job, Scans};
@@ -24,7 +24,7 @@ use crate::board::Board;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
 use crate::scan::{Base, Hint};
-use crate::sensor::Coverage;
+use crate::sensor::{Coverage, Source};
 use crate::state::{Commit, PathEdit, State, StateError};
 
 /// Facts in the state.
@@ -39,6 +39,8 @@ pub(crate) mod fact {
     pub const POLICY: &str = "policy";
     /// The newest checkpoint of the manager's ledger, as its signed note.
     pub const CHECKPOINT: &str = "checkpoint";
+    /// The root from which a new policy is being adopted, while it is.
+    pub const ADOPTING: &str = "adopting_from";
 }
 
 /// How often it is written down that everything is still being watched.
@@ -73,6 +75,10 @@ pub struct Engine {
     /// Whether everything is known to be compared up to `covered`, so that the mark may move on.
     comparing: bool,
     covered_written: Instant,
+    /// When the last scan of everything that was completed began.
+    compared_from: Timestamp,
+    /// A sensor tells of changes as they happen.
+    sees_live: bool,
     dropped: u64,
     /// What was said of the coalescer's memory.
     degraded_told: u64,
@@ -114,6 +120,8 @@ impl Engine {
             adopting: None,
             comparing: true,
             covered_written: Instant::now(),
+            compared_from: now(),
+            sees_live: sensor != Source::None.name(),
             dropped: 0,
             degraded_told: 0,
             lag_us: 0,
@@ -189,6 +197,9 @@ impl Engine {
                 let occasion = Occasion::realtime(below.actors, 0, now());
                 for path in self.state.below(&below.path)? {
                     self.examine(&path, &occasion, draft)?;
+                    if draft.events() >= EVENTS_PER_COMMIT {
+                        self.commit(draft.take())?;
+                    }
                 }
                 Ok(())
             }
@@ -208,13 +219,14 @@ impl Engine {
 
     fn command(&mut self, command: Command) -> Result<(), StateError> {
         match command {
-            Command::Acknowledged(up_to) => self.state.acknowledge(up_to),
+            // What is not written down for want of room comes again: the manager repeats it.
+            Command::Acknowledged(up_to) => if_there_is_room(self.state.acknowledge(up_to)),
             Command::NumbersTaken { epoch } => {
-                self.state.renumber_above(epoch)?;
+                if_there_is_room(self.state.renumber_above(epoch))?;
                 self.publish();
                 Ok(())
             }
-            Command::Checkpoint { note } => self.state.set_fact(fact::CHECKPOINT, note),
+            Command::Checkpoint { note } => if_there_is_room(self.state.set_fact(fact::CHECKPOINT, note)),
             Command::LedgerMismatch { detail } => self.record(Life::LedgerMismatch { detail: detail.into() }),
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
             Command::Hints { root, hints } => self.learn(root, hints),
@@ -227,6 +239,11 @@ impl Engine {
 
     /// Paths that a scan could not settle: they are looked at as if the kernel had told.
     fn suspects(&mut self, scan: u64, paths: Vec<PathBytes>) -> Result<(), StateError> {
+        if self.stuck.is_some() {
+            // The state that they would be compared with is not stored yet: the scan is made once more, later.
+            self.scans.redo(scan);
+            return Ok(());
+        }
         let Some(occasion) = self.scans.occasion(scan, now()) else { return Ok(()) };
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
@@ -253,7 +270,12 @@ impl Engine {
 
     fn scan_ended(&mut self, scan: u64, outcome: ScanOutcome) -> Result<(), StateError> {
         let Some(finished) = self.scans.ended(scan) else { return Ok(()) };
-        let Finished { job, took } = finished;
+        self.state.keep_nodes(self.scans.running() > 0);
+        let Finished { job, took, redo } = finished;
+        if redo || self.stuck.is_some() {
+            self.scans.again(job);
+            return Ok(());
+        }
         match outcome {
             ScanOutcome::Complete { entries, bytes, unseen } => {
                 if job.full {
@@ -262,7 +284,7 @@ impl Engine {
                     self.scans.unseen = unseen;
                     self.publish();
                 }
-                self.after_scan(&job)
+                self.after_scan(&job, took)
             }
             ScanOutcome::Cancelled => Ok(()),
             ScanOutcome::Failed(error) => {
@@ -277,9 +299,7 @@ impl Engine {
     fn records_lost(&mut self, queue: &'static str, lost: u64) -> Result<(), StateError> {
         self.dropped = self.dropped.saturating_add(lost.max(1));
         self.record(Life::Overflow { queue: queue.into(), lost })?;
-        let mut job = Job::full(DetectedBy::Scan);
-        job.window = Some(Window { earliest: now().minus_micros(1_000_000), latest: now() });
-        self.start_scan(job);
+        self.start_scan(Job::full(DetectedBy::Scan));
         Ok(())
     }
 
@@ -288,6 +308,8 @@ impl Engine {
             return Ok(());
         }
         let worse = coverage.cannot != self.coverage.cannot;
+        // A sensor that failed sees nothing any more.
+        self.sees_live &= !coverage.can.is_empty();
         self.coverage = coverage;
         if worse {
             let cannot = self.cannot().into_iter().map(Into::into).collect();
@@ -351,7 +373,7 @@ impl Engine {
 
     /// What happens by the clock alone: the mark of what is covered, and scans.
     fn keep_time(&mut self) -> Result<(), StateError> {
-        if self.comparing && self.stuck.is_none() && self.covered_written.elapsed() >= COVERED_EVERY {
+        if self.is_covered() && self.covered_written.elapsed() >= COVERED_EVERY {
             self.covered_written = Instant::now();
             self.write_covered()?;
             self.tell_degraded()?;
@@ -373,18 +395,24 @@ impl Engine {
         self.record(Life::Overflow { queue: "agent".into(), lost: 0 })
     }
 
+    /// Whether all that happened up to now is stored: then that may be written down.
+    fn is_covered(&self) -> bool {
+        self.comparing && self.stuck.is_none() && self.sees_live && !self.scans.is_comparing_all()
+    }
+
+    /// Until when everything was watched. Without a sensor that is when the last scan of everything began.
+    fn covered_until(&self) -> Timestamp {
+        if self.sees_live { now() } else { self.compared_from }
+    }
+
     fn write_covered(&mut self) -> Result<(), StateError> {
-        match self.state.set_fact(fact::COVERED, now().micros()) {
-            Err(error) if error.is_full() => Ok(()),
-            done => done,
-        }
+        if_there_is_room(self.state.set_fact(fact::COVERED, self.covered_until().micros()))
     }
 
     fn start_scan(&mut self, job: Job) {
         let position = self.state.position();
-        if let Err(error) = self.scans.start(job, position) {
-            tracing::error!(%error, "a scan could not be started and is tried again");
-        }
+        let job = job.since(self.compared_from);
+        self.scans.start(job, position);
         self.state.keep_nodes(self.scans.running() > 0);
     }
 
@@ -400,7 +428,8 @@ impl Engine {
             time: now(),
             epoch: position.epoch,
             seq: position.seq,
-            root: position.root.filter(|_| settled).map(|root| root.0),
+            // An old root, before everything was compared with it, would make the manager find changes backwards.
+            root: position.root.filter(|_| settled && self.comparing).map(|root| root.0),
             entries: position.entries,
             state: if settled { AgentState::Watching } else { AgentState::Baselining },
             lag_us: self.lag_us,
@@ -416,24 +445,37 @@ impl Engine {
         self.intake.close();
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
-        let comparing = self.comparing && self.state.position().root.is_some();
-        if comparing {
+        let mut covered = self.is_covered() && self.state.position().root.is_some();
+        if self.comparing {
             for due in self.intake.drain() {
-                // A subtree that should have been scanned is found by the scan of the next start.
-                if !matches!(due, Due::Rescan(_)) {
+                if let Due::Rescan(_) = due {
+                    // The scan of the next start finds it; until then it counts as not watched.
+                    covered = false;
+                } else {
                     self.due(due, &mut draft)?;
                 }
             }
         }
         draft.event(now(), EventBody::Life(Life::Stopped { reason: reason.into() }));
         self.commit(draft.take())?;
-        if comparing && self.stuck.is_none() {
+        if covered && self.stuck.is_none() {
             self.write_covered()?;
         }
         match self.state.set_fact(fact::STOPPED, 1) {
             Err(error) if !error.is_full() => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Takes a failure for want of room as not done, and no more than that.
+fn if_there_is_room(done: Result<(), StateError>) -> Result<(), StateError> {
+    match done {
+        Err(error) if error.is_full() => {
+            tracing::warn!(%error, "not written down; it comes again");
+            Ok(())
+        }
+        done => done,
     }
 }
 

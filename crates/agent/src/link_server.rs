@@ -30,6 +30,8 @@ const RESTART_FIRST: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A link that ran this long is started again at once.
 const SETTLED: Duration = Duration::from_secs(60);
+/// How long one frame may take into a link that reads.
+const SLOW: Duration = Duration::from_secs(5);
 /// How long the link may take for its farewell.
 const FAREWELL: Duration = Duration::from_secs(7);
 
@@ -178,6 +180,8 @@ impl Server {
     /// Starts a link and answers it until it ends.
     fn serve_one(&mut self) -> Result<(), SeamError> {
         let (ours, theirs) = UnixStream::pair()?;
+        // A link that does not take what it is told is of no use, and must not hold up the end.
+        ours.set_write_timeout(Some(SLOW))?;
         let mut child = self.spawn(theirs)?;
         let mut reader = ours.try_clone()?;
         *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours);

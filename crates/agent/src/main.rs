@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use tally_agent::options::{Command, EnrolOptions, Options};
 use tally_agent::{enrol, program};
+use tally_proto::sentence::shown;
 
 fn main() -> ExitCode {
     match run(Options::parse()) {
@@ -36,6 +37,6 @@ fn enrol_host(options: &EnrolOptions) -> anyhow::Result<()> {
     };
     let name = options.name.clone().unwrap_or_else(enrol::host_name);
     let enrolled = enrol::enrol(&state, &options.manager, token.trim(), &name, options.replace)?;
-    println!("enrolled as {} ({}); next: tally-agent run", enrolled.name, enrolled.agent);
+    println!("enrolled as {} ({}); next: tally-agent run", shown(&enrolled.name), enrolled.agent);
     Ok(())
 }

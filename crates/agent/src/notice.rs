@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
+use tally_proto::sentence::shown;
 
 /// One thing that the person who started the agent wants to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,11 +108,12 @@ pub fn sentence(notice: &Notice) -> String {
             let (secs, tenths) = (millis / 1000, millis % 1000 / 100);
             format!("{what}: {entries} paths, {} read in {secs}.{tenths} s", megabytes(*bytes))
         }
+        // What the link, the manager or a file system said must not drive the terminal.
         Notice::Watching { entries, sensor } => format!("watching {entries} paths ({sensor})"),
-        Notice::Cannot { text } => format!("cannot see: {text}"),
-        Notice::Connected { agent, name } => format!("connected to the manager as {name} ({agent})"),
+        Notice::Cannot { text } => format!("cannot see: {}", shown(text)),
+        Notice::Connected { agent, name } => format!("connected to the manager as {} ({})", shown(name), shown(agent)),
         Notice::Disconnected { reason } => {
-            format!("no connection to the manager: {reason}; changes are kept until there is")
+            format!("no connection to the manager: {}; changes are kept until there is", shown(reason))
         }
         Notice::StateFull { detail } => {
             format!("cannot store events: {detail}; they are found again when there is room")
@@ -135,5 +137,7 @@ mod tests {
         assert_eq!(line, r#"{"notice":"scanned","first":true,"entries":3,"bytes":1250000,"millis":1234}"#);
         assert_eq!(serde_json::from_str::<Notice>(&line).unwrap(), notice);
         assert_eq!(sentence(&notice), "baseline taken: 3 paths, 1.2 MB read in 1.2 s");
+        let hostile = Notice::Disconnected { reason: "\u{1b}[2Jx".into() };
+        assert!(!sentence(&hostile).contains('\u{1b}'));
     }
 }

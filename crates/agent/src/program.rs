@@ -64,6 +64,8 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         settings: settings(&config),
     })?;
     let worked = engine.run();
+    // However it ended, nobody waits for it any more.
+    intake.close();
     drop(sensor);
     link.stop(if worked.is_ok() { "the agent was asked to stop" } else { "the agent failed" });
     notices.tell(&Notice::Stopped);

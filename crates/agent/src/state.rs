@@ -12,6 +12,7 @@
 mod nodes;
 mod outbox;
 mod schema;
+mod tidier;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 use tally_proto::limit::EPOCHS_MAX;
 use tally_proto::{Position as WirePosition, entry as entry_codec, event as event_codec};
@@ -26,12 +28,20 @@ use tally_snapshot::{Cursor, Edit, NodeHash, SnapshotError};
 use tally_types::{Entry, Epoch, Event, EventBody, PathBytes, PathError, Timestamp};
 
 pub use nodes::{Nodes, NodesError};
-pub use outbox::{OutboxReader, OutboxRow, STATE_BYTES_MAX};
+use outbox::OUTBOX_BYTES_MAX;
+pub use outbox::{OutboxReader, OutboxRow};
 
+use self::tidier::Tidier;
 use crate::scan::Hint;
 
 /// How long nodes of a superseded snapshot are kept, so that a sync or a scan that began before can finish.
 const DEAD_NODE_KEPT_US: i64 = 120 * 1_000_000;
+/// Events in one row of the outbox: what is read at once.
+const EVENTS_PER_ROW: usize = 512;
+/// Below this the count of waiting bytes is not worth correcting.
+const RECOUNT_BYTES: i64 = 16 << 20;
+/// The file is tidied after so many commits: some megabytes of its write-ahead log.
+const COMMITS_PER_TIDYING: u32 = 64;
 /// Superseded nodes deleted in one commit, so that a commit stays short.
 const DEAD_NODES_PER_COMMIT: u32 = 2_000;
 
@@ -73,8 +83,13 @@ pub struct State {
     nodes: Nodes,
     path: PathBuf,
     now: Position,
-    /// A scan compares with the present tree: no node is deleted meanwhile.
+    /// A scan compares with an earlier tree: no node is deleted meanwhile. So it is too until the engine knows.
     keep_nodes: bool,
+    /// Bytes of events that wait, or somewhat more: counted up, and counted anew when it matters.
+    outbox_bytes: i64,
+    /// Commits since the file was last asked to be tidied.
+    commits: u32,
+    tidier: Tidier,
     _lock: fs::File,
 }
 
@@ -109,6 +124,8 @@ pub struct Commit {
     pub events: Vec<(Timestamp, EventBody)>,
     /// The sealed chunks of logs; `None` forgets them.
     pub logs: Vec<(PathBytes, Option<Vec<u8>>)>,
+    /// Facts that hold from then on.
+    pub facts: Vec<(&'static str, Value)>,
 }
 
 impl Commit {
@@ -117,10 +134,11 @@ impl Commit {
         self.edits.extend(later.edits);
         self.events.extend(later.events);
         self.logs.extend(later.logs);
+        self.facts.extend(later.facts);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.events.is_empty() && self.logs.is_empty()
+        self.edits.is_empty() && self.events.is_empty() && self.logs.is_empty() && self.facts.is_empty()
     }
 }
 
@@ -132,7 +150,11 @@ impl State {
         let path = dir.join("agent.db");
         let db = Rc::new(schema::open(&path)?);
         let nodes = Nodes::new(Rc::clone(&db));
-        let mut state = Self { now: Position::default(), db, nodes, path, keep_nodes: false, _lock: lock };
+        let outbox_bytes = outbox::bytes(&db)?;
+        let tidier = Tidier::start(&path)?;
+        let now_at = Position::default();
+        let (keep_nodes, commits) = (true, 0);
+        let mut state = Self { now: now_at, db, nodes, path, keep_nodes, outbox_bytes, commits, tidier, _lock: lock };
         state.begin_epoch(now)?;
         Ok(state)
     }
@@ -199,7 +221,7 @@ impl State {
             }
             // Of the earlier epochs nothing is left under its old numbers.
             self.db.execute("DELETE FROM epochs", [])?;
-            let seq = self.append_events(&events, &self.now)?;
+            let seq = self.append_events(&events, &self.now.clone())?;
             self.set_fact("seq", seq.cast_signed())?;
             Ok(seq)
         })();
@@ -221,6 +243,15 @@ impl State {
         let Some(root) = self.now.root else { return Ok(None) };
         let bytes = tally_snapshot::lookup(&self.nodes, root, &path.tree_key())?;
         bytes.map(|b| self.decode_entry(&b)).transpose()
+    }
+
+    /// Whether every node of the tree `root` is still here.
+    pub fn holds_tree(&self, root: NodeHash) -> Result<bool, StateError> {
+        match tally_snapshot::reachable(&self.nodes, root, |_| true) {
+            Ok(()) => Ok(true),
+            Err(SnapshotError::Missing(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the tree `root`, an earlier one, held a path.
@@ -260,10 +291,8 @@ impl State {
 
     /// Applies a commit; on an error nothing of it is applied, and it can be tried again.
     pub fn commit(&mut self, commit: &Commit, now: Timestamp) -> Result<Position, StateError> {
-        if outbox::bytes(&self.db)? > STATE_BYTES_MAX {
-            return Err(StateError::Full(
-                "it has reached its limit because the manager has not taken the events".into(),
-            ));
+        if self.outbox_bytes > OUTBOX_BYTES_MAX && !commit.events.is_empty() {
+            return Err(StateError::Full("the outbox is at its limit: the manager has not taken the events".into()));
         }
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         match self.commit_open(commit, now) {
@@ -273,6 +302,11 @@ impl State {
                     return Err(error.into());
                 }
                 self.now = position;
+                self.commits += 1;
+                if self.commits >= COMMITS_PER_TIDYING {
+                    self.commits = 0;
+                    self.tidier.tidy();
+                }
                 Ok(position)
             }
             Err(error) => {
@@ -304,6 +338,9 @@ impl State {
             self.put_log(path, log.as_deref())?;
         }
         position.seq = self.append_events(&commit.events, &position)?;
+        for (name, value) in &commit.facts {
+            self.set_fact(name, value)?;
+        }
         self.store_position(&position)?;
         self.forget_dead_nodes(now)?;
         Ok(position)
@@ -339,18 +376,22 @@ impl State {
         Ok(())
     }
 
-    /// Numbers and stores the events as one row of the outbox, and returns the last number.
-    fn append_events(&self, events: &[(Timestamp, EventBody)], position: &Position) -> Result<u64, StateError> {
+    /// Numbers and stores the events, and returns the last number.
+    fn append_events(&mut self, events: &[(Timestamp, EventBody)], position: &Position) -> Result<u64, StateError> {
         if events.is_empty() {
             return Ok(position.seq);
         }
-        let mut row = OutboxRow::begin(WirePosition { epoch: position.epoch, seq: position.seq });
-        for ((time, body), seq) in events.iter().zip(position.seq + 1..) {
-            let event = Event { epoch: position.epoch, seq, time: *time, body: body.clone() };
-            row.push(&event_codec::encode(&event));
+        let mut seq = position.seq;
+        for part in events.chunks(EVENTS_PER_ROW) {
+            let mut row = OutboxRow::begin(WirePosition { epoch: position.epoch, seq });
+            for (time, body) in part {
+                seq += 1;
+                let event = Event { epoch: position.epoch, seq, time: *time, body: body.clone() };
+                row.push(&event_codec::encode(&event));
+            }
+            self.outbox_bytes += outbox::insert(&self.db, &row)?;
         }
-        outbox::insert(&self.db, &row)?;
-        Ok(row.last_seq())
+        Ok(seq)
     }
 
     fn store_position(&self, position: &Position) -> Result<(), StateError> {
@@ -370,6 +411,11 @@ impl State {
     /// While a scan runs it reads the tree of its beginning, whose nodes must stay.
     pub fn keep_nodes(&mut self, keep: bool) {
         self.keep_nodes = keep;
+    }
+
+    #[cfg(test)]
+    pub fn nodes_stored(&self) -> Result<i64, StateError> {
+        Ok(self.db.query_row("SELECT COUNT(*) FROM nodes", [], |row| row.get(0))?)
     }
 
     fn forget_dead_nodes(&self, now: Timestamp) -> Result<(), StateError> {
@@ -462,7 +508,11 @@ impl State {
 
     /// Forgets events up to and including `up_to`: the manager has them.
     pub fn acknowledge(&mut self, up_to: WirePosition) -> Result<(), StateError> {
-        Ok(outbox::acknowledge(&self.db, up_to)?)
+        outbox::acknowledge(&self.db, up_to)?;
+        if self.outbox_bytes > RECOUNT_BYTES {
+            self.outbox_bytes = outbox::bytes(&self.db)?;
+        }
+        Ok(())
     }
 
     /// A single remembered fact.

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use rusqlite::types::Value;
 use tally_proto::entry as entry_codec;
-use tally_snapshot::{Builder, SnapshotError};
+use tally_snapshot::{Builder, NodeHash, SnapshotError};
 use tally_syscheck::{Mode, normalise};
-use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp, Window};
+use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
 use super::{Engine, fact, now};
@@ -37,25 +38,45 @@ enum NoBaseline {
 impl Engine {
     pub(super) fn begin(&mut self) -> Result<(), StateError> {
         let left = self.left()?;
+        let has_state = self.state.position().root.is_some();
+        // Until everything is compared the old root is not shown: it is not what the host looks like.
+        self.comparing = !has_state;
+        if has_state {
+            self.begin_adoption()?;
+        }
         self.state.set_fact(fact::STOPPED, 0)?;
         self.state.set_fact(fact::BOOT, boot_id())?;
         let cannot = self.cannot().into_iter().map(Into::into).collect();
         self.record(Life::Started { version: env!("CARGO_PKG_VERSION").into(), cannot })?;
         self.publish();
-        if self.state.position().root.is_none() {
+        if !has_state {
             return self.take_baseline();
         }
-        let policy = policy_digest(&self.policy);
-        if self.state.fact::<Vec<u8>>(fact::POLICY)?.as_deref() != Some(&policy) {
+        if self.adopting.is_some() {
             self.drop_uncovered()?;
-            self.adopting = self.state.position().root;
         }
-        self.comparing = false;
         self.gap = Some((left.covered_until, left.cause));
         let mut job = Job::full(DetectedBy::Startup);
-        job.window = Some(Window { earliest: left.covered_until, latest: now() });
-        self.publish();
+        job.earliest = Some(left.covered_until);
         self.start_scan(job);
+        Ok(())
+    }
+
+    /// Notes from which root a new policy is adopted, so that a kill in between does not forget it.
+    fn begin_adoption(&mut self) -> Result<(), StateError> {
+        let same = self.state.fact::<Vec<u8>>(fact::POLICY)?.as_deref() == Some(&policy_digest(&self.policy));
+        let begun = self.state.fact::<Option<Vec<u8>>>(fact::ADOPTING)?.flatten();
+        let begun = begun.and_then(|root| root.try_into().ok()).map(NodeHash);
+        self.adopting = match begun {
+            // The tree of that time may be gone; then what it held is not known, and nothing is taken in unsaid.
+            Some(root) if self.state.holds_tree(root)? => Some(root),
+            Some(_) => self.state.position().root,
+            None if same => None,
+            None => self.state.position().root,
+        };
+        if let (None, Some(root)) = (begun, self.adopting) {
+            self.state.set_fact(fact::ADOPTING, root.0.to_vec())?;
+        }
         Ok(())
     }
 
@@ -72,13 +93,17 @@ impl Engine {
     }
 
     /// What a scan that has ended completes.
-    pub(super) fn after_scan(&mut self, job: &Job) -> Result<(), StateError> {
+    pub(super) fn after_scan(&mut self, job: &Job, took: Duration) -> Result<(), StateError> {
+        if job.full {
+            self.compared_from = now().minus_micros(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+        }
         if job.detected_by != DetectedBy::Startup {
-            return Ok(());
+            return if self.sees_live || !job.full { Ok(()) } else { self.write_covered() };
         }
         let mut commit = Commit::default();
         if let Some((start, cause)) = self.gap.take() {
-            let end = job.window.map_or_else(now, |w| w.latest);
+            // The sensor was at work before the scan began.
+            let end = self.compared_from;
             commit.events.push((now(), EventBody::Life(Life::Gap { start, end, cause })));
         }
         if self.adopting.take().is_some() {
@@ -86,11 +111,12 @@ impl Engine {
             let root = position.root.map_or([0; 32], |r| r.0);
             let taken = Life::BaselineTaken { entries: position.entries, root };
             commit.events.push((now(), EventBody::Life(taken)));
-            self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
+            commit.facts.push((fact::POLICY, Value::Blob(policy_digest(&self.policy))));
+            commit.facts.push((fact::ADOPTING, Value::Null));
         }
         self.comparing = true;
+        commit.facts.push((fact::COVERED, Value::Integer(self.covered_until().micros())));
         self.commit(commit)?;
-        self.write_covered()?;
         self.publish();
         self.tell_watching();
         Ok(())

@@ -285,13 +285,17 @@ impl Engine {
         Ok((gone && is_move(&old, entry)).then(|| (from.clone(), old)))
     }
 
-    /// Whether a new policy covers `path` and the one before did not: then what holds it was not recorded either.
+    /// Whether a new policy covers `path` and the one before did not: then nothing above it was recorded either.
     fn is_covered_anew(&self, path: &PathBytes) -> Result<bool, StateError> {
-        match (self.adopting, path.parent()) {
-            (Some(from), Some(parent)) => Ok(!self.state.held(from, &parent)?),
-            (Some(_), None) => Ok(true),
-            (None, _) => Ok(false),
+        let Some(from) = self.adopting else { return Ok(false) };
+        let mut above = path.parent();
+        while let Some(directory) = above {
+            if self.state.held(from, &directory)? {
+                return Ok(false);
+            }
+            above = directory.parent();
         }
+        Ok(true)
     }
 
     fn add_event(&self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {

@@ -22,6 +22,8 @@ use crate::state::{Nodes, NodesError, Position};
 
 /// Scans that run at the same time: one of everything, and one of a part that need not wait for it.
 const RUNNING_MAX: usize = 2;
+/// Scans of parts that wait; more than these become one of everything.
+const WAITING_MAX: usize = 64;
 /// Paths told to the engine at once.
 const PATHS_AT_ONCE: usize = 256;
 /// A scan that failed is tried again after this.
@@ -47,8 +49,11 @@ pub(super) struct Job {
     pub detected_by: DetectedBy,
     pub actors: Vec<Arc<Actor>>,
     pub records: u32,
-    pub window: Option<Window>,
+    /// The earliest time that what it finds can have happened; `None` for what the kernel has just told of.
+    pub earliest: Option<Timestamp>,
     pub full: bool,
+    /// Made by the clock, not because something was missed.
+    routine: bool,
     rehash: Rehash,
 }
 
@@ -60,10 +65,19 @@ impl Job {
             detected_by,
             actors: Vec::new(),
             records: 0,
-            window: None,
+            earliest: None,
             full: true,
+            routine: false,
             rehash: Rehash::None,
         }
+    }
+
+    /// Names the time since when what it finds can have happened, if that is not known already.
+    pub fn since(mut self, compared_from: Timestamp) -> Self {
+        if self.detected_by != DetectedBy::Realtime {
+            self.earliest.get_or_insert(compared_from);
+        }
+        self
     }
 
     pub fn subtree(path: PathBytes, depth: Option<u32>, detected_by: DetectedBy) -> Self {
@@ -74,6 +88,8 @@ impl Job {
 pub(super) struct Finished {
     pub job: Job,
     pub took: Duration,
+    /// It has to be made once more.
+    pub redo: bool,
 }
 
 struct Running {
@@ -81,6 +97,7 @@ struct Running {
     job: Job,
     control: Arc<Control>,
     began: Instant,
+    redo: bool,
 }
 
 pub(super) struct Scans {
@@ -146,6 +163,7 @@ impl Scans {
             self.next_full = now + self.settings.interval;
             self.part = (self.part + 1) % self.settings.rehash_parts.max(1);
             let mut job = Job::full(DetectedBy::Scan);
+            job.routine = true;
             job.rehash = Rehash::Part { part: self.part, of: self.settings.rehash_parts.max(1) };
             return Some(job);
         }
@@ -157,15 +175,11 @@ impl Scans {
     }
 
     /// Starts a scan, or lets it wait while too many run. One of a whole tree that already waits is not needed twice.
-    pub fn start(&mut self, job: Job, position: Position) -> std::io::Result<()> {
-        let Some(root) = position.root else { return Ok(()) };
+    pub fn start(&mut self, job: Job, position: Position) {
+        let Some(root) = position.root else { return };
         let full_runs = self.running.iter().any(|r| r.job.full);
         if self.running.len() >= RUNNING_MAX || (job.full && full_runs) {
-            let known = self.waiting.iter().any(|w| w.roots == job.roots && w.depth == job.depth && w.full == job.full);
-            if !known {
-                self.waiting.push_back(job);
-            }
-            return Ok(());
+            return self.wait(job);
         }
         let id = self.next_id;
         self.next_id += 1;
@@ -182,9 +196,44 @@ impl Scans {
             control: Arc::clone(&control),
             threads: self.settings.threads,
         };
-        std::thread::Builder::new().name("scan".to_owned()).spawn(move || walk.run())?;
-        self.running.push(Running { id, job, control, began: Instant::now() });
-        Ok(())
+        match std::thread::Builder::new().name("scan".to_owned()).spawn(move || walk.run()) {
+            Ok(_) => self.running.push(Running { id, job, control, began: Instant::now(), redo: false }),
+            Err(error) => {
+                tracing::error!(%error, "a scan could not be started and is tried again");
+                self.again(job);
+            }
+        }
+    }
+
+    /// Many single scans that wait are one of everything.
+    fn wait(&mut self, job: Job) {
+        let same = |w: &Job| w.roots == job.roots && w.depth == job.depth && w.full == job.full;
+        if self.waiting.iter().any(same) {
+            return;
+        }
+        if self.waiting.len() >= WAITING_MAX && !job.full {
+            self.waiting.retain(|waiting| waiting.full);
+            if self.waiting.is_empty() {
+                let earliest = job.earliest;
+                self.waiting.push_back(Job { earliest, ..Job::full(DetectedBy::Scan) });
+            }
+            return;
+        }
+        self.waiting.push_back(job);
+    }
+
+    /// Whether a comparison of everything runs or is still to come.
+    pub fn is_comparing_all(&self) -> bool {
+        let full = |job: &Job| job.full && !job.routine;
+        self.running.iter().any(|r| full(&r.job)) || self.waiting.iter().any(full)
+    }
+
+    /// Ends a scan whose findings could not be used; it is made once more.
+    pub fn redo(&mut self, scan: u64) {
+        if let Some(running) = self.running.iter_mut().find(|r| r.id == scan) {
+            running.redo = true;
+            running.control.cancel();
+        }
     }
 
     /// What the engine has to know about a suspect of a scan; `None` if the scan is not one of its own.
@@ -193,18 +242,18 @@ impl Scans {
         let mut occasion = Occasion::found(job.detected_by, now);
         occasion.actors.clone_from(&job.actors);
         occasion.records = job.records;
-        occasion.window = job.window;
+        occasion.window = job.earliest.map(|earliest| Window { earliest: earliest.min(now), latest: now });
         Some(occasion)
     }
 
     /// A scan has ended: what it was, and the next one may begin.
     pub fn ended(&mut self, scan: u64) -> Option<Finished> {
         let at = self.running.iter().position(|r| r.id == scan)?;
-        let Running { job, began, .. } = self.running.swap_remove(at);
+        let Running { job, began, redo, .. } = self.running.swap_remove(at);
         if !self.waiting.is_empty() {
             self.retry_at = Some(Instant::now());
         }
-        Some(Finished { job, took: began.elapsed() })
+        Some(Finished { job, took: began.elapsed(), redo })
     }
 
     /// To be done once more, a little later.

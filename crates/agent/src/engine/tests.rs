@@ -21,7 +21,7 @@ use crate::board::Board;
 use crate::intake::Intake;
 use crate::notice::Notices;
 use crate::sensor::{self, Sensor, Source};
-use crate::state::{OutboxReader, State, StateError};
+use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
 /// Long enough for the slowest machine; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -450,6 +450,7 @@ fn a_new_policy_takes_in_what_it_covers_anew_without_a_change() {
     host.watches = vec![(path(&host.at("a")), None)];
     host.start().stop();
     host.write("a/x", "changed while down");
+    host.write("a/new/deep/file", "made while down, in directories that are new too");
     host.watches = vec![(path(&host.dir.path().join("w")), None)];
     let mut agent = host.start();
     let events = agent.new_events();
@@ -460,10 +461,42 @@ fn a_new_policy_takes_in_what_it_covers_anew_without_a_change() {
             EventBody::Life(_) => None,
         })
         .collect();
-    assert_eq!(changes, [(path(&host.at("a/x")), ChangeKind::Modified)]);
+    let mut changes = changes;
+    changes.sort();
+    let added = ["a/new", "a/new/deep", "a/new/deep/file"].map(|name| (path(&host.at(name)), ChangeKind::Added));
+    let changed = [(path(&host.at("a/x")), ChangeKind::Modified)];
+    assert_eq!(changes, added.into_iter().chain(changed).collect::<Vec<_>>());
     assert!(events.iter().any(|e| matches!(e, EventBody::Life(Life::BaselineTaken { .. }))));
     assert_eq!(agent.board.status().root.map(NodeHash), Some(host.root_now()));
     agent.stop();
+}
+
+#[test]
+fn nodes_of_earlier_trees_are_deleted_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path(), now()).unwrap();
+    let base = crate::scan::Base::host().unwrap();
+    let file = dir.path().join("f");
+    fs::write(&file, "x").unwrap();
+    let (entry, hint) = crate::scan::observe(&base, &path(&file), &crate::scan::Want::ALL).unwrap().unwrap();
+    let built: Result<_, ()> = state
+        .replace_snapshot(now(), |nodes| {
+            let root = tally_snapshot::Builder::new(nodes).finish().unwrap();
+            Ok(crate::state::Rebuilt { root, hints: root, logs: Vec::new() })
+        })
+        .unwrap();
+    built.unwrap();
+    let rounds = |state: &mut State, from: i64| {
+        for round in from..from + 300 {
+            let edit = PathEdit::Put { entry: tally_types::Entry { uid: round as u32, ..entry.clone() }, hint };
+            let commit = Commit { edits: vec![(path(&file), edit)], ..Default::default() };
+            state.commit(&commit, now().plus_micros(round * 60_000_000)).unwrap();
+        }
+        state.nodes_stored().unwrap()
+    };
+    assert!(rounds(&mut state, 0) > 300, "while a scan may read them they stay");
+    state.keep_nodes(false);
+    assert!(rounds(&mut state, 300) < 20);
 }
 
 #[test]
@@ -471,7 +504,7 @@ fn numbers_that_the_manager_has_already_are_not_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = State::open(dir.path(), now()).unwrap();
     let started = || EventBody::Life(Life::Stopped { reason: "x".into() });
-    let commit = crate::state::Commit { events: vec![(now(), started()), (now(), started())], ..Default::default() };
+    let commit = Commit { events: vec![(now(), started()), (now(), started())], ..Default::default() };
     let first = state.commit(&commit, now()).unwrap();
     let taken = Epoch(first.epoch.0 + 1000);
     state.renumber_above(taken).unwrap();

@@ -6,6 +6,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
@@ -22,6 +23,8 @@ use super::actor::Actors;
 use super::resolver::{Places, Resolver};
 use crate::intake::{Command, Intake};
 
+/// A directory that cannot be found is a reason to compare everything; that often at most.
+const UNRESOLVED_EVERY: Duration = Duration::from_secs(30);
 /// Signals handed over at once.
 const SIGNALS_AT_ONCE: usize = 256;
 
@@ -49,6 +52,7 @@ pub fn start(
         signals: Vec::with_capacity(SIGNALS_AT_ONCE),
         blind: Vec::new(),
         renames_whole: true,
+        unresolved: None,
     };
     let table = watcher.mounts.read()?;
     watcher.mark(&table);
@@ -76,6 +80,8 @@ struct Watcher {
     /// Watched places that cannot be marked, and why, in words.
     blind: Vec<String>,
     renames_whole: bool,
+    /// When it was last said that a directory cannot be found.
+    unresolved: Option<Instant>,
 }
 
 impl Watcher {
@@ -216,13 +222,28 @@ impl Watcher {
 
     /// The watched paths of a name in a directory.
     fn watched(&mut self, name: Name<'_>) -> Vec<PathBytes> {
-        let places: Places = self.resolver.directory(name.dir);
+        let places: Places = match self.resolver.directory(name.dir) {
+            Ok(places) => places,
+            Err(error) => {
+                self.cannot_resolve(&error);
+                return Vec::new();
+            }
+        };
         let policy = &self.policy;
         let path = |dir: &PathBytes| match name.name {
             b"" | b"." => Some(dir.clone()),
             name => dir.join(name).ok(),
         };
         places.iter().filter_map(path).filter(|path| policy.judge(path).is_some() || policy.descend(path)).collect()
+    }
+
+    /// What happened in a directory that cannot be found is found by comparing everything, once in a while.
+    fn cannot_resolve(&mut self, error: &std::io::Error) {
+        if self.unresolved.is_none_or(|last| last.elapsed() > UNRESOLVED_EVERY) {
+            self.unresolved = Some(Instant::now());
+            tracing::warn!(%error, "a directory of a record cannot be found");
+            self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+        }
     }
 
     /// A filesystem that came hides or shows files, one that went took its own along: both are compared.

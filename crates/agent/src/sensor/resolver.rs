@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use tally_sys::errno;
 use tally_sys::fs_kind;
 use tally_sys::handle::{self, Fid, Fsid, Place};
 use tally_sys::mount::{Mount, Table};
@@ -117,34 +118,47 @@ impl Resolver {
         self.directories.clear();
     }
 
-    /// The watched paths of the directory that `fid` names; empty too if it is gone.
-    pub fn directory(&mut self, fid: Fid<'_>) -> Places {
+    /// The watched paths of the directory that `fid` names; empty too if it is gone. An error is no answer: what happened
+    /// there has to be found by comparing.
+    pub fn directory(&mut self, fid: Fid<'_>) -> std::io::Result<Places> {
         if let Some(places) = self.directories.get(fid.key()) {
-            return Arc::clone(places);
+            return Ok(Arc::clone(places));
         }
-        let places = self.resolve(fid).unwrap_or_else(|| Arc::clone(&self.nowhere));
+        let places = match self.resolve(fid) {
+            Ok(places) => places.unwrap_or_else(|| Arc::clone(&self.nowhere)),
+            // It is gone, and all that was in it: the directory that held it tells of that.
+            Err(error) if is_gone(&error) => Arc::clone(&self.nowhere),
+            Err(error) => return Err(error),
+        };
         if self.directories.len() >= DIRECTORIES_MAX {
             self.directories.clear();
         }
         self.directories.insert(fid.key().into(), Arc::clone(&places));
-        places
+        Ok(places)
     }
 
-    fn resolve(&mut self, fid: Fid<'_>) -> Option<Places> {
-        let filesystem = self.filesystems.get_mut(&fid.fsid())?;
-        if filesystem.mount.is_none() {
-            filesystem.mount = open_mount(&filesystem.base, fid.fsid()).ok();
-        }
-        let directory = handle::open(filesystem.mount.as_ref()?.as_fd(), fid).ok()?;
-        let Ok(Place::At(path)) = handle::place(directory.as_fd()) else { return None };
+    fn resolve(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Places>> {
+        let Some(filesystem) = self.filesystems.get_mut(&fid.fsid()) else { return Ok(None) };
+        let mount = match filesystem.mount.take() {
+            Some(mount) => mount,
+            None => open_mount(&filesystem.base, fid.fsid())?,
+        };
+        let mount = filesystem.mount.insert(mount);
+        let directory = handle::open(mount.as_fd(), fid)?;
+        let Place::At(path) = handle::place(directory.as_fd())? else { return Ok(None) };
         let places: Vec<PathBytes> = filesystem
             .all_paths(&path)
             .into_iter()
             .filter_map(|path| PathBytes::new(path).ok())
             .filter(|path| self.policy.judge(path).is_some() || self.policy.descend(path))
             .collect();
-        Some(places.into())
+        Ok(Some(places.into()))
     }
+}
+
+/// Whether what a handle names is there no more, or is mounted nowhere.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(errno::ESTALE)
 }
 
 /// Opens the root of a mount. Something else may lie there by now: then it is not found.

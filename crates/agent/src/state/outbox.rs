@@ -1,4 +1,4 @@
-//! The outbox: events in the order of their positions until the manager has them. One row is one commit.
+//! The outbox: events in the order of their positions until the manager has them. One row holds a commit's events, or a part of many.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use tally_types::Epoch;
 
 use super::{StateError, schema};
 
-/// The file on disk holds at most this; then the agent stores no more events until the manager has taken some.
-pub const STATE_BYTES_MAX: i64 = 4 << 30;
+/// Events that wait take at most this; then the agent stores no more until the manager has taken some.
+pub const OUTBOX_BYTES_MAX: i64 = 2 << 30;
 
-/// One commit's events, of one epoch, numbered without a gap.
+/// Events of one commit, of one epoch, numbered without a gap.
 #[derive(Clone, Debug)]
 pub struct OutboxRow {
     epoch: Epoch,
@@ -66,12 +66,13 @@ impl OutboxRow {
     }
 }
 
-pub(super) fn insert(db: &Connection, row: &OutboxRow) -> Result<(), rusqlite::Error> {
+/// Adds a row, and tells its bytes.
+pub(super) fn insert(db: &Connection, row: &OutboxRow) -> Result<i64, rusqlite::Error> {
     let mut put =
         db.prepare_cached("INSERT INTO outbox (epoch, first_seq, last_seq, events) VALUES (?1, ?2, ?3, ?4)")?;
     let (first, last) = (row.first_seq.cast_signed(), row.last_seq().cast_signed());
     put.execute(params![row.epoch.0.cast_signed(), first, last, row.events])?;
-    Ok(())
+    Ok(i64::try_from(row.events.len()).unwrap_or(i64::MAX))
 }
 
 pub(super) fn acknowledge(db: &Connection, up_to: Position) -> Result<(), rusqlite::Error> {
@@ -87,13 +88,9 @@ pub(super) fn take_all(db: &Connection) -> Result<Vec<Encoded>, StateError> {
     Ok(events)
 }
 
-/// Bytes in use of the whole file.
+/// Bytes of the events that wait. SQLite knows a blob's length without reading it.
 pub(super) fn bytes(db: &Connection) -> Result<i64, rusqlite::Error> {
-    // Adding up the rows' lengths would read them all; the file's pages are what the disk sees anyway.
-    let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    let free: i64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-    let size: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    Ok((pages - free).saturating_mul(size))
+    db.query_row("SELECT COALESCE(SUM(LENGTH(events)), 0) FROM outbox", [], |row| row.get(0))
 }
 
 /// The outbox as the link's thread reads it, over a connection of its own.

@@ -16,7 +16,7 @@ use tally_proto::entry as entry_codec;
 use tally_syscheck::{Algorithms, Glob, Mode, Policy, Watch, compare, normalise};
 use tally_types::{Algorithm, Change, DetectedBy, Entry, PathBytes};
 
-use self::file::{FileError, Header, Recorded, Records, Writer};
+use self::file::{FileError, Header, Recorded, Records, Writer, Written};
 use self::report::Report;
 use crate::Outcome;
 use crate::options::{CheckOptions, InitOptions};
@@ -49,7 +49,7 @@ pub fn init(options: &InitOptions) -> Result<Outcome> {
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let (records, root) = writer.finish()?;
+    let Written { records, root, checksum } = writer.finish()?;
     if records == 0 {
         report::warn("nothing was found to record: do the paths exist?");
     }
@@ -58,10 +58,10 @@ pub fn init(options: &InitOptions) -> Result<Outcome> {
     if options.json {
         println!(
             "{}",
-            json!({"schema": 1, "file": out, "entries": records, "bytes": summary.bytes, "root": root.to_string()})
+            json!({"schema": 1, "file": out, "entries": records, "bytes": summary.bytes, "root": root.to_string(), "checksum": checksum})
         );
     } else {
-        println!("{records} paths recorded in {out}, root {root}");
+        println!("{records} paths recorded in {out}, checksum {checksum}");
     }
     Ok(Outcome::Fine)
 }
@@ -69,9 +69,9 @@ pub fn init(options: &InitOptions) -> Result<Outcome> {
 pub fn check(options: &CheckOptions) -> Result<Outcome> {
     let recorded = Recorded::open(&options.file)?;
     if let Some(expected) = &options.expect
-        && !recorded.root.to_string().eq_ignore_ascii_case(expected)
+        && !recorded.checksum.eq_ignore_ascii_case(expected)
     {
-        bail!("{} is not the file that is expected: its root is {}", options.file.display(), recorded.root);
+        bail!("{} is not the file that is expected: its checksum is {}", options.file.display(), recorded.checksum);
     }
     let policy = policy(&recorded.header, &own_files(&options.file)?)?;
     let base = base(options.root.as_deref())?;

@@ -327,7 +327,7 @@ pub struct CheckOptions {
     /// Compare with the tree mounted at this directory: an offline image or a snapshot
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub root: Option<PathBuf>,
-    /// Refuse a file that does not have this root, which `tally init` printed
+    /// Refuse a file that does not have this checksum, which `tally init` printed
     #[arg(long, value_name = "HEX")]
     pub expect: Option<String>,
     /// Read and hash every file, also those that look unchanged

@@ -73,15 +73,19 @@ fn enrol_this_host(manager: &Running, state: &Path) -> Result<()> {
 /// Keeps the agent running until the stop, then ends it in good order.
 fn tend_agent(options: &UpOptions, state: &Path, manager: &Running, stop: &Stop) -> Result<()> {
     let mut pause = RESTART_FIRST;
+    // The agent watched at some time: whatever ends it later, it is started again.
+    let greeted = Arc::new(AtomicBool::new(false));
     loop {
         let started = Instant::now();
         let mut agent = start_agent(options, state, loopback(manager))?;
-        let listener = listen(&mut agent, options.ask.json, manager)?;
+        let listener = listen(&mut agent, options.ask.json, manager, Arc::clone(&greeted))?;
         let status = wait_for(&mut agent, stop)?;
         listener.join().map_err(|_| anyhow::anyhow!("the thread that reads the agent's notices failed"))?;
         match status {
             None => return Ok(()),
-            Some(status) if status.code() == Some(2) => bail!("the agent could not start; see above"),
+            Some(status) if status.code() == Some(2) && !greeted.load(Ordering::Relaxed) => {
+                bail!("the agent could not start; see above")
+            }
             Some(status) => {
                 if started.elapsed() > SETTLED {
                     pause = RESTART_FIRST;
@@ -136,11 +140,15 @@ fn end(agent: &mut Child) -> Result<()> {
 }
 
 /// Shows what the agent tells: a progress bar while it scans, a line for everything else.
-fn listen(agent: &mut Child, json: bool, manager: &Running) -> Result<std::thread::JoinHandle<()>> {
+fn listen(
+    agent: &mut Child,
+    json: bool,
+    manager: &Running,
+    greeted: Arc<AtomicBool>,
+) -> Result<std::thread::JoinHandle<()>> {
     let out = agent.stdout.take().context("the agent's output is not piped")?;
     let link = manager.console_login_link();
     let listener = std::thread::Builder::new().name("notices".to_owned());
-    let greeted = Arc::new(AtomicBool::new(false));
     let handle = listener.spawn(move || {
         let mut bar: Option<ProgressBar> = None;
         for line in BufReader::new(out).lines().map_while(Result::ok) {

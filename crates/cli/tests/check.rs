@@ -124,11 +124,11 @@ fn the_exit_code_says_whether_anything_changed() {
 fn only_the_expected_record_is_believed() {
     let record = Record::new();
     record.site.write("a", "x");
-    let root = text(&record.init(&[]), "/root").to_owned();
-    assert_eq!(record.found(&["--expect", &root]), [""; 0]);
+    let checksum = text(&record.init(&[]), "/checksum").to_owned();
+    assert_eq!(record.found(&["--expect", &checksum]), [""; 0]);
     record.site.write("a", "y");
     record.init(&[]);
-    let ran = record.run_check(&["--expect", &root]);
+    let ran = record.run_check(&["--expect", &checksum]);
     assert!(ran.code == 2 && ran.err.contains("not the file that is expected"), "{ran:?}");
 }
 

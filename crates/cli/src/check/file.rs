@@ -62,6 +62,15 @@ impl Header {
     }
 }
 
+/// A finished file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub records: u64,
+    pub root: NodeHash,
+    /// The BLAKE3 of all of it, as hexadecimal: who keeps it elsewhere knows the file again.
+    pub checksum: String,
+}
+
 /// Writes the file beside its final name and renames it when it is whole.
 pub struct Writer {
     out: BufWriter<HashingFile>,
@@ -112,15 +121,15 @@ impl Writer {
         self.out.write_all(hint)
     }
 
-    /// Completes the file and returns how many paths it holds and their snapshot's root.
-    pub fn finish(mut self) -> Result<(u64, NodeHash), FileError> {
+    /// Completes the file.
+    pub fn finish(mut self) -> Result<Written, FileError> {
         let tree = std::mem::replace(&mut self.tree, Builder::new(Discard));
         let root = tree.finish().map_err(|error| self.failed(io::Error::other(error.to_string())))?;
-        self.complete(root).map_err(|source| self.failed(source))?;
-        Ok((self.records, root))
+        let checksum = self.complete(root).map_err(|source| self.failed(source))?;
+        Ok(Written { records: self.records, root, checksum })
     }
 
-    fn complete(&mut self, root: NodeHash) -> io::Result<()> {
+    fn complete(&mut self, root: NodeHash) -> io::Result<String> {
         self.out.write_all(&END.to_le_bytes())?;
         self.out.write_all(&self.records.to_le_bytes())?;
         self.out.write_all(&root.0)?;
@@ -131,7 +140,8 @@ impl Writer {
         inner.file.sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
         let dir = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir)?.sync_all()
+        File::open(dir)?.sync_all()?;
+        Ok(digest.to_hex().to_string())
     }
 
     fn failed(&self, source: io::Error) -> FileError {
@@ -190,6 +200,8 @@ pub struct Recorded {
     pub header: Header,
     pub root: NodeHash,
     pub records: u64,
+    /// As `Written::checksum`.
+    pub checksum: String,
     bytes: Vec<u8>,
     first: usize,
     path: PathBuf,
@@ -217,7 +229,8 @@ impl Recorded {
             .filter(|end| *end >= first)
             .ok_or_else(|| damaged("its end is missing"))?;
         let (body, digest) = bytes.split_at(bytes.len() - 32);
-        if blake3::hash(body).as_bytes() != digest {
+        let checksum = blake3::hash(body);
+        if checksum.as_bytes() != digest {
             return Err(damaged("its checksum is wrong"));
         }
         let count: [u8; 8] = bytes[end..end + 8].try_into().expect("eight bytes were cut");
@@ -226,6 +239,7 @@ impl Recorded {
             header,
             root: NodeHash(root),
             records: u64::from_le_bytes(count),
+            checksum: checksum.to_hex().to_string(),
             first,
             path: path.to_owned(),
             bytes,
@@ -331,8 +345,8 @@ mod tests {
         writer.push(b"\0etc", b"dir", b"h1").unwrap();
         writer.push(b"\0etc\0passwd", b"file", b"").unwrap();
         assert!(writer.push(b"\0a", b"", b"").is_err(), "out of order");
-        let (records, root) = writer.finish().unwrap();
-        assert_eq!(records, 2);
+        let Written { records, root, checksum } = writer.finish().unwrap();
+        assert_eq!((records, checksum.len()), (2, 64));
         assert!(!dir.path().join("f.partial").exists());
         (std::fs::read(&path).unwrap(), root)
     }

@@ -9,6 +9,7 @@
 // A failed step of the set-up is a failed test; clippy knows that of test functions, not of what they call.
 #![allow(clippy::unwrap_used)]
 
+pub mod browser;
 pub mod disk;
 pub mod fleet;
 pub mod program;

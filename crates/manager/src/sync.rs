@@ -135,7 +135,7 @@ impl Comparison {
         };
         asked.until_ms = now_ms.saturating_add(ANSWER_MS_MAX);
         for node in &answer.nodes {
-            if let Some(fault) = taken(fetching.sync.receive(store, node))? {
+            if let Err(fault) = taken(fetching.sync.receive(store, node))? {
                 self.give_up(now_ms, &fault);
                 return Ok(Next::Nothing);
             }
@@ -167,7 +167,13 @@ impl Comparison {
 
     fn ask<S: NodeStore>(&mut self, store: &mut S, now_ms: u64) -> Result<Next, SyncError<S::Error>> {
         let Stage::Fetching(fetching) = &mut self.stage else { return Ok(Next::Nothing) };
-        let wanted = fetching.sync.wanted(store, WANT_NODES_MAX)?;
+        let wanted = match taken(fetching.sync.wanted(store, WANT_NODES_MAX))? {
+            Ok(wanted) => wanted,
+            Err(fault) => {
+                self.give_up(now_ms, &fault);
+                return Ok(Next::Nothing);
+            }
+        };
         if fetching.sync.is_done() {
             let Report { at, root, believed } = fetching.report;
             self.stage = Stage::Recovering(Recovery { at, told: believed, target: root, equal_at: self.equal_at });
@@ -293,12 +299,13 @@ impl Recovery {
     }
 }
 
-/// The agent's fault in words, or the store's as an error.
-fn taken<E: std::error::Error>(received: Result<(), SyncError<E>>) -> Result<Option<String>, SyncError<E>> {
-    match received {
-        Ok(()) => Ok(None),
-        Err(SyncError::Store(error)) => Err(SyncError::Store(error)),
-        Err(fault) => Ok(Some(format!("it sent a wrong answer when its snapshot was compared: {fault}"))),
+/// What was had, or the agent's fault in words; the error is the store's alone.
+fn taken<T, E: std::error::Error>(had: Result<T, SyncError<E>>) -> Result<Result<T, String>, SyncError<E>> {
+    match had {
+        Ok(had) => Ok(Ok(had)),
+        Err(SyncError::Store(SnapshotError::Store(error))) => Err(SnapshotError::Store(error).into()),
+        Err(SyncError::Store(damage)) => Ok(Err(format!("its snapshot cannot be compared: {damage}"))),
+        Err(fault) => Ok(Err(format!("it sent a wrong answer when its snapshot was compared: {fault}"))),
     }
 }
 

@@ -100,7 +100,11 @@ impl Sync {
         let mut ask = Vec::new();
         while ask.len() < max {
             let Some(hash) = self.wanted.pop_front() else { break };
-            if store.read(&hash).map_err(SnapshotError::Store)?.is_some() {
+            if let Some(bytes) = store.read(&hash).map_err(SnapshotError::Store)? {
+                // Another sync brought it meanwhile.
+                if let Some(said) = self.expected.get(&hash).and_then(|e| e.as_child.as_ref()) {
+                    check_stored(store, said, &bytes)?.map_err(|source| SyncError::Refused { hash, source })?;
+                }
                 self.complete(store, hash)?;
             } else if self.asked.insert(hash) {
                 ask.push(hash);
@@ -163,7 +167,8 @@ impl Sync {
             if !here.insert(child.hash) {
                 return Err(refused(NodeError::NotCanonical("the same child twice")));
             }
-            if store.read(&child.hash).map_err(SnapshotError::Store)?.is_some() {
+            if let Some(bytes) = store.read(&child.hash).map_err(SnapshotError::Store)? {
+                check_stored(store, &said, &bytes)?.map_err(refused)?;
                 continue;
             }
             match self.expected.get_mut(&child.hash) {
@@ -197,6 +202,45 @@ impl Sync {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a node that the store holds already is what a parent says of it. What is below it was checked when it was
+/// written; only where its keys begin depends on this parent, and that the leftmost leaf tells.
+fn check_stored<S: NodeStore>(
+    store: &S,
+    said: &AsChild,
+    bytes: &[u8],
+) -> Result<Result<(), NodeError>, SyncError<S::Error>> {
+    let found = match summary(bytes) {
+        Ok(found) => found,
+        Err(source) => return Ok(Err(source)),
+    };
+    if let Err(source) = check_child(said, &found) {
+        return Ok(Err(source));
+    }
+    let (Some(after), 1..) = (&said.after, found.level) else { return Ok(Ok(())) };
+    let mut first = leftmost_child(bytes);
+    while let Ok(Some(hash)) = first {
+        let Some(below) = store.read(&hash).map_err(SnapshotError::Store)? else {
+            return Err(SnapshotError::Missing(hash).into());
+        };
+        match summary(&below) {
+            Ok(leaf) if leaf.level == 0 && leaf.first_key <= *after => {
+                return Ok(Err(NodeError::NotTheChild("first key")));
+            }
+            Ok(_) => first = leftmost_child(&below),
+            Err(source) => return Ok(Err(source)),
+        }
+    }
+    Ok(first.map(drop))
+}
+
+/// The first child of an interior node; `None` for a leaf.
+fn leftmost_child(bytes: &[u8]) -> Result<Option<NodeHash>, NodeError> {
+    match Reader::new(bytes)?.next()? {
+        Some(Payload::Child(child)) => Ok(Some(child.hash)),
+        Some(Payload::Value(_)) | None => Ok(None),
     }
 }
 

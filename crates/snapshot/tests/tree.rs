@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use tally_snapshot::{
-    Builder, Cursor, Difference, Edit, MemoryStore, NodeHash, NodeStore, SnapshotError, Sync, apply, check_node, count,
-    diff, empty_root, lookup, reachable,
+    Builder, Cursor, Difference, Edit, MemoryStore, NodeHash, NodeStore, SnapshotError, Sync, SyncError, apply,
+    check_node, count, diff, empty_root, lookup, reachable,
 };
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -254,4 +254,69 @@ fn edits_must_ascend_and_keep_the_limits() {
     let mut builder = Builder::new(&mut store);
     builder.push(b"b", b"").unwrap();
     assert_eq!(builder.push(b"b", b"").unwrap_err(), SnapshotError::Order);
+}
+
+/// A root of this level whose only child is `child`, with what it says of it.
+fn root_over(level: u8, last_key: &[u8], child: NodeHash, count: u8) -> Vec<u8> {
+    let head = [0x20 | level, 0, u8::try_from(last_key.len()).unwrap()];
+    [&head[..], last_key, &child.0, &[count]].concat()
+}
+
+fn three() -> (MemoryStore, NodeHash) {
+    let mut store = MemoryStore::default();
+    let map: Map = [b"a", b"b", b"c"].map(|key| (key.to_vec(), b"v".to_vec())).into();
+    let leaf = build(&mut store, &map);
+    (store, leaf)
+}
+
+fn sync_of(root: &[u8]) -> Sync {
+    Sync::new(NodeHash(*blake3::hash(root).as_bytes()))
+}
+
+#[test]
+fn a_child_that_is_here_already_must_be_what_its_parent_says() {
+    let (mut store, leaf) = three();
+    for (level, last_key, count) in [(5, b"c", 3), (2, b"c", 3), (1, b"d", 3), (1, b"c", 4)] {
+        let root = root_over(level, last_key, leaf, count);
+        let mut sync = sync_of(&root);
+        sync.wanted(&mut store, 9).unwrap();
+        assert!(matches!(sync.receive(&mut store, &root), Err(SyncError::Refused { .. })), "{level} {count}");
+        assert!(!sync.is_done() && store.len() == 1);
+    }
+    let root = root_over(1, b"c", leaf, 3);
+    let mut sync = sync_of(&root);
+    sync.wanted(&mut store, 9).unwrap();
+    sync.receive(&mut store, &root).unwrap();
+    assert!(sync.is_done());
+}
+
+#[test]
+fn a_child_that_another_sync_brought_must_be_what_its_parent_says() {
+    let (there, leaf) = three();
+    let mut store = MemoryStore::default();
+    let root = root_over(5, b"c", leaf, 3);
+    let mut sync = sync_of(&root);
+    sync.wanted(&mut store, 9).unwrap();
+    sync.receive(&mut store, &root).unwrap();
+    store.write(leaf, &there.read(&leaf).unwrap().unwrap()).unwrap();
+    assert!(matches!(sync.wanted(&mut store, 9), Err(SyncError::Refused { .. })));
+    assert!(!sync.is_done());
+}
+
+#[test]
+fn a_subtree_that_is_here_already_must_lie_behind_what_comes_before_it() {
+    let (mut store, leaf) = three();
+    let below = root_over(1, b"c", leaf, 3);
+    let below_hash = NodeHash(*blake3::hash(&below).as_bytes());
+    store.write(below_hash, &below).unwrap();
+    // Another subtree that ends with "b" comes first, although this one begins with "a".
+    let before: Map = [(b"b".to_vec(), b"v".to_vec())].into();
+    let before = build(&mut store, &before);
+    let before = root_over(1, b"b", before, 1);
+    let before_hash = NodeHash(*blake3::hash(&before).as_bytes());
+    store.write(before_hash, &before).unwrap();
+    let root = [&root_over(2, b"b", before_hash, 1)[..], &[0, 1, b'c'], &below_hash.0, &[3]].concat();
+    let mut sync = sync_of(&root);
+    sync.wanted(&mut store, 9).unwrap();
+    assert!(matches!(sync.receive(&mut store, &root), Err(SyncError::Refused { .. })));
 }

@@ -216,14 +216,18 @@ fn adopt(
 }
 
 enum RecoveryFault {
-    /// The agent's tree is not one of entries.
+    /// The agent's tree is not one of entries, or is none.
     Agent(String),
     Store(StoreError),
 }
 
 impl From<StoreError> for RecoveryFault {
+    /// A tree that cannot be read stands in the way of this one agent; every other error is of the state as a whole.
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::Snapshot(why) => Self::Agent(format!("its snapshot cannot be compared: {why}")),
+            error => Self::Store(error),
+        }
     }
 }
 

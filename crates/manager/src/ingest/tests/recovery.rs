@@ -257,3 +257,42 @@ fn a_batch_and_its_comparison_can_share_a_commit_with_other_agents() {
     assert_eq!((agent.decisions().len(), other.decisions().len()), (1, 1));
     assert_eq!(current(&bench, &agent).current, Some(host.root));
 }
+
+/// A root of level 5 over a leaf, which no honest agent has.
+fn tower(host: &Host, files: u8) -> Vec<u8> {
+    let last_key = PathBytes::new(host.entries.keys().next_back().unwrap().as_bytes()).unwrap().tree_key();
+    let head = [0x25, 0, u8::try_from(last_key.len()).unwrap()];
+    [&head[..], &last_key, &host.root.0, &[files]].concat()
+}
+
+#[test]
+fn an_agent_whose_tree_is_none_is_named_and_everybody_else_goes_on() {
+    let (mut bench, mut agent, mut host) = baselined(2);
+    let honest = host.root;
+    let root = tower(&host, 2);
+    host.root = NodeHash(*blake3::hash(&root).as_bytes());
+    host.nodes.write(host.root, &root).unwrap();
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert!(bench.problems()[0].contains("wrong answer"), "{:?}", bench.problems());
+    let mut other = bench.admitted("web2");
+    let batch = other.change("/etc/b", None, Some(entry(2)));
+    bench.store(&other, batch);
+    assert!(other.stored().is_some());
+    assert_eq!(current(&bench, &agent).current, Some(honest));
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_stops_one_comparison_and_not_the_manager() {
+    let (mut bench, mut agent, host) = baselined(2);
+    // As it came into the store by a program that did not look at it.
+    let root = tower(&host, 2);
+    let hash = NodeHash(*blake3::hash(&root).as_bytes());
+    let tx = bench.ingest.store.begin().unwrap();
+    tx.nodes().write(hash, &root).unwrap();
+    tx.commit(bench.now.wall).unwrap();
+    bench.compare(&agent, hash.0);
+    settle(&mut bench, &mut agent, &host);
+    assert!(bench.ingest.stuck.is_none());
+    assert!(bench.problems()[0].contains("cannot be compared"), "{:?}", bench.problems());
+}

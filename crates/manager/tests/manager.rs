@@ -179,10 +179,10 @@ fn a_manager_restored_from_an_old_copy_says_what_it_lacks_and_finds_it() {
     agent.cut();
     site.start();
     site.connect(&mut agent);
+    let had = agent.checkpoints.len();
     agent.change("/etc/a", Some(entry(0)), Some(entry(1)));
     agent.change("/etc/b", Some(entry(1)), None);
     site.settle(&mut agent);
-    let had = agent.checkpoints.len();
     site.pump(&mut agent, "a checkpoint", |agent| agent.checkpoints.len() > had);
     site.stop();
     std::fs::remove_dir_all(site.manager_dir()).unwrap();

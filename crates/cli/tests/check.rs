@@ -43,7 +43,7 @@ impl Record {
         let ran = run(self.init_command(more));
         assert_eq!(ran.code, 0, "{ran:?}");
         let said: Value = serde_json::from_str(&ran.out).unwrap();
-        assert_eq!(keys(&said), ["schema", "file", "entries", "bytes", "root"]);
+        assert_eq!(keys(&said), ["schema", "file", "entries", "bytes", "root", "checksum"]);
         said
     }
 
@@ -305,7 +305,15 @@ fn a_file_that_grows_while_it_is_read_ends_the_record_nevertheless() {
     let record = Record::new();
     let path = record.site.write("log", &"x".repeat(1 << 20));
     let stop = AtomicBool::new(false);
+    /// Ends the writer also when an assertion fails.
+    struct Ending<'a>(&'a AtomicBool);
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
     std::thread::scope(|scope| {
+        let ending = Ending(&stop);
         let writer = scope.spawn(|| {
             let mut log = fs::File::options().append(true).open(&path).unwrap();
             while !stop.load(Ordering::SeqCst) {
@@ -321,7 +329,7 @@ fn a_file_that_grows_while_it_is_read_ends_the_record_nevertheless() {
             let changes = record.check(&["--rehash"]);
             assert!(changes.iter().all(|c| text(c, "/path").ends_with("/log")), "{changes:#?}");
         }
-        stop.store(true, Ordering::SeqCst);
+        drop(ending);
         writer.join().unwrap();
     });
     record.init(&[]);

@@ -37,6 +37,17 @@ pub struct Agent {
     pub dropped: u64,
     pub can: Vec<Arc<str>>,
     pub cannot: Vec<Arc<str>>,
+    /// A baseline taken anew, whose tree is not here yet.
+    pub adopting: Option<Adopting>,
+}
+
+/// The agent took its baseline anew, because its policy covers other paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopting {
+    /// The event that said so.
+    pub at: Position,
+    /// The snapshot as the manager had it at that event.
+    pub root: NodeHash,
 }
 
 /// What a heartbeat says of an agent. It is not in the ledger.
@@ -55,7 +66,8 @@ pub struct Report<'r> {
 pub type Words<'r> = (&'r [Arc<str>], &'r [Arc<str>]);
 
 const COLUMNS: &str = "id, name, grp, enrolled_at, removed_at, last_seen, state, version, stored_epoch, stored_seq, \
-    current_root, baseline_root, known_since, equal_at, entries, lag_us, dropped, can, cannot";
+    current_root, baseline_root, known_since, equal_at, entries, lag_us, dropped, can, cannot, \
+    adopting_root, adopting_epoch, adopting_seq";
 
 /// Every agent that is not removed, in the order of their numbers.
 pub fn all(conn: &Connection) -> Result<Vec<Agent>> {
@@ -86,6 +98,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
     let hash = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<[u8; 32]>>(at)?.map(NodeHash));
     let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.max(0) as u64);
     let stored = Position { epoch: Epoch(number(8)?), seq: number(9)? };
+    let adopting = hash(19)?.map(|root| {
+        Ok::<_, rusqlite::Error>(Adopting { at: Position { epoch: Epoch(number(20)?), seq: number(21)? }, root })
+    });
     Ok(Agent {
         id: AgentId(row.get(0)?),
         name: row.get(1)?,
@@ -105,6 +120,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         dropped: number(16)?,
         can: lines(row.get_ref(17)?.as_str()?),
         cannot: lines(row.get_ref(18)?.as_str()?),
+        adopting: adopting.transpose()?,
     })
 }
 
@@ -142,7 +158,8 @@ fn insert(conn: &Connection, id: AgentId, name: &str, group: &str, at: Timestamp
 /// The agent's name is free again, and its snapshots go with the next collection.
 pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
     let mut statement = conn.prepare_cached(
-        "UPDATE agents SET removed_at = ?2, current_root = NULL, baseline_root = NULL, state = ?3
+        "UPDATE agents SET removed_at = ?2, current_root = NULL, baseline_root = NULL, adopting_root = NULL,
+                state = ?3
          WHERE id = ?1 AND removed_at IS NULL",
     )?;
     statement.execute(params![id.0, at.0, code::state(AgentState::Stopped)])?;
@@ -202,6 +219,18 @@ pub fn set_baseline(conn: &Connection, id: AgentId, root: Option<NodeHash>) -> R
     Ok(())
 }
 
+pub fn set_adopting(conn: &Connection, id: AgentId, adopting: Option<Adopting>) -> Result<()> {
+    let mut statement = conn.prepare_cached(
+        "UPDATE agents SET adopting_root = ?2, adopting_epoch = ?3, adopting_seq = ?4
+         WHERE id = ?1 AND removed_at IS NULL",
+    )?;
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let root = adopting.map(|adopting| adopting.root.0);
+    let (epoch, seq) = adopting.map(|adopting| (number(adopting.at.epoch.0), number(adopting.at.seq))).unzip();
+    statement.execute(params![id.0, root, epoch, seq])?;
+    Ok(())
+}
+
 pub fn set_equal_at(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
     conn.prepare_cached("UPDATE agents SET equal_at = ?2 WHERE id = ?1")?.execute(params![id.0, at.0])?;
     Ok(())
@@ -211,7 +240,8 @@ pub fn set_equal_at(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()>
 pub fn roots(conn: &Connection) -> Result<Vec<NodeHash>> {
     let mut statement = conn.prepare_cached(
         "SELECT current_root FROM agents WHERE current_root IS NOT NULL
-         UNION SELECT baseline_root FROM agents WHERE baseline_root IS NOT NULL",
+         UNION SELECT baseline_root FROM agents WHERE baseline_root IS NOT NULL
+         UNION SELECT adopting_root FROM agents WHERE adopting_root IS NOT NULL",
     )?;
     let roots = statement.query_map([], |row| row.get(0).map(NodeHash))?.collect::<rusqlite::Result<_>>()?;
     Ok(roots)

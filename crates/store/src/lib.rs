@@ -15,6 +15,7 @@
 //! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, and agents that were made
 //! without an `Enrolled` event.
 
+mod adoption;
 mod agent;
 mod code;
 mod error;
@@ -37,7 +38,7 @@ mod token;
 mod transaction;
 mod verify;
 
-pub use agent::{Agent, Report, Words};
+pub use agent::{Adopting, Agent, Report, Words};
 pub use error::{LedgerFault, Result, StoreError};
 pub use garbage::Collected;
 pub use history::{KeyEdit, change_edits, undo_edits};

@@ -10,6 +10,7 @@ use tally_types::{
     Timestamp, Verdict,
 };
 
+use crate::agent::Adopting;
 use crate::error::Result;
 use crate::history::{KeyEdit, change_edits, moving, sorted};
 use crate::nodes::Nodes;
@@ -103,6 +104,9 @@ impl<'c> Projection<'c> {
         ])?;
         if let EventBody::Life(life) = &event.body {
             self.life(author, about, received, event.time, life)?;
+            if author == about && matches!(life, Life::BaselineTaken { .. }) {
+                self.begin_adoption(about, Position { epoch: id.epoch, seq: id.seq })?;
+            }
         }
         if let Some(change) = moving(author, about, event) {
             self.edit(about, change)?;
@@ -184,6 +188,16 @@ impl<'c> Projection<'c> {
             Life::EventsMissing { epoch, last, .. } => self.pass_over(about, Position { epoch: *epoch, seq: *last }),
             _ => Ok(()),
         }
+    }
+
+    /// A baseline that is taken anew: what the manager holds at this point is kept, for what differs from it when the
+    /// agent's tree is here is the adoption. Of several in a row the first one's snapshot counts.
+    fn begin_adoption(&mut self, id: AgentId, at: Position) -> Result<()> {
+        self.flush(id)?;
+        let Some(agent) = agent::by_id(self.conn, id)? else { return Ok(()) };
+        let before = agent.adopting.map(|adopting| adopting.root).or(agent.current);
+        let Some(root) = before.filter(|_| agent.current.is_some()) else { return Ok(()) };
+        agent::set_adopting(self.conn, id, Some(Adopting { at, root }))
     }
 
     /// Takes everything of `agent` up to `position` as stored.

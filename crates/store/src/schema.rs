@@ -18,7 +18,15 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 1] = [FORM_1];
+const MIGRATIONS: [&str; 2] = [FORM_1, FORM_2];
+
+const FORM_2: &str = "
+-- A baseline that was taken anew, until the tree that goes with it is here: the event that said so, and the snapshot that
+-- the manager held then.
+ALTER TABLE agents ADD COLUMN adopting_root BLOB;
+ALTER TABLE agents ADD COLUMN adopting_epoch INTEGER;
+ALTER TABLE agents ADD COLUMN adopting_seq INTEGER;
+";
 
 const FORM_1: &str = "
 -- How much of the ledger is projected.
@@ -144,7 +152,8 @@ pub fn open_reader(state: &Path) -> Result<Connection> {
     prepare(&conn)?;
     let found = form(&conn)?;
     let known = MIGRATIONS.len() as u32;
-    if found == known { Ok(conn) } else { Err(StoreError::NewerDatabase { found, known }) }
+    // Of an older form there is less to read, as long as no manager has brought it to the newest.
+    if found <= known { Ok(conn) } else { Err(StoreError::NewerDatabase { found, known }) }
 }
 
 fn prepare(conn: &Connection) -> Result<()> {

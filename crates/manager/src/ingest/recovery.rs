@@ -33,6 +33,14 @@ impl Ingest {
         let report = Report { at: position, root: NodeHash(mark.root), believed: agent.current };
         if report.is_equal() {
             self.push(Work::EqualAt(from.agent, now.wall));
+            if agent.adopting.is_some_and(|adopting| adopting.at <= position) {
+                // The new policy made no difference, or none that events did not tell of since.
+                let root = report.root;
+                let ended = self.transact(now, |scribe| Ok(scribe.tx().adopt(from.agent, root, position)?));
+                if let Err(fault) = ended {
+                    return self.failed(now, from.agent, fault);
+                }
+            }
         }
         let Some(member) = self.fleet.get_mut(&from.agent) else { return };
         self.may_have_news |= member.comparison.trouble().is_some();
@@ -121,17 +129,22 @@ impl Ingest {
             if self.stuck.is_some() {
                 return;
             }
-            match self.recover(now, agent, &recovery) {
-                Ok(()) => {}
-                Err(RecoveryFault::Agent(why)) => {
-                    if let Some(member) = self.fleet.get_mut(&agent) {
-                        member.comparison.give_up(now.ms, &why);
-                        self.may_have_news = true;
-                    }
-                }
-                Err(RecoveryFault::Store(error)) => self.stick(now, &error),
+            if let Err(fault) = self.recover(now, agent, &recovery) {
+                self.failed(now, agent, fault);
             }
             self.note_stage(agent);
+        }
+    }
+
+    fn failed(&mut self, now: Moment, agent: AgentId, fault: RecoveryFault) {
+        match fault {
+            RecoveryFault::Agent(why) => {
+                if let Some(member) = self.fleet.get_mut(&agent) {
+                    member.comparison.give_up(now.ms, &why);
+                    self.may_have_news = true;
+                }
+            }
+            RecoveryFault::Store(error) => self.stick(now, &error),
         }
     }
 
@@ -140,6 +153,9 @@ impl Ingest {
         let baseline_taken = self.baseline_taken(agent)?;
         let own = self.own;
         let told = self.transact(now, |scribe| {
+            if scribe.tx().adopt(agent, recovery.target, recovery.at)? {
+                return Ok(None);
+            }
             let nodes = scribe.tx().nodes();
             let missing = recovery.missing(&nodes, MISSING_AT_ONCE).map_err(StoreError::from)?;
             let Some(told) = recovery.told.filter(|_| !missing.is_empty()) else {
@@ -212,7 +228,7 @@ fn adopt(
         };
         tx.set_baseline(id, baseline)?;
     }
-    Ok(())
+    tx.rebase_adoption(id)
 }
 
 enum RecoveryFault {

@@ -296,3 +296,111 @@ fn a_tree_that_cannot_be_read_stops_one_comparison_and_not_the_manager() {
     assert!(bench.ingest.stuck.is_none());
     assert!(bench.problems()[0].contains("cannot be compared"), "{:?}", bench.problems());
 }
+
+/// The paths that differ from the baseline, with whether they were and are there.
+fn drift(bench: &Bench, agent: &Agent) -> Vec<(String, bool, bool)> {
+    let mut found = Vec::new();
+    let each = &mut |d: tally_snapshot::Difference| {
+        let path = PathBytes::from_tree_key(&d.key).unwrap();
+        found.push((path.to_string(), d.before.is_some(), d.after.is_some()));
+        std::ops::ControlFlow::Continue(())
+    };
+    bench.ingest.reader.drift(agent.id(), each).unwrap();
+    found
+}
+
+/// The agent's policy takes a path in and drops another, which no change tells.
+fn new_policy(bench: &mut Bench, agent: &mut Agent, host: &mut Host) {
+    host.put("/opt/taken-in", Some(entry(5)));
+    host.put("/etc/file-00009", None);
+    let taken = agent.life(Life::BaselineTaken { entries: host.entries.len() as u64, root: host.root.0 });
+    bench.store(agent, taken);
+}
+
+fn drift_and_new_policy() -> (Bench, Agent, Host) {
+    let (mut bench, mut agent, mut host) = baselined(300);
+    put(&mut bench, &mut agent, &mut host, "/etc/file-00007", Some(entry(7000)));
+    assert_eq!(drift(&bench, &agent), [("/etc/file-00007".to_owned(), true, true)]);
+    new_policy(&mut bench, &mut agent, &mut host);
+    (bench, agent, host)
+}
+
+fn assert_adopted(bench: &Bench, agent: &Agent, host: &Host) {
+    let held = current(bench, agent);
+    assert_eq!((held.current, held.adopting), (Some(host.root), None));
+    assert!(bench.changes().iter().all(|row| row.id.agent == agent.id()));
+    assert!(bench.problems().is_empty(), "{:?}", bench.problems());
+}
+
+#[test]
+fn what_a_new_policy_takes_in_or_drops_is_no_change_and_older_drift_stays() {
+    let (mut bench, mut agent, mut host) = drift_and_new_policy();
+    let alerts = bench.alerts().len();
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert_adopted(&bench, &agent, &host);
+    assert_eq!((bench.changes().len(), bench.alerts().len()), (1, alerts));
+    assert_eq!(drift(&bench, &agent), [("/etc/file-00007".to_owned(), true, true)]);
+    assert_eq!(bench.lives(agent.id())[0], "baseline-taken");
+    // What is lost after that is told as always.
+    host.put("/opt/taken-in", None);
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert_eq!(bench.changes()[0].id.agent, AgentId::MANAGER);
+    let expected = [("/etc/file-00007".to_owned(), true, true), ("/opt/taken-in".to_owned(), true, false)];
+    assert_eq!(drift(&bench, &agent), expected);
+}
+
+#[test]
+fn a_new_policy_is_adopted_by_a_manager_that_was_restarted_meanwhile() {
+    let (mut bench, agent, host) = drift_and_new_policy();
+    bench.ingest.store.collect_garbage(&[]).unwrap();
+    let mut bench = bench.restart();
+    let mut back = bench.connect(agent.id(), agent.run_id);
+    back.admission();
+    back.seq = agent.seq;
+    bench.compare(&back, host.root.0);
+    settle(&mut bench, &mut back, &host);
+    assert_adopted(&bench, &back, &host);
+    assert_eq!(drift(&bench, &back), [("/etc/file-00007".to_owned(), true, true)]);
+}
+
+#[test]
+fn what_changes_behind_a_new_policy_is_drift_from_it() {
+    let (mut bench, mut agent, mut host) = drift_and_new_policy();
+    put(&mut bench, &mut agent, &mut host, "/opt/taken-in", Some(entry(6)));
+    put(&mut bench, &mut agent, &mut host, "/etc/file-00001", None);
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert_adopted(&bench, &agent, &host);
+    let expected = [("/etc/file-00001", false), ("/etc/file-00007", true), ("/opt/taken-in", true)];
+    assert_eq!(drift(&bench, &agent), expected.map(|(path, is_there)| (path.to_owned(), true, is_there)));
+}
+
+#[test]
+fn a_new_policy_that_makes_no_difference_is_over_at_once() {
+    let (mut bench, mut agent, mut host) = baselined(50);
+    put(&mut bench, &mut agent, &mut host, "/etc/a", Some(entry(1)));
+    let taken = agent.life(Life::BaselineTaken { entries: 51, root: host.root.0 });
+    bench.store(&agent, taken);
+    assert!(current(&bench, &agent).adopting.is_some());
+    bench.compare(&agent, host.root.0);
+    assert_adopted(&bench, &agent, &host);
+    assert_eq!(drift(&bench, &agent), [("/etc/a".to_owned(), false, true)]);
+}
+
+#[test]
+fn what_was_lost_before_a_new_policy_is_told_where_its_tree_came_in_time() {
+    let (mut bench, mut agent, mut host) = baselined(100);
+    host.put("/etc/file-00050", None);
+    bench.compare(&agent, host.root.0);
+    let old = Host { nodes: host.nodes.clone(), root: host.root, entries: host.entries.clone() };
+    new_policy(&mut bench, &mut agent, &mut host);
+    settle(&mut bench, &mut agent, &old);
+    assert_eq!(bench.changes().len(), 1);
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert_eq!(current(&bench, &agent).current, Some(host.root));
+    assert_eq!(bench.changes().len(), 1);
+    assert_eq!(drift(&bench, &agent), [("/etc/file-00050".to_owned(), true, false)]);
+}

@@ -6,13 +6,24 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tally_types::{AdminAct, Event, EventBody, GapCause, Life, Timestamp};
+use tally_types::{AdminAct, AgentId, Event, EventBody, GapCause, Life, Timestamp};
 
 /// What an event says, whatever its kind. A change is told by its kind and path alone.
 pub fn event(event: &Event) -> String {
     match &event.body {
         EventBody::Change(change) => format!("{} {}", change.path, change.kind.name()),
         EventBody::Life(life) => self::life(life),
+    }
+}
+
+/// As `life`; of the manager itself where it is that which the event concerns.
+pub fn life_of(about: AgentId, event: &Life) -> String {
+    match event {
+        Life::Started { version, .. } if about == AgentId::MANAGER => {
+            format!("The manager started (version {}).", shown(version))
+        }
+        Life::Stopped { reason } if about == AgentId::MANAGER => format!("The manager stopped: {}.", shown(reason)),
+        event => life(event),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_types::{Actor, AdminAct, Alert, Attribute, Change, Event, EventBody, Life, RuleMatch, Timestamp, Verdict};
+use tally_types::{
+    Actor, AdminAct, AgentId, Alert, Attribute, Change, Event, EventBody, Life, RuleMatch, Timestamp, Verdict,
+};
 
 use super::{Object, Origin, entry, hex, outermost, put, put_agent, put_bytes, put_bytes_or_null, put_time, texts};
 use crate::sentence;
@@ -58,7 +60,7 @@ pub fn actor(actor: &Actor) -> Value {
 /// An event of an agent's life on a line of its own.
 pub fn life(origin: Origin<'_>, time: Timestamp, life: &Life) -> Value {
     let mut object = begun(origin, time);
-    put(&mut object, "event", life_object(life));
+    put(&mut object, "event", life_object(origin.about, life));
     put(&mut object, "ledger_index", origin.ledger_index);
     object.into()
 }
@@ -97,7 +99,7 @@ pub fn alert(origin: Origin<'_>, alert: &Alert, verdict: Verdict, ledger_index: 
         EventBody::Life(life) => {
             put(&mut object, "change", Value::Null);
             put(&mut object, "log", Value::Null);
-            put(&mut object, "event", life_object(life));
+            put(&mut object, "event", life_object(origin.about, life));
         }
     }
     put(&mut object, "ledger_index", ledger_index);
@@ -123,11 +125,11 @@ fn begun(origin: Origin<'_>, time: Timestamp) -> Object {
 }
 
 /// `{name, text, …}`: what it is called, the sentence, and its own fields.
-fn life_object(life: &Life) -> Value {
+fn life_object(about: AgentId, life: &Life) -> Value {
     let mut object = Object::new();
     let o = &mut object;
     put(o, "name", life.name());
-    put(o, "text", sentence::life(life));
+    put(o, "text", sentence::life_of(about, life));
     match life {
         Life::Started { version, cannot } => {
             put(o, "version", &**version);

@@ -64,7 +64,7 @@ impl Sheet {
             id: row.id.to_string(),
             title: match &row.event.body {
                 EventBody::Change(change) => change.path.to_string(),
-                EventBody::Life(life) => sentence::life(life),
+                EventBody::Life(life) => sentence::life_of(row.about, life),
             },
             is_path: change.is_some(),
             kind: change.map_or("agent life", |change| change.kind.name()),

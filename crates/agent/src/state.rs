@@ -40,7 +40,7 @@ const DEAD_NODE_KEPT_US: i64 = 120 * 1_000_000;
 const EVENTS_PER_ROW: usize = 512;
 /// Below this the count of waiting bytes is not worth correcting.
 const RECOUNT_BYTES: i64 = 16 << 20;
-/// The file is tidied after so many commits: some megabytes of its write-ahead log.
+/// The write-ahead log is moved after so many commits. Often and little: who else syncs this disk waits meanwhile.
 const COMMITS_PER_TIDYING: u32 = 64;
 /// Superseded nodes deleted in one commit, so that a commit stays short.
 const DEAD_NODES_PER_COMMIT: u32 = 2_000;

@@ -93,13 +93,13 @@ impl Desk<'_> {
         self.clock.now().wall
     }
 
-    /// The agent of this name or number.
+    /// The agent of this number or name. What can be a number is one: an agent cannot choose to be taken for another.
     pub(super) fn agent(&self, text: &str) -> Result<Agent, Fault> {
-        if let Some(agent) = self.reader.agent_named(text)? {
-            return Ok(agent);
-        }
         let by_id = text.parse::<AgentId>().ok().map(|id| self.reader.agent(id)).transpose()?.flatten();
         if let Some(agent) = by_id.filter(|agent| agent.removed_at.is_none()) {
+            return Ok(agent);
+        }
+        if let Some(agent) = self.reader.agent_named(text)? {
             return Ok(agent);
         }
         let agents = self.reader.agents()?;

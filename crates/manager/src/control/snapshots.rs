@@ -207,7 +207,9 @@ impl Desk<'_> {
             return Ok((agent, None));
         };
         let (about, keys) = self.keys_of(*id)?;
-        let agent = self.agent(&about.to_string())?;
+        let agent = self.reader.agent(about)?.filter(|agent| agent.removed_at.is_none());
+        let agent =
+            agent.ok_or_else(|| Fault::Told(format!("the change {id} is one of agent {about}, which was removed")))?;
         match named {
             Some(named) if named.id != agent.id => {
                 Err(Fault::Told(format!("the change {id} is one of {}, not of {}", agent.name, named.name)))

@@ -159,9 +159,13 @@ impl From<Refused> for EnrolFault {
 }
 
 /// A name is shown in lists and typed in commands: it has no white space, no control character and no `@`, which divides
-/// an agent from a time.
+/// an agent from a time. Where commands take a name they take a number as well: no name looks like one.
 fn check_name(name: &str) -> Result<(), Refused> {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
+        let text = "an agent's name cannot be a number, which is how agents are counted; give another by --name";
+        return Err(Refused::new(RefusedCode::Name, text));
+    }
     if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(is_plain) {
         return Ok(());
     }
@@ -188,4 +192,20 @@ fn token_refusal(entry: &Entry) -> Refused {
 fn duplicate_refusal() -> Refused {
     let text = "another running agent uses this identity; enrol this host anew to give it its own";
     Refused::new(RefusedCode::Duplicate, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_no_number_and_has_nothing_that_commands_divide_by() {
+        for name in ["web1", "1a", "001.example", "db-2", "ü"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "001", "7", "99999999999999999999", "a b", "a@b", "a\n"] {
+            assert_eq!(check_name(name).unwrap_err().code, RefusedCode::Name, "{name}");
+        }
+        assert!(check_name("001").unwrap_err().text.contains("cannot be a number"));
+    }
 }

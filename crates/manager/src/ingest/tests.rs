@@ -313,3 +313,30 @@ fn a_session_that_leaves_its_decisions_unread_is_cut_off() {
     assert!(bench.ingest.fleet[&agent.id()].session.is_none());
     assert_eq!(agent.decisions().len(), bench::DECISIONS_MAX);
 }
+
+#[test]
+fn an_agent_that_is_named_like_a_number_is_not_taken_for_another() {
+    let mut bench = Bench::new();
+    // From before such names were refused.
+    let mut agent = bench.admitted("web1");
+    bench.enrol("001");
+    let batch = agent.change("/etc/a", None, Some(entry(1)));
+    bench.store(&agent, batch);
+    let ingest = bench.ingest;
+    let desk = crate::control::Desk {
+        reader: ingest.reader(),
+        dir: std::path::Path::new("/nonexistent"),
+        orders: crate::control::Orders::Offline(Box::new(std::cell::RefCell::new(ingest))),
+        console: None,
+        clock: Clock::start(),
+    };
+    let ask = |line: &str| {
+        let mut out = Vec::new();
+        desk.answer(line, "root", &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(ask(r#"{"op":"agent.show","agent":"001"}"#).contains(r#""name":"web1""#));
+    assert!(ask(r#"{"op":"agent.show","agent":"002"}"#).contains(r#""name":"001""#));
+    let promoted = ask(r#"{"op":"promote","change":"001/100/1"}"#);
+    assert!(promoted.contains("web1 has no baseline"), "{promoted}");
+}

@@ -75,7 +75,7 @@ pub fn check(options: &CheckOptions) -> Result<Outcome> {
     }
     let policy = policy(&recorded.header, &own_files(&options.file)?)?;
     let base = base(options.root.as_deref())?;
-    let known = KnownRecords { records: recorded.records(), at: None };
+    let known = KnownRecords(recorded.records()?);
     let rehash = if options.rehash { Rehash::All } else { Rehash::None };
     let mut report = Report::new(options.json, &recorded.header.host);
     // An image that holds only a part of a system may have no names of users and groups; the numbers are compared then.
@@ -126,10 +126,7 @@ fn take_names(entry: &mut Entry, before: &Entry) {
 }
 
 /// The recorded paths as the scanner wants what is known.
-struct KnownRecords<'f> {
-    records: Records<'f>,
-    at: Option<file::Record<'f>>,
-}
+struct KnownRecords<'f>(Records<'f>);
 
 impl Known for KnownRecords<'_> {
     /// The entry's bytes.
@@ -137,20 +134,19 @@ impl Known for KnownRecords<'_> {
     type Error = FileError;
 
     fn advance(&mut self) -> Result<bool, FileError> {
-        self.at = self.records.next().transpose()?;
-        Ok(self.at.is_some())
+        self.0.advance()
     }
 
     fn key(&self) -> &[u8] {
-        self.at.as_ref().map_or(&[], |record| &record.key)
+        self.0.key()
     }
 
     fn hint(&self) -> Option<Hint> {
-        self.at.as_ref().and_then(|record| Hint::decode(record.hint).ok())
+        Hint::decode(self.0.hint()).ok()
     }
 
     fn take(&mut self) -> Vec<u8> {
-        self.at.as_ref().map_or_else(Vec::new, |record| record.entry.to_vec())
+        self.0.entry().to_vec()
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -16,6 +18,8 @@ const MAGIC: &[u8] = b"tallystick check file 1\n";
 /// What the file is called until it is whole, behind its own name.
 pub const PARTIAL: &str = ".partial";
 const HEADER_BYTES_MAX: usize = 1 << 20;
+/// Read at once. A record is far smaller.
+const PIECE_BYTES: usize = 256 * 1024;
 /// In place of a shared-prefix length, which is at most a path's.
 const END: u16 = u16::MAX;
 /// Record count, root and digest behind the end mark.
@@ -195,124 +199,193 @@ impl NodeStore for Discard {
     }
 }
 
-/// A whole, undamaged file in memory.
+/// A whole, undamaged file. It is read in pieces: to hold it in memory costs more than to read it twice.
 pub struct Recorded {
     pub header: Header,
     pub root: NodeHash,
     pub records: u64,
     /// As `Written::checksum`.
     pub checksum: String,
-    bytes: Vec<u8>,
-    first: usize,
+    file: File,
+    /// Where the records begin, and where the end mark's trailer does.
+    first: u64,
+    end: u64,
     path: PathBuf,
 }
 
 impl Recorded {
+    /// Checks everything that can be checked without understanding the records.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let bytes = std::fs::read(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
-        Self::parse(bytes, path)
+        let file = File::open(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+        Self::of(file, path)
     }
 
-    /// Checks everything that can be checked without walking the records.
-    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, FileError> {
+    fn of(file: File, path: &Path) -> Result<Self, FileError> {
         let damaged = |what: &str| FileError::Damaged { path: path.to_owned(), what: what.to_owned() };
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it does not begin as one"))?;
-        let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("its header is missing"))?;
-        let len = u32::from_le_bytes(*len) as usize;
-        let header = rest.get(..len).filter(|_| len <= HEADER_BYTES_MAX).ok_or_else(|| damaged("its header is cut"))?;
-        let header: Value = serde_json::from_slice(header).map_err(|_| damaged("its header is not JSON"))?;
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::UnexpectedEof => damaged("it ends too early"),
+            _ => FileError::Io { path: path.to_owned(), source },
+        };
+        let size = file.metadata().map_err(failed)?.len();
+        let mut head = vec![0; MAGIC.len() + 4];
+        file.read_exact_at(&mut head, 0).map_err(failed)?;
+        let len = head.strip_prefix(MAGIC).ok_or_else(|| damaged("it does not begin as one"))?;
+        let len = u32::from_le_bytes(len.try_into().map_err(|_| damaged("its header is missing"))?) as usize;
+        if len > HEADER_BYTES_MAX {
+            return Err(damaged("its header is too long"));
+        }
+        let mut header = vec![0; len];
+        file.read_exact_at(&mut header, head.len() as u64).map_err(failed)?;
+        let header: Value = serde_json::from_slice(&header).map_err(|_| damaged("its header is not JSON"))?;
         let header = Header::from_json(&header).ok_or_else(|| damaged("its header lacks a field"))?;
-        let first = MAGIC.len() + 4 + len;
-        let end = bytes
-            .len()
-            .checked_sub(TRAILER_BYTES)
-            .filter(|end| *end >= first)
-            .ok_or_else(|| damaged("its end is missing"))?;
-        let (body, digest) = bytes.split_at(bytes.len() - 32);
-        let checksum = blake3::hash(body);
+        let first = (head.len() + len) as u64;
+        let end = size.checked_sub(TRAILER_BYTES as u64).filter(|end| *end >= first);
+        let end = end.ok_or_else(|| damaged("its end is missing"))?;
+        let mut trailer = [0; TRAILER_BYTES];
+        file.read_exact_at(&mut trailer, end).map_err(failed)?;
+        let (count, rest) = trailer.split_first_chunk::<8>().expect("a trailer has 72 bytes");
+        let (root, digest) = rest.split_first_chunk::<32>().expect("a trailer has 72 bytes");
+        let mut hasher = blake3::Hasher::new();
+        hash_range(&file, 0..size - digest.len() as u64, &mut hasher).map_err(failed)?;
+        let checksum = hasher.finalize();
         if checksum.as_bytes() != digest {
             return Err(damaged("its checksum is wrong"));
         }
-        let count: [u8; 8] = bytes[end..end + 8].try_into().expect("eight bytes were cut");
-        let root: [u8; 32] = bytes[end + 8..end + 40].try_into().expect("thirty-two bytes were cut");
-        Ok(Self {
-            header,
-            root: NodeHash(root),
-            records: u64::from_le_bytes(count),
-            checksum: checksum.to_hex().to_string(),
-            first,
-            path: path.to_owned(),
-            bytes,
+        let (records, root) = (u64::from_le_bytes(*count), NodeHash(*root));
+        let checksum = checksum.to_hex().to_string();
+        Ok(Self { header, root, records, checksum, file, first, end, path: path.to_owned() })
+    }
+
+    /// The records in order; it stands before the first.
+    pub fn records(&self) -> Result<Records<'_>, FileError> {
+        let mut hasher = blake3::Hasher::new();
+        hash_range(&self.file, 0..self.first, &mut hasher).map_err(|source| self.failed(source))?;
+        Ok(Records {
+            of: self,
+            at: self.first,
+            buffer: Vec::new(),
+            read: 0,
+            hasher,
+            key: Vec::new(),
+            entry: Vec::new(),
+            hint: Vec::new(),
         })
     }
 
-    /// The records in order.
-    pub fn records(&self) -> Records<'_> {
-        Records { rest: &self.bytes[self.first..], key: Vec::new(), path: &self.path }
+    fn failed(&self, source: io::Error) -> FileError {
+        FileError::Io { path: self.path.clone(), source }
     }
 }
 
-/// One recorded path: its tree key, its entry and its hint as bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record<'f> {
-    pub key: Vec<u8>,
-    pub entry: &'f [u8],
-    pub hint: &'f [u8],
+/// Hashes a part of a file.
+fn hash_range(file: &File, mut range: Range<u64>, hasher: &mut blake3::Hasher) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    while range.start < range.end {
+        let wanted = usize::try_from(range.end - range.start).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        file.read_exact_at(&mut piece[..wanted], range.start)?;
+        hasher.update(&piece[..wanted]);
+        range.start += wanted as u64;
+    }
+    Ok(())
 }
 
+/// Goes through the records, one at a time. They are hashed again: what was altered since the file was opened is told at
+/// the end, before anybody believes the result.
 pub struct Records<'f> {
-    rest: &'f [u8],
+    of: &'f Recorded,
+    /// Where in the file the next piece begins.
+    at: u64,
+    buffer: Vec<u8>,
+    /// How much of the buffer is read.
+    read: usize,
+    hasher: blake3::Hasher,
     key: Vec<u8>,
-    path: &'f Path,
+    entry: Vec<u8>,
+    hint: Vec<u8>,
 }
 
-impl<'f> Records<'f> {
-    fn take(&mut self, len: usize) -> Option<&'f [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    /// `Some(None)` at the end mark, `None` where the file does not go on as it must.
-    fn read(&mut self) -> Option<Option<Record<'f>>> {
+impl Records<'_> {
+    /// Goes to the next record; false at the end.
+    pub fn advance(&mut self) -> Result<bool, FileError> {
         let shared = u16::from_le_bytes(self.number()?);
         if shared == END {
-            return Some(None);
+            return self.check_end().map(|()| false);
         }
-        let suffix_len = u16::from_le_bytes(self.number()?);
-        let entry_len = u32::from_le_bytes(self.number()?);
-        let hint_len = u16::from_le_bytes(self.number()?);
-        let suffix = self.take(usize::from(suffix_len))?;
-        let entry = self.take(entry_len as usize)?;
-        let hint = self.take(usize::from(hint_len))?;
-        if usize::from(shared) > self.key.len() {
-            return None;
+        let suffix = usize::from(u16::from_le_bytes(self.number()?));
+        let entry = u32::from_le_bytes(self.number()?) as usize;
+        let hint = usize::from(u16::from_le_bytes(self.number()?));
+        if usize::from(shared) > self.key.len() || entry > PIECE_BYTES {
+            return Err(self.damaged("a record has a length that cannot be"));
         }
+        self.fill(suffix + entry + hint)?;
+        let (buffer, read) = (&self.buffer, self.read);
         self.key.truncate(usize::from(shared));
-        self.key.extend_from_slice(suffix);
-        Some(Some(Record { key: self.key.clone(), entry, hint }))
+        self.key.extend_from_slice(&buffer[read..read + suffix]);
+        self.entry.clear();
+        self.entry.extend_from_slice(&buffer[read + suffix..read + suffix + entry]);
+        self.hint.clear();
+        self.hint.extend_from_slice(&buffer[read + suffix + entry..read + suffix + entry + hint]);
+        self.read += suffix + entry + hint;
+        Ok(true)
     }
-}
 
-impl<'f> Iterator for Records<'f> {
-    type Item = Result<Record<'f>, FileError>;
+    /// The tree key of the record where it stands.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
+    /// The entry's bytes.
+    pub fn entry(&self) -> &[u8] {
+        &self.entry
+    }
+
+    /// The hint's bytes.
+    pub fn hint(&self) -> &[u8] {
+        &self.hint
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], FileError> {
+        self.fill(N)?;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.buffer[self.read..self.read + N]);
+        self.read += N;
+        Ok(bytes)
+    }
+
+    /// Makes sure that so many unread bytes are in the buffer.
+    fn fill(&mut self, wanted: usize) -> Result<(), FileError> {
+        if self.buffer.len() - self.read >= wanted {
+            return Ok(());
         }
-        match self.read() {
-            Some(Some(record)) => Some(Ok(record)),
-            outcome => {
-                self.rest = &[];
-                let what = "a record is cut".to_owned();
-                outcome.is_none().then(|| Err(FileError::Damaged { path: self.path.to_owned(), what }))
-            }
+        self.buffer.drain(..self.read);
+        self.read = 0;
+        let have = self.buffer.len();
+        let left = usize::try_from(self.of.end - self.at).unwrap_or(usize::MAX);
+        let more = left.min(PIECE_BYTES.max(wanted));
+        if have + more < wanted {
+            return Err(self.damaged("a record is cut"));
         }
+        self.buffer.resize(have + more, 0);
+        let read = self.of.file.read_exact_at(&mut self.buffer[have..], self.at);
+        read.map_err(|source| self.of.failed(source))?;
+        self.hasher.update(&self.buffer[have..]);
+        self.at += more as u64;
+        Ok(())
+    }
+
+    /// At the end mark: the records must all have been there, and be what was checked at the beginning.
+    fn check_end(&mut self) -> Result<(), FileError> {
+        if self.at != self.of.end || self.buffer.len() != self.read {
+            return Err(self.damaged("something stands behind its end mark"));
+        }
+        let counts = self.of.end..self.of.end + 40;
+        hash_range(&self.of.file, counts, &mut self.hasher).map_err(|source| self.of.failed(source))?;
+        let same = self.hasher.finalize().to_hex().as_str() == self.of.checksum;
+        if same { Ok(()) } else { Err(self.damaged("it was altered while it was read")) }
+    }
+
+    fn damaged(&self, what: &str) -> FileError {
+        FileError::Damaged { path: self.of.path.clone(), what: what.to_owned() }
     }
 }
 
@@ -338,6 +411,12 @@ mod tests {
         }
     }
 
+    fn open(bytes: &[u8]) -> Result<Recorded, FileError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Recorded::of(file, Path::new("f"))
+    }
+
     fn written() -> (Vec<u8>, NodeHash) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
@@ -354,22 +433,37 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let (bytes, root) = written();
-        let recorded = Recorded::parse(bytes, Path::new("f")).unwrap();
+        let recorded = open(&bytes).unwrap();
         assert_eq!((&recorded.header, recorded.root, recorded.records), (&header(), root, 2));
         assert_eq!(root, root_of(&[(b"\0etc", b"dir"), (b"\0etc\0passwd", b"file")]));
-        let records: Vec<_> = recorded.records().map(|r| r.unwrap()).collect();
-        assert_eq!(records[1], Record { key: b"\0etc\0passwd".to_vec(), entry: b"file", hint: b"" });
-        assert_eq!(records.len(), 2);
+        let mut records = recorded.records().unwrap();
+        let mut read = Vec::new();
+        while records.advance().unwrap() {
+            read.push((records.key().to_vec(), records.entry().to_vec(), records.hint().to_vec()));
+        }
+        let record = |key: &[u8], entry: &[u8], hint: &[u8]| (key.to_vec(), entry.to_vec(), hint.to_vec());
+        assert_eq!(read, [record(b"\0etc", b"dir", b"h1"), record(b"\0etc\0passwd", b"file", b"")]);
     }
 
     #[test]
     fn any_cut_or_altered_byte_is_refused() {
         let (bytes, _) = written();
         for cut in 0..bytes.len() {
-            assert!(Recorded::parse(bytes[..cut].to_vec(), Path::new("f")).is_err(), "cut at {cut}");
+            assert!(open(&bytes[..cut]).is_err(), "cut at {cut}");
             let mut altered = bytes.clone();
             altered[cut] ^= 1;
-            assert!(Recorded::parse(altered, Path::new("f")).is_err(), "altered at {cut}");
+            assert!(open(&altered).is_err(), "altered at {cut}");
         }
+    }
+
+    #[test]
+    fn what_is_altered_while_it_is_read_is_told() {
+        let (bytes, _) = written();
+        let recorded = open(&bytes).unwrap();
+        let at = bytes.windows(4).position(|w| w == b"file").unwrap();
+        recorded.file.write_all_at(b"FILE", at as u64).unwrap();
+        let mut records = recorded.records().unwrap();
+        let end = std::iter::repeat_with(|| records.advance()).find(|r| !matches!(r, Ok(true))).unwrap();
+        assert!(end.unwrap_err().to_string().contains("altered while it was read"));
     }
 }

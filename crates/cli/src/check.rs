@@ -16,7 +16,7 @@ use tally_proto::entry as entry_codec;
 use tally_syscheck::{Algorithms, Glob, Mode, Policy, Watch, compare, normalise};
 use tally_types::{Algorithm, Change, DetectedBy, Entry, PathBytes};
 
-use self::file::{FileError, Header, Recorded, Records, Writer, Written};
+use self::file::{EntryAt, FileError, Header, Recorded, Records, Writer, Written};
 use self::report::Report;
 use crate::Outcome;
 use crate::options::{CheckOptions, InitOptions};
@@ -81,18 +81,26 @@ pub fn check(options: &CheckOptions) -> Result<Outcome> {
     // An image that holds only a part of a system may have no names of users and groups; the numbers are compared then.
     let nameless = options.root.as_ref().is_some_and(|root| !root.join("etc/passwd").exists());
     let summary = walk(&base, &policy, known, rehash, "checking", |seen| {
-        match difference(&policy, seen, nameless) {
+        match difference(&policy, &recorded, seen, nameless) {
             Ok(Some(change)) => report.change(&change),
             Ok(None) => {}
             Err(what) => report.damaged(what),
         }
         if report.has_failed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    if report.has_findings() {
+        recorded.check_again()?;
+    }
     report.finish(&summary, recorded.records, &recorded.root)
 }
 
 /// What a scan saw against what is recorded.
-fn difference(policy: &Policy, seen: Seen<Vec<u8>>, nameless: bool) -> Result<Option<Change>, String> {
+fn difference(
+    policy: &Policy,
+    recorded: &Recorded,
+    seen: Seen<EntryAt>,
+    nameless: bool,
+) -> Result<Option<Change>, String> {
     let Seen { path, known, found } = seen;
     let mut after = match found {
         Found::Entry(entry, _) => policy.judge(&path).and_then(|watched| normalise(entry, &watched)),
@@ -100,6 +108,7 @@ fn difference(policy: &Policy, seen: Seen<Vec<u8>>, nameless: bool) -> Result<Op
         // What cannot be seen is told by the summary; it is no evidence of a change.
         Found::Unchanged | Found::Unseen(_) => return Ok(None),
     };
+    let known = known.map(|at| recorded.entry(at)).transpose().map_err(|error| error.to_string())?;
     let decode = |bytes: Vec<u8>| entry_codec::decode(&bytes).map_err(|error| format!("{path}: {error}"));
     if nameless && let (Some(known), Some(after)) = (&known, &mut after) {
         take_names(after, &decode(known.clone())?);
@@ -129,8 +138,7 @@ fn take_names(entry: &mut Entry, before: &Entry) {
 struct KnownRecords<'f>(Records<'f>);
 
 impl Known for KnownRecords<'_> {
-    /// The entry's bytes.
-    type Tag = Vec<u8>;
+    type Tag = EntryAt;
     type Error = FileError;
 
     fn advance(&mut self) -> Result<bool, FileError> {
@@ -145,8 +153,8 @@ impl Known for KnownRecords<'_> {
         Hint::decode(self.0.hint()).ok()
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        self.0.entry().to_vec()
+    fn take(&mut self) -> EntryAt {
+        self.0.entry()
     }
 }
 

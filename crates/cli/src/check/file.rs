@@ -267,9 +267,26 @@ impl Recorded {
             read: 0,
             hasher,
             key: Vec::new(),
-            entry: Vec::new(),
-            hint: Vec::new(),
+            entry: EntryAt::default(),
+            hint: 0..0,
         })
+    }
+
+    /// The bytes of an entry.
+    pub fn entry(&self, entry: EntryAt) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; entry.len as usize];
+        self.file.read_exact_at(&mut bytes, entry.at).map_err(|source| self.failed(source))?;
+        Ok(bytes)
+    }
+
+    /// Makes sure, after entries were looked at, that the file is still the one that was opened.
+    pub fn check_again(&self) -> Result<(), FileError> {
+        let mut hasher = blake3::Hasher::new();
+        hash_range(&self.file, 0..self.end + 40, &mut hasher).map_err(|source| self.failed(source))?;
+        if hasher.finalize().to_hex().as_str() == self.checksum {
+            return Ok(());
+        }
+        Err(FileError::Damaged { path: self.path.clone(), what: "it was altered while it was read".to_owned() })
     }
 
     fn failed(&self, source: io::Error) -> FileError {
@@ -300,8 +317,16 @@ pub struct Records<'f> {
     read: usize,
     hasher: blake3::Hasher,
     key: Vec<u8>,
-    entry: Vec<u8>,
-    hint: Vec<u8>,
+    entry: EntryAt,
+    /// Where in the buffer the hint is.
+    hint: Range<usize>,
+}
+
+/// Where in the file an entry is. Few are ever looked at: those of paths that are not as they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryAt {
+    at: u64,
+    len: u32,
 }
 
 impl Records<'_> {
@@ -312,20 +337,19 @@ impl Records<'_> {
             return self.check_end().map(|()| false);
         }
         let suffix = usize::from(u16::from_le_bytes(self.number()?));
-        let entry = u32::from_le_bytes(self.number()?) as usize;
+        let len = u32::from_le_bytes(self.number()?);
         let hint = usize::from(u16::from_le_bytes(self.number()?));
+        let entry = len as usize;
         if usize::from(shared) > self.key.len() || entry > PIECE_BYTES {
             return Err(self.damaged("a record has a length that cannot be"));
         }
         self.fill(suffix + entry + hint)?;
-        let (buffer, read) = (&self.buffer, self.read);
+        let after_key = self.read + suffix;
         self.key.truncate(usize::from(shared));
-        self.key.extend_from_slice(&buffer[read..read + suffix]);
-        self.entry.clear();
-        self.entry.extend_from_slice(&buffer[read + suffix..read + suffix + entry]);
-        self.hint.clear();
-        self.hint.extend_from_slice(&buffer[read + suffix + entry..read + suffix + entry + hint]);
-        self.read += suffix + entry + hint;
+        self.key.extend_from_slice(&self.buffer[self.read..after_key]);
+        self.entry = EntryAt { at: self.at - (self.buffer.len() - after_key) as u64, len };
+        self.hint = after_key + entry..after_key + entry + hint;
+        self.read = self.hint.end;
         Ok(true)
     }
 
@@ -334,14 +358,13 @@ impl Records<'_> {
         &self.key
     }
 
-    /// The entry's bytes.
-    pub fn entry(&self) -> &[u8] {
-        &self.entry
+    pub const fn entry(&self) -> EntryAt {
+        self.entry
     }
 
     /// The hint's bytes.
     pub fn hint(&self) -> &[u8] {
-        &self.hint
+        &self.buffer[self.hint.clone()]
     }
 
     fn number<const N: usize>(&mut self) -> Result<[u8; N], FileError> {
@@ -439,7 +462,8 @@ mod tests {
         let mut records = recorded.records().unwrap();
         let mut read = Vec::new();
         while records.advance().unwrap() {
-            read.push((records.key().to_vec(), records.entry().to_vec(), records.hint().to_vec()));
+            let entry = recorded.entry(records.entry()).unwrap();
+            read.push((records.key().to_vec(), entry, records.hint().to_vec()));
         }
         let record = |key: &[u8], entry: &[u8], hint: &[u8]| (key.to_vec(), entry.to_vec(), hint.to_vec());
         assert_eq!(read, [record(b"\0etc", b"dir", b"h1"), record(b"\0etc\0passwd", b"file", b"")]);
@@ -465,5 +489,6 @@ mod tests {
         let mut records = recorded.records().unwrap();
         let end = std::iter::repeat_with(|| records.advance()).find(|r| !matches!(r, Ok(true))).unwrap();
         assert!(end.unwrap_err().to_string().contains("altered while it was read"));
+        assert!(recorded.check_again().is_err() && open(&bytes).unwrap().check_again().is_ok());
     }
 }

@@ -43,6 +43,10 @@ impl Report {
         self.damaged.push(what);
     }
 
+    pub const fn has_findings(&self) -> bool {
+        self.changes > 0
+    }
+
     /// Whether nothing more can be printed.
     pub const fn has_failed(&self) -> bool {
         self.failed.is_some()

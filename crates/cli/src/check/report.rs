@@ -1,6 +1,6 @@
 //! What `tally check` prints: each difference, then a summary.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, Write};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,10 +12,14 @@ use tally_types::{AgentId, Change, Epoch, EventId, Timestamp, Verdict};
 use crate::Outcome;
 use crate::render::{self, Kind};
 
+/// Some 10,000 changes.
+const HELD_BACK_BYTES: usize = 8 << 20;
+
 pub struct Report {
     json: bool,
     host: String,
-    out: BufWriter<Stdout>,
+    /// What is held back until the file is known to be whole, as long as it is not too much.
+    out: Vec<u8>,
     changes: u64,
     failed: Option<io::Error>,
     damaged: Vec<String>,
@@ -23,8 +27,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(json: bool, host: &str) -> Self {
-        let out = BufWriter::new(io::stdout());
-        Self { json, host: host.to_owned(), out, changes: 0, failed: None, damaged: Vec::new() }
+        Self { json, host: host.to_owned(), out: Vec::new(), changes: 0, failed: None, damaged: Vec::new() }
     }
 
     pub fn change(&mut self, change: &Change) {
@@ -34,9 +37,17 @@ impl Report {
             true => writeln!(self.out, "{value}"),
             false => render::write(&mut self.out, Kind::Found, &value),
         };
-        if let Err(error) = written {
+        let shown = written.and_then(|()| if self.out.len() > HELD_BACK_BYTES { self.show() } else { Ok(()) });
+        if let Err(error) = shown {
             self.failed.get_or_insert(error);
         }
+    }
+
+    fn show(&mut self) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&self.out)?;
+        self.out.clear();
+        stdout.flush()
     }
 
     pub fn damaged(&mut self, what: String) {
@@ -72,7 +83,7 @@ impl Report {
         } else {
             writeln!(self.out, "{changes} changes in {entries} paths ({recorded} were recorded)")?;
         }
-        self.out.flush()?;
+        self.show()?;
         Ok(Outcome::of_findings(changes))
     }
 }

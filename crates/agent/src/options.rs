@@ -71,6 +71,9 @@ pub struct RunOptions {
     /// Say what happens as JSON lines on standard output
     #[arg(long)]
     pub json: bool,
+    /// Stop when standard input ends: with the program that holds its other end, however that ends
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -21,10 +21,12 @@ use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
 use crate::seam::IdentityText;
 use crate::sensor::{self, Source};
-use crate::state::State;
+use crate::state::{State, StateError};
 
 /// For about 50,000 paths that wait for a look: a storm that the engine is behind with, without losing its detail.
 const COALESCER_BYTES_MAX: usize = 16 << 20;
+/// How long an agent waits for the one before it to end: longer than its farewell takes.
+const PREDECESSOR: Duration = Duration::from_secs(15);
 /// Signals that come so soon after the first one are the same wish to stop.
 const SAME_WISH: Duration = Duration::from_secs(1);
 
@@ -41,9 +43,12 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     };
     leave_out_own_state(&mut policy, &state_dir)?;
     let notices = Arc::new(Notices::new(options.json));
-    let state = State::open(&enrol::agent_dir(&state_dir), engine::now())?;
+    let state = open_state(&enrol::agent_dir(&state_dir), options.stop_with_stdin)?;
     let intake = Arc::new(Intake::new(Limits { bytes_max: COALESCER_BYTES_MAX, ..Limits::default() }));
     stop_on_signals(&intake)?;
+    if options.stop_with_stdin {
+        stop_with_stdin(&intake)?;
+    }
     let policy = Arc::new(policy);
     let only = options.sensor.as_deref().map(source).transpose()?;
     // The sensor first: what happens while the first scan walks is seen by it.
@@ -162,6 +167,30 @@ pub(crate) fn first_status(state: &State) -> Status {
         can: Vec::new(),
         cannot: Vec::new(),
     }
+}
+
+/// Opens the state. The agent of a `tally up` that was killed needs a moment to notice and to end.
+fn open_state(dir: &Path, has_predecessor: bool) -> Result<State> {
+    let patience = Instant::now() + if has_predecessor { PREDECESSOR } else { Duration::ZERO };
+    loop {
+        match State::open(dir, engine::now()) {
+            Err(StateError::Locked { .. }) if Instant::now() < patience => {
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Stops when nobody holds the other end of standard input any more.
+fn stop_with_stdin(intake: &Arc<Intake>) -> Result<()> {
+    let intake = Arc::clone(intake);
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        // Nothing is said there; only the end counts, and an error is one too.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        intake.stop("the program that started it has ended");
+    })?;
+    Ok(())
 }
 
 fn stop_on_signals(intake: &Arc<Intake>) -> Result<()> {

@@ -103,11 +103,18 @@ fn tend_agent(options: &UpOptions, state: &Path, manager: &Running, stop: &Stop)
 fn start_agent(options: &UpOptions, state: &Path, manager: SocketAddr) -> Result<Child> {
     let program = std::env::current_exe().context("find the program itself")?;
     let mut command = Command::new(program);
-    command.arg("agent-run").arg("--json").arg("--state").arg(state).arg("--manager").arg(manager.to_string());
+    command
+        .arg("agent-run")
+        .args(["--json", "--stop-with-stdin"])
+        .arg("--state")
+        .arg(state)
+        .arg("--manager")
+        .arg(manager.to_string());
     for watch in &options.watches {
         command.arg("--watch").arg(watch);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    // Nothing is written there: its end tells the agent that this process is gone, even if it was killed.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().context("start the agent")
 }
 

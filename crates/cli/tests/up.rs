@@ -399,3 +399,22 @@ fn alerts_for_a_person_are_lines() {
     // Not a measure of speed: a stop that waits for its own limits is a fault.
     assert!(began.elapsed().unwrap() < Duration::from_secs(30));
 }
+
+#[test]
+fn a_killed_up_takes_its_agent_along_and_the_next_one_goes_on() {
+    let site = Site::new();
+    let file = site.write("a", "before");
+    let up = site.up();
+    up.object("watching", |o| text(o, "/notice") == "watching");
+    let others: Vec<u32> = up.descendants().into_iter().filter(|pid| *pid != up.pid()).collect();
+    assert!(others.len() >= 2, "{others:?}");
+    // Of this process alone: its agent must notice by itself.
+    let killed = std::process::Command::new("kill").args(["-9", &up.pid().to_string()]).status().unwrap();
+    assert!(killed.success());
+    fs::write(&file, "after").unwrap();
+    let again = site.up();
+    again.object("watching", |o| text(o, "/notice") == "watching");
+    let change = alert(&again, 550, &file);
+    assert_eq!(text(&change, "/change/path"), file.to_str().unwrap());
+    others.into_iter().for_each(wait_gone);
+}

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tally_types::{Diagnostic, PathBytes};
 
-use crate::policy::{Algorithms, Policy, parse};
+use crate::policy::parse::{self, Author};
+use crate::policy::{Algorithms, Policy};
 
 /// A whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A larger text is refused unread.
-    pub const TEXT_BYTES_MAX: usize = 1 << 20;
+    /// A larger text is refused unread. It fits into one message of the native protocol.
+    pub const TEXT_BYTES_MAX: usize = 960 << 10;
     /// More watches, and more globs in one list, are refused.
     pub const ITEMS_MAX: usize = 4096;
     /// Faults beyond this number are counted but not shown.
@@ -25,7 +26,14 @@ impl Config {
 
     /// Reads `text`. Every fault is reported, in the order of the text; what is faulty has its default.
     pub fn parse(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
-        parse::config(text, file)
+        parse::config(text, file, Author::Host)
+    }
+
+    /// Reads a policy that a manager gives to a group of hosts. It says what is watched and how often it is scanned. That it
+    /// watches nothing is a fault, and so is a key that only a host's own file may have: where the manager is, where the
+    /// state lies, and whether policies are accepted.
+    pub fn parse_group(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
+        parse::config(text, file, Author::Manager)
     }
 }
 
@@ -36,6 +44,8 @@ pub struct AgentConfig {
     pub manager: Option<Arc<str>>,
     /// `state = "/path"`: where the agent keeps its database and identity.
     pub state: Option<PathBytes>,
+    /// `accept_policy = true`: take the policy that the manager gives to this host's group.
+    pub accept_policy: bool,
     /// `scan_interval = "1h"`: from the end of one full scan to the start of the next, for what events cannot show.
     pub scan_interval_s: u64,
     /// `rehash_days = 7`: within so many days every file's content is read anew, whatever its times say.
@@ -59,6 +69,7 @@ impl Default for AgentConfig {
         Self {
             manager: None,
             state: None,
+            accept_policy: true,
             scan_interval_s: 3600,
             rehash_days: 7,
             threads: 0,

@@ -18,4 +18,4 @@ pub use coalescer::{Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Re
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
 pub use config::{AgentConfig, Config};
 pub use glob::{Glob, GlobError};
-pub use policy::{Algorithms, Mode, Only, Policy, Watch, Watched};
+pub use policy::{Algorithms, Explanation, Finding, Mode, Only, Place, Policy, Watch, Watched};

@@ -6,13 +6,16 @@
 //! general exclusion. A policy never looks at a disk: whether a path exists is the caller's to say.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes};
 
 use crate::Config;
 use crate::glob::{Glob, Globs, canonical};
+pub use explain::{Explanation, Finding};
 
+mod explain;
 pub(crate) mod parse;
 #[cfg(test)]
 mod tests;
@@ -110,6 +113,21 @@ impl Algorithms {
     }
 }
 
+/// Where a watch stands in the text that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The name of the file, or of the built-in profile.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
 /// One `[[watch]]` of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
@@ -129,6 +147,8 @@ pub struct Watch {
     pub tags: Vec<Arc<str>>,
     /// The reason why it is watched, for reports.
     pub why: Option<Arc<str>>,
+    /// Where it was read; `None` for one that no text names.
+    pub place: Option<Place>,
 }
 
 impl Watch {
@@ -146,6 +166,7 @@ impl Watch {
             only: Only::Everything,
             tags: Vec::new(),
             why: None,
+            place: None,
         }
     }
 }
@@ -233,6 +254,14 @@ impl Policy {
     /// changes would otherwise cause changes.
     pub fn leave_out(&mut self, path: PathBytes) {
         self.left_out.push(path);
+    }
+
+    /// The same policy without what is only for people: two that differ in this alone watch the same in the same way.
+    #[must_use]
+    pub fn meaning(&self) -> Self {
+        let mut policy = self.clone();
+        policy.watches.iter_mut().for_each(|watch| (watch.place, watch.why) = (None, None));
+        policy
     }
 
     pub fn is_empty(&self) -> bool {

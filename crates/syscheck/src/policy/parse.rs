@@ -10,7 +10,7 @@ use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes, did
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Algorithms, Mode, Only, Policy, Watch};
+use super::{Algorithms, Mode, Only, Place, Policy, Watch};
 use crate::config::{AgentConfig, Config};
 use crate::glob::Glob;
 
@@ -20,14 +20,27 @@ pub(super) const LINUX_BASE: &str = include_str!("../../profiles/linux-base.toml
 const PROFILES: [(&str, &str); 1] = [("linux-base", LINUX_BASE)];
 
 const TOP_KEYS: [&str; 4] = ["agent", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 6] = ["manager", "state", "scan_interval", "rehash_days", "threads", "digests"];
+const AGENT_KEYS: [&str; 7] =
+    ["manager", "state", "accept_policy", "scan_interval", "rehash_days", "threads", "digests"];
+/// Of these, what only the host's own file may say.
+const HOST_KEYS: [&str; 3] = ["manager", "state", "accept_policy"];
 const WATCH_KEYS: [&str; 10] =
     ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "tags", "why"];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-pub(crate) fn config(text: &str, file: &str) -> (Config, Vec<Diagnostic>) {
-    let mut reader = Reader { file: file.into(), text, faults: Vec::new(), more: 0, digests: Algorithms::SHA256 };
+/// Whose text it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// Who administers the host: the agent's own file.
+    Host,
+    /// The manager, for a group of hosts.
+    Manager,
+}
+
+pub(crate) fn config(text: &str, file: &str, author: Author) -> (Config, Vec<Diagnostic>) {
+    let file = file.into();
+    let mut reader = Reader { file, text, author, faults: Vec::new(), more: 0, digests: Algorithms::SHA256 };
     if text.len() > Config::TEXT_BYTES_MAX {
         let message = format!("the file has {} bytes, the limit is {}", text.len(), Config::TEXT_BYTES_MAX);
         reader.fault(0..0, message);
@@ -38,12 +51,16 @@ pub(crate) fn config(text: &str, file: &str) -> (Config, Vec<Diagnostic>) {
         reader.fault(error.span().unwrap_or(0..0), error.message());
     }
     let config = reader.document(document.get_ref());
+    if author == Author::Manager && config.policy.is_empty() && reader.faults.is_empty() {
+        reader.fault(0..0, "the policy watches nothing: it needs a [[watch]] or profiles = [\"linux-base\"]");
+    }
     (config, reader.finish())
 }
 
 struct Reader<'t> {
     file: Arc<str>,
     text: &'t str,
+    author: Author,
     faults: Vec<Diagnostic>,
     /// Faults that were not kept.
     more: usize,
@@ -82,7 +99,7 @@ impl Reader<'_> {
             for (name, span) in self.strings(value) {
                 match PROFILES.iter().find(|(known, _)| *known == name) {
                     Some((name, text)) => {
-                        let (profile, _) = config(text, name);
+                        let (profile, _) = config(text, name, Author::Host);
                         watches.extend(profile.policy.watches);
                         exclude.extend(profile.policy.exclude);
                     }
@@ -116,6 +133,15 @@ impl Reader<'_> {
             return agent;
         };
         self.unknown_keys(table, &AGENT_KEYS, "in [agent]");
+        if self.author == Author::Manager {
+            for key in table.keys().filter(|key| HOST_KEYS.contains(&&**key.get_ref())) {
+                let name = key.get_ref();
+                self.fault(
+                    key.span(),
+                    format!("\"{name}\" is for the host's own file: a group's policy cannot set it"),
+                );
+            }
+        }
         let given = |key: &str| table.get(key);
         if let Some(manager) = given("manager").and_then(|value| self.string(value)) {
             agent.manager = Some(manager.as_str().into());
@@ -128,6 +154,9 @@ impl Reader<'_> {
                     None
                 }
             });
+        }
+        if let Some(accept) = given("accept_policy").and_then(|value| self.truth(value)) {
+            agent.accept_policy = accept;
         }
         let (low, high) = (AgentConfig::SCAN_INTERVAL_S_MIN, AgentConfig::SCAN_INTERVAL_S_MAX);
         if let Some(seconds) = given("scan_interval").and_then(|value| self.duration_s(value, low, high)) {
@@ -178,21 +207,26 @@ impl Reader<'_> {
             watch.tags = self.strings(value).into_iter().map(|(tag, _)| tag.into()).collect();
         }
         watch.why = given("why").and_then(|value| self.string(value)).map(Into::into);
-        globs.into_iter().map(|path| Watch { path, ..watch.clone() }).collect()
+        globs.into_iter().map(|(path, place)| Watch { path, place: Some(place), ..watch.clone() }).collect()
     }
 
-    fn paths(&mut self, value: &Value<'_>) -> Vec<Glob> {
+    fn paths(&mut self, value: &Value<'_>) -> Vec<(Glob, Place)> {
         let mut globs = Vec::new();
         for (text, span) in self.strings(value) {
             match Glob::parse(&text) {
                 Ok(_) if !text.starts_with('/') => {
                     self.fault(span, format!("path \"{text}\" is not absolute: it starts with \"/\""));
                 }
-                Ok(glob) => globs.push(glob),
+                Ok(glob) => globs.push((glob, self.place(&span))),
                 Err(error) => self.fault(span, error.to_string()),
             }
         }
         globs
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        let line = Diagnostic::at(&self.file, self.text, span.start, "").line;
+        Place { file: self.file.clone(), line }
     }
 
     fn globs(&mut self, value: &Value<'_>) -> Vec<Glob> {
@@ -272,6 +306,16 @@ impl Reader<'_> {
             DeValue::String(text) => Some(text.clone().into_owned()),
             other => {
                 self.wrong_type(value.span(), "a string", other);
+                None
+            }
+        }
+    }
+
+    fn truth(&mut self, value: &Value<'_>) -> Option<bool> {
+        match value.get_ref() {
+            DeValue::Boolean(is) => Some(*is),
+            other => {
+                self.wrong_type(value.span(), "true or false", other);
                 None
             }
         }

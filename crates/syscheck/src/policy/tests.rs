@@ -239,6 +239,7 @@ fn reads_every_key() {
         [agent]
         manager = "tally.example:1514"
         state = "/var/lib/tallystick/agent"
+        accept_policy = false
         scan_interval = "30m"
         rehash_days = 14
         threads = 2
@@ -263,6 +264,7 @@ fn reads_every_key() {
     let expected = AgentConfig {
         manager: Some("tally.example:1514".into()),
         state: Some(path("/var/lib/tallystick/agent")),
+        accept_policy: false,
         scan_interval_s: 1800,
         rehash_days: 14,
         threads: 2,
@@ -279,6 +281,24 @@ fn reads_every_key() {
         (b.digests.iter().collect::<Vec<_>>(), b.recursion, b.exclude.len()),
         (vec![Algorithm::Blake3], Some(3), 1)
     );
+}
+
+#[test]
+fn a_policy_of_the_manager_cannot_say_what_only_the_host_may() {
+    let text = "profiles = [\"linux-base\"]\n[agent]\nmanager = \"elsewhere\"\naccept_policy = false\nscan_interval = \"2h\"\n";
+    let (config, faults) = Config::parse_group(text, "g");
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "g:3:1: \"manager\" is for the host's own file: a group's policy cannot set it",
+            "g:4:1: \"accept_policy\" is for the host's own file: a group's policy cannot set it",
+        ]
+    );
+    assert_eq!(config.agent.scan_interval_s, 7200);
+    let (_, faults) = Config::parse_group("exclude = [\"*\"]", "g");
+    assert!(faults[0].message.contains("watches nothing"), "{faults:?}");
+    assert_eq!(Config::parse("", "own").1, []);
 }
 
 proptest! {

@@ -436,6 +436,7 @@ impl Engine {
             dropped: self.dropped,
             can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
+            ..Status::default()
         }
     }
 

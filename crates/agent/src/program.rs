@@ -159,13 +159,9 @@ pub(crate) fn first_status(state: &State) -> Status {
         time: engine::now(),
         epoch: position.epoch,
         seq: position.seq,
-        root: None,
         entries: position.entries,
         state: AgentState::Baselining,
-        lag_us: 0,
-        dropped: 0,
-        can: Vec::new(),
-        cannot: Vec::new(),
+        ..Status::default()
     }
 }
 

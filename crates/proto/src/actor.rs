@@ -1,20 +1,24 @@
 //! An actor as bytes: part of a change.
 //!
-//! Two bytes say which parts are known; pid and confidence always follow, then the known parts in the order of the type.
+//! A number says which parts are known; pid and confidence always follow, then the known parts in the order in which their
+//! bits were given out.
 
-use tally_types::{Actor, Confidence, UnknownPart};
+use tally_types::{Actor, Ancestor, Confidence, Container, Remote, RemoteFrom, UnknownPart};
 
 use crate::code::Code;
 use crate::codec::{DecodeError, Reader, Result, Writer};
 use crate::limit::{
-    CMDLINE_BYTES_MAX, EXE_BYTES_MAX, NAME_BYTES_MAX, UNKNOWN_PART_BYTES_MAX, UNKNOWN_PARTS_MAX, UNKNOWN_WHY_BYTES_MAX,
+    ANCESTORS_BYTES_MAX, ANCESTORS_MAX, CGROUP_BYTES_MAX, CMDLINE_BYTES_MAX, CONTAINER_ID_BYTES_MAX,
+    CONTAINER_NAME_BYTES_MAX, EXE_BYTES_MAX, IMAGE_BYTES_MAX, NAME_BYTES_MAX, REMOTE_BYTES_MAX, TTY_BYTES_MAX,
+    UNKNOWN_PART_BYTES_MAX, UNKNOWN_PARTS_MAX, UNKNOWN_WHY_BYTES_MAX,
 };
 
 const WHAT: &str = "actor";
 /// How many parts may be unknown.
-const PARTS: usize = 9;
+const PARTS: usize = 14;
 
 pub(crate) fn write(w: &mut Writer, actor: &Actor) {
+    let ancestors = kept_ancestors(&actor.ancestors);
     let known: [bool; PARTS] = [
         actor.exe.is_some(),
         actor.cmdline.is_some(),
@@ -25,6 +29,11 @@ pub(crate) fn write(w: &mut Writer, actor: &Actor) {
         actor.ppid.is_some(),
         actor.parent_exe.is_some(),
         actor.session.is_some(),
+        !ancestors.is_empty(),
+        actor.tty.is_some(),
+        actor.cgroup.is_some(),
+        actor.container.is_some(),
+        actor.remote.is_some(),
     ];
     let bits = known.iter().enumerate().map(|(at, known)| u64::from(*known) << at).sum();
     w.number(bits);
@@ -54,10 +63,69 @@ pub(crate) fn write(w: &mut Writer, actor: &Actor) {
     number(w, actor.ppid);
     bytes(w, actor.parent_exe.as_deref(), EXE_BYTES_MAX);
     number(w, actor.session);
+    if !ancestors.is_empty() {
+        write_ancestors(w, ancestors);
+    }
+    if let Some(tty) = &actor.tty {
+        w.text(tty, TTY_BYTES_MAX);
+    }
+    if let Some(cgroup) = &actor.cgroup {
+        w.text(cgroup, CGROUP_BYTES_MAX);
+    }
+    if let Some(container) = &actor.container {
+        write_container(w, container);
+    }
+    if let Some(remote) = &actor.remote {
+        w.text(&remote.address, REMOTE_BYTES_MAX);
+        w.u8(remote.from.code());
+    }
     w.list(&actor.unknown, UNKNOWN_PARTS_MAX, |w, unknown| {
         w.text(&unknown.part, UNKNOWN_PART_BYTES_MAX);
         w.text(&unknown.why, UNKNOWN_WHY_BYTES_MAX);
     });
+}
+
+/// The nearest that have room.
+fn kept_ancestors(ancestors: &[Ancestor]) -> &[Ancestor] {
+    let mut bytes = 0;
+    let has_room = |ancestor: &&Ancestor| {
+        bytes += 8 + ancestor.exe.as_ref().map_or(0, |exe| exe.len().min(EXE_BYTES_MAX));
+        bytes <= ANCESTORS_BYTES_MAX
+    };
+    &ancestors[..ancestors.iter().take(ANCESTORS_MAX).take_while(has_room).count()]
+}
+
+fn write_ancestors(w: &mut Writer, ancestors: &[Ancestor]) {
+    w.list(ancestors, ANCESTORS_MAX, |w, ancestor| {
+        w.number(u64::from(ancestor.pid));
+        w.option(ancestor.exe.as_deref(), |w, exe| w.bytes(exe, EXE_BYTES_MAX));
+    });
+}
+
+fn read_ancestors(r: &mut Reader<'_>) -> Result<Vec<Ancestor>> {
+    let ancestors = r.list("ancestors", ANCESTORS_MAX, |r| {
+        let pid = r.u32(WHAT)?;
+        let exe = r.option(WHAT, |r| r.bytes(WHAT, EXE_BYTES_MAX).map(Into::into))?;
+        Ok(Ancestor { pid, exe })
+    })?;
+    // That there are none, and more than a writer keeps, is told otherwise.
+    let is_kept = !ancestors.is_empty() && kept_ancestors(&ancestors).len() == ancestors.len();
+    if is_kept { Ok(ancestors) } else { Err(DecodeError::NotCanonical("ancestors")) }
+}
+
+pub(crate) fn write_container(w: &mut Writer, container: &Container) {
+    w.text(&container.id, CONTAINER_ID_BYTES_MAX);
+    w.option(container.name.as_deref(), |w, name| w.text(name, CONTAINER_NAME_BYTES_MAX));
+    w.option(container.image.as_deref(), |w, image| w.text(image, IMAGE_BYTES_MAX));
+}
+
+pub(crate) fn read_container(r: &mut Reader<'_>) -> Result<Container> {
+    const WHAT: &str = "container";
+    Ok(Container {
+        id: r.text(WHAT, CONTAINER_ID_BYTES_MAX)?.into(),
+        name: r.option(WHAT, |r| r.text(WHAT, CONTAINER_NAME_BYTES_MAX).map(Into::into))?,
+        image: r.option(WHAT, |r| r.text(WHAT, IMAGE_BYTES_MAX).map(Into::into))?,
+    })
 }
 
 pub(crate) fn read(r: &mut Reader<'_>) -> Result<Actor> {
@@ -75,6 +143,11 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Actor> {
     let ppid = known(6).then(|| r.u32(WHAT)).transpose()?;
     let parent_exe = known(7).then(|| r.bytes(WHAT, EXE_BYTES_MAX)).transpose()?;
     let session = known(8).then(|| r.u32(WHAT)).transpose()?;
+    let ancestors = if known(9) { read_ancestors(r)? } else { Vec::new() };
+    let tty = known(10).then(|| r.text(WHAT, TTY_BYTES_MAX)).transpose()?;
+    let cgroup = known(11).then(|| r.text(WHAT, CGROUP_BYTES_MAX)).transpose()?;
+    let container = known(12).then(|| read_container(r)).transpose()?;
+    let remote = known(13).then(|| read_remote(r)).transpose()?;
     let unknown = r.list(WHAT, UNKNOWN_PARTS_MAX, |r| {
         let part = r.text(WHAT, UNKNOWN_PART_BYTES_MAX)?.into();
         let why = r.text(WHAT, UNKNOWN_WHY_BYTES_MAX)?.into();
@@ -90,8 +163,17 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Actor> {
         login_user: login_user.map(Into::into),
         ppid,
         parent_exe: parent_exe.map(Into::into),
+        ancestors,
         session,
+        tty: tty.map(Into::into),
+        cgroup: cgroup.map(Into::into),
+        container,
+        remote,
         confidence,
         unknown,
     })
+}
+
+fn read_remote(r: &mut Reader<'_>) -> Result<Remote> {
+    Ok(Remote { address: r.text(WHAT, REMOTE_BYTES_MAX)?.into(), from: RemoteFrom::from_code(r.u8(WHAT)?)? })
 }

@@ -111,6 +111,9 @@ fn actor() -> impl Strategy<Value = Actor> {
     let exe = || of(bytes(60).prop_map(Arc::<[u8]>::from));
     let unknown = (text(32), text(128)).prop_map(|(part, why)| UnknownPart { part, why });
     let login = (of(any::<u32>()), of(name()), of(any::<u32>()));
+    let ancestor = (any::<u32>(), exe()).prop_map(|(pid, exe)| Ancestor { pid, exe });
+    let remote = (text(128), select(&RemoteFrom::ALL)).prop_map(|(address, from)| Remote { address, from });
+    let session = (vec(ancestor, 0..3), of(text(32)), of(text(256)), of(container()), of(remote));
     (
         any::<u32>(),
         exe(),
@@ -120,7 +123,7 @@ fn actor() -> impl Strategy<Value = Actor> {
         login,
         of(any::<u32>()),
         exe(),
-        vec(unknown, 0..3),
+        (vec(unknown, 0..3), session),
         select(&Confidence::ALL),
     )
         .prop_map(
@@ -133,7 +136,7 @@ fn actor() -> impl Strategy<Value = Actor> {
                 (login_uid, login_user, session),
                 ppid,
                 parent_exe,
-                unknown,
+                (unknown, (ancestors, tty, cgroup, container, remote)),
                 confidence,
             )| {
                 Actor {
@@ -146,12 +149,39 @@ fn actor() -> impl Strategy<Value = Actor> {
                     login_user,
                     ppid,
                     parent_exe,
+                    ancestors,
                     session,
+                    tty,
+                    cgroup,
+                    container,
+                    remote,
                     confidence,
                     unknown,
                 }
             },
         )
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    (text(72), of(text(128)), of(text(256))).prop_map(|(id, name, image)| Container { id, name, image })
+}
+
+fn detail() -> impl Strategy<Value = Change> {
+    let range = (any::<u64>(), any::<u64>()).prop_map(|(start, end)| ByteRange { start, end });
+    let diff = (text(4000), of(text(128))).prop_map(|(text, note)| Diff { text, note });
+    let place = (container(), path()).prop_map(|(container, path)| ContainerPath { container, path });
+    let lines = || vec(text(512), 0..3);
+    (of(range), of(diff), lines(), lines(), of(place), vec(text(64), 0..3)).prop_map(
+        |(bytes, diff, summary, notes, place, tags)| Change {
+            bytes,
+            diff,
+            summary,
+            notes,
+            place,
+            tags,
+            ..Change::new(PathBytes::root(), ChangeKind::Added, DetectedBy::Scan)
+        },
+    )
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -162,18 +192,10 @@ fn change() -> impl Strategy<Value = Change> {
     let window = of((time(), time()).prop_map(|(earliest, latest)| Window { earliest, latest }));
     let attributes = (0..1u16 << 14).prop_map(|bits| AttributeSet::from_bits(bits).unwrap());
     let words = (select(&ChangeKind::ALL), select(&DetectedBy::ALL), any::<u32>());
-    (path(), of(path()), words, attributes, of(entry()), of(entry()), vec(actor(), 0..3), window).prop_map(
-        |(path, moved_from, (kind, detected_by, records), attributes, before, after, actors, window)| Change {
-            path,
-            kind,
-            moved_from,
-            attributes,
-            before,
-            after,
-            actors,
-            detected_by,
-            window,
-            records,
+    let entries = (of(entry()), of(entry()));
+    (path(), of(path()), words, attributes, entries, vec(actor(), 0..3), window, detail()).prop_map(
+        |(path, moved_from, (kind, detected_by, records), attributes, (before, after), actors, window, detail)| {
+            Change { path, kind, moved_from, attributes, before, after, actors, detected_by, window, records, ..detail }
         },
     )
 }
@@ -201,6 +223,21 @@ pub fn life() -> impl Strategy<Value = Life> {
             first,
             last
         }),
+        (text(256), lines(), of(actor())).prop_map(|(device, mounts, actor)| Life::DeviceOpened {
+            device,
+            mounts,
+            actor: actor.map(Box::new)
+        }),
+        (text(256), text(1024)).prop_map(|(part, detail)| Life::Impaired { part, detail }),
+        text(256).prop_map(|part| Life::Restored { part }),
+        (text(1024), any::<[u8; 32]>()).prop_map(|(origin, digest)| Life::PolicyApplied { origin, digest }),
+        text(1024).prop_map(|detail| Life::PolicyRefused { detail }),
+        (path(), number(), number(), number()).prop_map(|(path, records, paths, duration_us)| Life::Storm {
+            path,
+            records,
+            paths,
+            duration_us
+        }),
     ]
 }
 
@@ -222,6 +259,8 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
         text(1024).prop_map(|detail| AdminAct::ConsoleLogin { detail }),
         text(256).prop_map(|version| AdminAct::ManagerStarted { version }),
         Just(AdminAct::ManagerStopped),
+        (name(), any::<[u8; 32]>()).prop_map(|(group, digest)| AdminAct::PolicySet { group, digest }),
+        name().prop_map(|group| AdminAct::PolicyRemoved { group }),
     ]
 }
 
@@ -264,8 +303,21 @@ pub fn record() -> impl Strategy<Value = Record> {
 pub fn status() -> impl Strategy<Value = Status> {
     let lines = || vec(text(512), 0..3);
     let numbers = (number(), number(), number());
-    (time(), position(), of(any::<[u8; 32]>()), select(&AgentState::ALL), numbers, lines(), lines()).prop_map(
-        |(time, at, root, state, (entries, lag_us, dropped), can, cannot)| Status {
+    let usage = (number(), number(), number(), number()).prop_map(|(cpu_us, read_bytes, rss_bytes, throttled_us)| {
+        Usage { cpu_us, read_bytes, rss_bytes, throttled_us }
+    });
+    let words = (lines(), lines(), lines(), vec(path(), 0..3));
+    let further = (text(256), text(256), of(any::<[u8; 32]>()), usage);
+    (time(), position(), of(any::<[u8; 32]>()), select(&AgentState::ALL), numbers, words, further).prop_map(
+        |(
+            time,
+            at,
+            root,
+            state,
+            (entries, lag_us, dropped),
+            (can, cannot, tiers, blind),
+            (source, who, policy, usage),
+        )| Status {
             time,
             epoch: at.epoch,
             seq: at.seq,
@@ -276,6 +328,12 @@ pub fn status() -> impl Strategy<Value = Status> {
             dropped,
             can,
             cannot,
+            tiers,
+            blind,
+            source,
+            who,
+            policy,
+            usage,
         },
     )
 }
@@ -319,7 +377,7 @@ pub fn to_manager() -> impl Strategy<Value = ToManager> {
         (number(), of(position()), status(), any::<bool>()).prop_map(
             |(number, sent, mut status, words_as_in_hello)| {
                 if words_as_in_hello {
-                    (status.can, status.cannot) = Default::default();
+                    status.forget_words();
                 }
                 ToManager::Heartbeat(Heartbeat { number, sent, status, words_as_in_hello })
             }
@@ -386,18 +444,14 @@ pub fn run_of_events(count: u64) -> Vec<Event> {
         flags: FileFlags::default(),
         xattrs: Vec::new(),
     };
+    let path = |n: u64| PathBytes::new(format!("/etc/conf.d/file-{n}").into_bytes()).unwrap();
     let event = |seq| {
         let change = Change {
-            path: PathBytes::new(format!("/etc/conf.d/file-{seq}").into_bytes()).unwrap(),
-            kind: ChangeKind::Modified,
-            moved_from: None,
             attributes: AttributeSet::between(&entry(seq), &entry(seq + 1)),
             before: Some(entry(seq)),
             after: Some(entry(seq + 1)),
-            actors: Vec::new(),
-            detected_by: DetectedBy::Realtime,
-            window: None,
             records: 1,
+            ..Change::new(path(seq), ChangeKind::Modified, DetectedBy::Realtime)
         };
         let time = Timestamp(1_764_000_000_000_000 + seq as i64);
         Event { epoch: Epoch(7), seq, time, body: EventBody::Change(Box::new(change)) }
@@ -436,6 +490,11 @@ pub fn largest_entry() -> Entry {
 
 /// A change with everything at its limit.
 pub fn largest_event() -> Event {
+    let container = Container {
+        id: "i".repeat(72).into(),
+        name: Some("n".repeat(128).into()),
+        image: Some("m".repeat(256).into()),
+    };
     let unknown = UnknownPart { part: "p".repeat(32).into(), why: "w".repeat(128).into() };
     let actor = Actor {
         pid: u32::MAX,
@@ -447,22 +506,31 @@ pub fn largest_event() -> Event {
         login_user: Some("l".repeat(NAME_BYTES_MAX).into()),
         ppid: Some(u32::MAX),
         parent_exe: Some(vec![b'e'; PATH_BYTES_MAX].into()),
+        ancestors: vec![Ancestor { pid: u32::MAX, exe: Some(vec![b'a'; PATH_BYTES_MAX].into()) }; Actor::ANCESTORS_MAX],
         session: Some(u32::MAX),
+        tty: Some("t".repeat(32).into()),
+        cgroup: Some("g".repeat(256).into()),
+        container: Some(container.clone()),
+        remote: Some(Remote { address: "r".repeat(128).into(), from: RemoteFrom::Wtmp }),
         confidence: Confidence::Kernel,
         unknown: vec![unknown; 12],
     };
     let longest = PathBytes::new([b"/", &vec![b'p'; PATH_BYTES_MAX - 1][..]].concat()).unwrap();
     let change = Change {
-        path: longest.clone(),
-        kind: ChangeKind::Moved,
-        moved_from: Some(longest),
+        moved_from: Some(longest.clone()),
         attributes: AttributeSet::all(),
         before: Some(largest_entry()),
         after: Some(largest_entry()),
         actors: vec![actor; Change::ACTORS_MAX],
-        detected_by: DetectedBy::Sync,
         window: Some(Window { earliest: Timestamp(i64::MIN), latest: Timestamp(i64::MIN) }),
         records: u32::MAX,
+        bytes: Some(ByteRange { start: u64::MAX, end: u64::MAX }),
+        diff: Some(Diff { text: "+line\n".repeat(Diff::BYTES_MAX / 6).into(), note: Some("n".repeat(128).into()) }),
+        summary: vec!["s".repeat(512).into(); Change::SENTENCES_MAX],
+        notes: vec!["n".repeat(512).into(); Change::SENTENCES_MAX],
+        place: Some(ContainerPath { container, path: longest.clone() }),
+        tags: vec!["t".repeat(64).into(); Change::TAGS_MAX],
+        ..Change::new(longest, ChangeKind::Moved, DetectedBy::Sync)
     };
     let body = EventBody::Change(Box::new(change));
     Event { epoch: Epoch(NUMBER_MAX), seq: NUMBER_MAX, time: Timestamp(i64::MIN), body }

@@ -1,13 +1,16 @@
 //! A change as bytes: part of an event.
 //!
 //! A change always fits a ledger record. What can be long is bounded part by part (`limit.rs`), and the actors together:
-//! they stand in the order of their importance, so that those who no longer fit are the ones to leave out.
+//! they stand in the order of their importance, so that those who no longer fit are the ones to leave out. What explains
+//! the change to people (`detail`) has the room that is left.
 
-use tally_types::{AttributeSet, Change, ChangeKind, DetectedBy, PATH_BYTES_MAX, PathBytes, Timestamp, Window};
+mod detail;
+
+use tally_types::{Actor, AttributeSet, Change, ChangeKind, DetectedBy, PATH_BYTES_MAX, PathBytes, Timestamp, Window};
 
 use crate::code::Code;
 use crate::codec::{DecodeError, Reader, Result, Writer};
-use crate::limit::{ACTORS_BYTES_MAX, ACTORS_MAX};
+use crate::limit::{ACTORS_BYTES_MAX, ACTORS_MAX, CHANGE_BYTES_MAX};
 use crate::{actor, entry};
 
 const KIND_BITS: u8 = 0x0f;
@@ -17,29 +20,41 @@ const HAS_MOVED_FROM: u8 = 1;
 const HAS_BEFORE: u8 = 1 << 1;
 const HAS_AFTER: u8 = 1 << 2;
 const HAS_WINDOW: u8 = 1 << 3;
-const HAS_ALL: u8 = HAS_MOVED_FROM | HAS_BEFORE | HAS_AFTER | HAS_WINDOW;
+const HAS_DETAIL: u8 = 1 << 4;
+const HAS_ALL: u8 = HAS_MOVED_FROM | HAS_BEFORE | HAS_AFTER | HAS_WINDOW | HAS_DETAIL;
 
 pub(crate) fn write(w: &mut Writer, change: &Change) {
+    let body = body(change);
+    // Two bytes come before the body.
+    let detail = detail::encode(change, CHANGE_BYTES_MAX.saturating_sub(body.len() + 2));
     let flag = |is: bool, bit: u8| if is { bit } else { 0 };
     w.u8(change.kind.code() | change.detected_by.code() << DETECTED_SHIFT);
     w.u8(flag(change.moved_from.is_some(), HAS_MOVED_FROM)
         | flag(change.before.is_some(), HAS_BEFORE)
         | flag(change.after.is_some(), HAS_AFTER)
-        | flag(change.window.is_some(), HAS_WINDOW));
+        | flag(change.window.is_some(), HAS_WINDOW)
+        | flag(detail.is_some(), HAS_DETAIL));
+    w.raw(&body);
+    w.raw(&detail.unwrap_or_default());
+}
+
+fn body(change: &Change) -> Vec<u8> {
+    let mut w = Writer::with_capacity(256);
     w.bytes(change.path.as_bytes(), PATH_BYTES_MAX);
     if let Some(from) = &change.moved_from {
         w.bytes(from.as_bytes(), PATH_BYTES_MAX);
     }
     w.number(u64::from(change.attributes.bits()));
     for entry in [&change.before, &change.after].into_iter().flatten() {
-        entry::write(w, entry);
+        entry::write(&mut w, entry);
     }
     if let Some(window) = change.window {
         w.signed(window.earliest.0);
         w.signed(window.latest.0);
     }
     w.number(u64::from(change.records));
-    write_actors(w, change);
+    write_actors(&mut w, change);
+    w.into_bytes()
 }
 
 fn write_actors(w: &mut Writer, change: &Change) {
@@ -48,6 +63,10 @@ fn write_actors(w: &mut Writer, change: &Change) {
     for actor in change.actors.iter().take(ACTORS_MAX) {
         let before = actors.len();
         actor::write(&mut actors, actor);
+        if count == 0 && actors.len() > ACTORS_BYTES_MAX {
+            actors.truncate(before);
+            actor::write(&mut actors, &Actor { ancestors: Vec::new(), ..actor.clone() });
+        }
         if actors.len() > ACTORS_BYTES_MAX {
             actors.truncate(before);
             break;
@@ -86,7 +105,17 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Change> {
     if start - r.remaining() > ACTORS_BYTES_MAX + 1 {
         return Err(DecodeError::NotCanonical("actors"));
     }
-    Ok(Change { path, kind, moved_from, attributes, before, after, actors, detected_by, window, records })
+    let change = Change {
+        moved_from,
+        attributes,
+        before,
+        after,
+        actors,
+        window,
+        records,
+        ..Change::new(path, kind, detected_by)
+    };
+    if has & HAS_DETAIL == 0 { Ok(change) } else { detail::read(r, change) }
 }
 
 fn read_path(r: &mut Reader<'_>, what: &'static str) -> Result<PathBytes> {

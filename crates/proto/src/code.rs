@@ -2,7 +2,9 @@
 //!
 //! They are written out, never derived from the order in the source: a number once given keeps its meaning for ever.
 
-use tally_types::{AgentState, Algorithm, ChangeKind, Confidence, DetectedBy, FileKind, GapCause, Undigested};
+use tally_types::{
+    AgentState, Algorithm, ChangeKind, Confidence, DetectedBy, FileKind, GapCause, RemoteFrom, Undigested,
+};
 
 use crate::codec::{DecodeError, Result};
 
@@ -84,6 +86,13 @@ codes!(Confidence, "confidence",
     3 => Confidence::Audit,
 );
 
+codes!(RemoteFrom, "source of a remote address",
+    1 => RemoteFrom::Environment,
+    2 => RemoteFrom::Socket,
+    3 => RemoteFrom::Utmp,
+    4 => RemoteFrom::Wtmp,
+);
+
 codes!(GapCause, "cause of a gap",
     1 => GapCause::Stopped,
     2 => GapCause::Killed,
@@ -118,6 +127,7 @@ mod tests {
         read_back(&ChangeKind::ALL);
         read_back(&DetectedBy::ALL);
         read_back(&Confidence::ALL);
+        read_back(&RemoteFrom::ALL);
         read_back(&GapCause::ALL);
         read_back(&AgentState::ALL);
     }

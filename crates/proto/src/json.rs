@@ -19,7 +19,7 @@ pub use event::{actor, admin, alert, change, event, life};
 pub use operator::{
     TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, new_token, promoted, token,
 };
-pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, agent_status, status};
+pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, Told, agent_status, status};
 
 /// The schema that every outermost object names.
 pub const SCHEMA: u64 = 1;

@@ -2,8 +2,9 @@
 //!
 //! Each variant has a number that is never given to another.
 
-use tally_types::{AdminAct, AgentId, Epoch, GapCause, Life, Timestamp};
+use tally_types::{AdminAct, AgentId, Epoch, GapCause, Life, PATH_BYTES_MAX, PathBytes, Timestamp};
 
+use crate::actor;
 use crate::code::Code;
 use crate::codec::{DecodeError, Reader, Result, Writer};
 use crate::limit::{
@@ -26,6 +27,12 @@ const DUPLICATE_IDENTITY: u8 = 13;
 const REMOVED: u8 = 14;
 const CLOCK_SKEW: u8 = 15;
 const EVENTS_MISSING: u8 = 16;
+const DEVICE_OPENED: u8 = 17;
+const IMPAIRED: u8 = 18;
+const RESTORED: u8 = 19;
+const POLICY_APPLIED: u8 = 20;
+const POLICY_REFUSED: u8 = 21;
+const STORM: u8 = 22;
 
 pub(crate) fn write(w: &mut Writer, life: &Life) {
     let text = |w: &mut Writer, tag: u8, text: &str| {
@@ -90,6 +97,34 @@ pub(crate) fn write(w: &mut Writer, life: &Life) {
             w.number((*first).min(NUMBER_MAX));
             w.number((*last).min(NUMBER_MAX));
         }
+        Life::DeviceOpened { device, mounts, actor } => {
+            w.u8(DEVICE_OPENED);
+            w.text(device, WORD_BYTES_MAX);
+            write_lines(w, mounts);
+            w.option(actor.as_deref(), actor::write);
+        }
+        Life::Impaired { part, detail } => {
+            w.u8(IMPAIRED);
+            w.text(part, WORD_BYTES_MAX);
+            w.text(detail, TEXT_BYTES_MAX);
+        }
+        Life::Restored { part } => {
+            w.u8(RESTORED);
+            w.text(part, WORD_BYTES_MAX);
+        }
+        Life::PolicyApplied { origin, digest } => {
+            w.u8(POLICY_APPLIED);
+            w.text(origin, TEXT_BYTES_MAX);
+            w.raw(digest);
+        }
+        Life::PolicyRefused { detail } => text(w, POLICY_REFUSED, detail),
+        Life::Storm { path, records, paths, duration_us } => {
+            w.u8(STORM);
+            w.bytes(path.as_bytes(), PATH_BYTES_MAX);
+            w.number((*records).min(NUMBER_MAX));
+            w.number((*paths).min(NUMBER_MAX));
+            w.number((*duration_us).min(NUMBER_MAX));
+        }
     }
 }
 
@@ -97,6 +132,7 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
     const WHAT: &str = "event of an agent's life";
     let tag = r.u8(WHAT)?;
     let text = |r: &mut Reader<'_>| r.text(WHAT, TEXT_BYTES_MAX).map(Into::into);
+    let word = |r: &mut Reader<'_>| r.text(WHAT, WORD_BYTES_MAX).map(Into::into);
     let time = |r: &mut Reader<'_>| r.signed(WHAT).map(Timestamp);
     let number = |r: &mut Reader<'_>| r.number_max(WHAT, NUMBER_MAX);
     Ok(match tag {
@@ -118,6 +154,22 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
         REMOVED => Life::Removed { by: text(r)? },
         CLOCK_SKEW => Life::ClockSkew { offset_us: r.signed(WHAT)? },
         EVENTS_MISSING => Life::EventsMissing { epoch: Epoch(number(r)?), first: number(r)?, last: number(r)? },
+        DEVICE_OPENED => Life::DeviceOpened {
+            device: word(r)?,
+            mounts: read_lines(r)?,
+            actor: r.option(WHAT, actor::read)?.map(Box::new),
+        },
+        IMPAIRED => Life::Impaired { part: word(r)?, detail: text(r)? },
+        RESTORED => Life::Restored { part: word(r)? },
+        POLICY_APPLIED => Life::PolicyApplied { origin: text(r)?, digest: r.array(WHAT)? },
+        POLICY_REFUSED => Life::PolicyRefused { detail: text(r)? },
+        STORM => Life::Storm {
+            path: PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?)
+                .map_err(|source| DecodeError::Path { what: WHAT, source })?,
+            records: number(r)?,
+            paths: number(r)?,
+            duration_us: number(r)?,
+        },
         value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
     })
 }
@@ -138,6 +190,8 @@ const CONSOLE_LOGIN: u8 = 4;
 const MANAGER_STARTED: u8 = 5;
 const MANAGER_STOPPED: u8 = 6;
 const TOKEN_REVOKED: u8 = 7;
+const POLICY_SET: u8 = 8;
+const POLICY_REMOVED: u8 = 9;
 
 pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
     match act {
@@ -174,6 +228,15 @@ pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
             w.text(version, WORD_BYTES_MAX);
         }
         AdminAct::ManagerStopped => w.u8(MANAGER_STOPPED),
+        AdminAct::PolicySet { group, digest } => {
+            w.u8(POLICY_SET);
+            w.text(group, NAME_BYTES_MAX);
+            w.raw(digest);
+        }
+        AdminAct::PolicyRemoved { group } => {
+            w.u8(POLICY_REMOVED);
+            w.text(group, NAME_BYTES_MAX);
+        }
     }
 }
 
@@ -199,6 +262,8 @@ pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
         CONSOLE_LOGIN => AdminAct::ConsoleLogin { detail: r.text(WHAT, TEXT_BYTES_MAX)?.into() },
         MANAGER_STARTED => AdminAct::ManagerStarted { version: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         MANAGER_STOPPED => AdminAct::ManagerStopped,
+        POLICY_SET => AdminAct::PolicySet { group: r.text(WHAT, NAME_BYTES_MAX)?.into(), digest: r.array(WHAT)? },
+        POLICY_REMOVED => AdminAct::PolicyRemoved { group: r.text(WHAT, NAME_BYTES_MAX)?.into() },
         TOKEN_REVOKED => AdminAct::TokenRevoked { token: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
     })

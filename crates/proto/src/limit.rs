@@ -4,7 +4,7 @@
 //! than `RECORD_BYTES_MAX` in the worst case; `record.rs` tests the sum. A writer cuts what is longer (the type's own
 //! limits make that the exception), a reader refuses it.
 
-use tally_types::{Actor, Change, PATH_BYTES_MAX, Xattr};
+use tally_types::{Actor, Change, Diff, PATH_BYTES_MAX, Xattr};
 
 /// The most bytes of one message, as the framing of `net` carries it.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -29,10 +29,36 @@ pub const EXE_BYTES_MAX: usize = PATH_BYTES_MAX;
 pub const CMDLINE_BYTES_MAX: usize = Actor::CMDLINE_BYTES_MAX;
 pub const ACTORS_MAX: usize = Change::ACTORS_MAX;
 /// All actors of one change together; the first always fits, a later one that does not is left out with those after it.
-pub const ACTORS_BYTES_MAX: usize = 12 * 1024;
+pub const ACTORS_BYTES_MAX: usize = 13_824;
+pub const ANCESTORS_MAX: usize = Actor::ANCESTORS_MAX;
+/// All ancestors of one actor together; those further away that do not fit are left out, and all where the actor alone
+/// would not fit with them.
+pub const ANCESTORS_BYTES_MAX: usize = 4 * 1024;
 pub const UNKNOWN_PARTS_MAX: usize = 12;
 pub const UNKNOWN_PART_BYTES_MAX: usize = 32;
 pub const UNKNOWN_WHY_BYTES_MAX: usize = 128;
+
+/// `pts/0`, `tty1`.
+pub const TTY_BYTES_MAX: usize = 32;
+pub const CGROUP_BYTES_MAX: usize = 256;
+/// Those of the runtimes have 64 digits.
+pub const CONTAINER_ID_BYTES_MAX: usize = 72;
+pub const CONTAINER_NAME_BYTES_MAX: usize = 128;
+pub const IMAGE_BYTES_MAX: usize = 256;
+/// A host's name or an address.
+pub const REMOTE_BYTES_MAX: usize = 128;
+
+/// One encoded change: an event without version, position, time and tag.
+pub const CHANGE_BYTES_MAX: usize = EVENT_BYTES_MAX - 40;
+/// A sentence of a change's summary or notes.
+pub const SENTENCE_BYTES_MAX: usize = 512;
+pub const SENTENCES_MAX: usize = Change::SENTENCES_MAX;
+pub const TAG_BYTES_MAX: usize = 64;
+pub const TAGS_MAX: usize = Change::TAGS_MAX;
+/// A diff has what room is left in a change, and no more than this.
+pub const DIFF_BYTES_MAX: usize = Diff::BYTES_MAX;
+/// Why a diff is not there or not whole.
+pub const DIFF_NOTE_BYTES_MAX: usize = 128;
 
 /// A version, a queue's name, a short word.
 pub const WORD_BYTES_MAX: usize = 256;

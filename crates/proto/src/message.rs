@@ -9,7 +9,7 @@ mod refused;
 
 use std::sync::Arc;
 
-use tally_types::{AgentId, AgentState, Epoch, Timestamp};
+use tally_types::{AgentId, AgentState, Epoch, PATH_BYTES_MAX, PathBytes, Timestamp};
 
 pub use batch::{Batch, Mark};
 pub use enrol::{EnrolAnswer, EnrolReply, EnrolRequest};
@@ -19,8 +19,8 @@ use crate::code::Code;
 use crate::codec::{DecodeError, Reader, Result, Writer};
 use crate::life::{read_lines, write_lines};
 use crate::limit::{
-    EPOCHS_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NODE_BYTES_MAX, NOTE_BYTES_MAX, NUMBER_MAX, PROOF_HASHES_MAX,
-    TEXT_BYTES_MAX, WANT_NODES_MAX, WORD_BYTES_MAX,
+    EPOCHS_MAX, LINES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NODE_BYTES_MAX, NOTE_BYTES_MAX, NUMBER_MAX,
+    PROOF_HASHES_MAX, TEXT_BYTES_MAX, WANT_NODES_MAX, WORD_BYTES_MAX,
 };
 use crate::position::{self, Position};
 
@@ -92,8 +92,20 @@ pub struct Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(pub [u8; 16]);
 
+/// What an agent has used of its host since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub cpu_us: u64,
+    /// Of files, by scans and looks.
+    pub read_bytes: u64,
+    /// At present.
+    pub rss_bytes: u64,
+    /// How long scans have waited for the sake of the host.
+    pub throttled_us: u64,
+}
+
 /// How an agent is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// The host's clock.
     pub time: Timestamp,
@@ -112,11 +124,40 @@ pub struct Status {
     pub can: Vec<Arc<str>>,
     /// What it cannot see, in words.
     pub cannot: Vec<Arc<str>>,
+    /// Each way of seeing that was probed, with what came of it, in words. Goes along with `can` and `cannot`.
+    pub tiers: Vec<Arc<str>>,
+    /// Below these mounts only scans see changes. Goes along with `can` and `cannot`.
+    pub blind: Vec<PathBytes>,
+    /// Where file events come from: `fanotify`, `inotify`, `none`.
+    pub source: Arc<str>,
+    /// Where it is known from who made a change: `bpf`, `audit`, `proc`, `none`.
+    pub who: Arc<str>,
+    /// BLAKE3 of the text of the policy in use.
+    pub policy: Option<[u8; 32]>,
+    pub usage: Usage,
 }
 
 impl Status {
     pub const fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }
+    }
+
+    /// Whether it says the same of what the agent can see.
+    pub fn has_words_of(&self, other: &Self) -> bool {
+        (&self.can, &self.cannot, &self.tiers, &self.blind) == (&other.can, &other.cannot, &other.tiers, &other.blind)
+    }
+
+    /// Drops what seldom changes and takes most of the room.
+    pub fn forget_words(&mut self) {
+        (self.can, self.cannot, self.tiers, self.blind) = Default::default();
+    }
+
+    /// Takes the words over from `other`.
+    pub fn take_words_of(&mut self, other: &Self) {
+        self.can.clone_from(&other.can);
+        self.cannot.clone_from(&other.cannot);
+        self.tiers.clone_from(&other.tiers);
+        self.blind.clone_from(&other.blind);
     }
 
     /// A status by itself, as the agent's own halves pass it to each other.
@@ -144,7 +185,7 @@ pub struct Heartbeat {
     /// root, it is that of the state right after this event.
     pub sent: Option<Position>,
     pub status: Status,
-    /// `can` and `cannot` are left out of the message because they are those of the hello.
+    /// The words (`Status::forget_words`) are left out of the message because they are those of the hello.
     pub words_as_in_hello: bool,
 }
 
@@ -417,7 +458,14 @@ impl Status {
         if words {
             write_lines(w, &self.can);
             write_lines(w, &self.cannot);
+            write_lines(w, &self.tiers);
+            w.list(&self.blind, LINES_MAX, |w, path| w.bytes(path.as_bytes(), PATH_BYTES_MAX));
         }
+        w.text(&self.source, WORD_BYTES_MAX);
+        w.text(&self.who, WORD_BYTES_MAX);
+        w.option(self.policy, |w, digest| w.raw(&digest));
+        let Usage { cpu_us, read_bytes, rss_bytes, throttled_us } = self.usage;
+        [cpu_us, read_bytes, rss_bytes, throttled_us].into_iter().for_each(|n| w.number(n.min(NUMBER_MAX)));
     }
 
     fn read(r: &mut Reader<'_>, words: bool) -> Result<Self> {
@@ -431,7 +479,35 @@ impl Status {
         let dropped = r.number_max(WHAT, NUMBER_MAX)?;
         let can = if words { read_lines(r)? } else { Vec::new() };
         let cannot = if words { read_lines(r)? } else { Vec::new() };
-        Ok(Self { time, epoch, seq, root, entries, state, lag_us, dropped, can, cannot })
+        let tiers = if words { read_lines(r)? } else { Vec::new() };
+        let path = |r: &mut Reader<'_>| {
+            PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?).map_err(|source| DecodeError::Path { what: WHAT, source })
+        };
+        let blind = if words { r.list(WHAT, LINES_MAX, path)? } else { Vec::new() };
+        let source = r.text(WHAT, WORD_BYTES_MAX)?.into();
+        let who = r.text(WHAT, WORD_BYTES_MAX)?.into();
+        let policy = r.option(WHAT, |r| r.array(WHAT))?;
+        let mut number = || r.number_max(WHAT, NUMBER_MAX);
+        let (cpu_us, read_bytes) = (number()?, number()?);
+        let usage = Usage { cpu_us, read_bytes, rss_bytes: number()?, throttled_us: number()? };
+        Ok(Self {
+            time,
+            epoch,
+            seq,
+            root,
+            entries,
+            state,
+            lag_us,
+            dropped,
+            can,
+            cannot,
+            tiers,
+            blind,
+            source,
+            who,
+            policy,
+            usage,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tally_types::{AdminAct, AgentId, Event, EventBody, GapCause, Life, Timestamp};
+use tally_types::{Actor, AdminAct, AgentId, Event, EventBody, GapCause, Life, Timestamp};
 
 /// What an event says, whatever its kind. A change is told by its kind and path alone.
 pub fn event(event: &Event) -> String {
@@ -85,7 +85,41 @@ pub fn life(life: &Life) -> String {
         Life::EventsMissing { epoch, first, last } => format!(
             "Events {epoch}/{first} to {epoch}/{last} never came and the agent no longer has them. A comparison follows."
         ),
+        Life::DeviceOpened { device, mounts, actor } => device_opened(device, mounts, actor.as_deref()),
+        Life::Impaired { part, detail } => {
+            format!("The agent's {} is not as it should be: {}.", shown(part), shown(detail))
+        }
+        Life::Restored { part } => format!("The agent's {} is as it should be again.", shown(part)),
+        Life::PolicyApplied { origin, digest } => {
+            format!("The agent now watches by the policy {} ({}).", start_of(digest), shown(origin))
+        }
+        Life::PolicyRefused { detail } => {
+            format!("The agent cannot use the policy that it was sent, and keeps the one before: {}.", shown(detail))
+        }
+        Life::Storm { path, records, paths, duration_us } => format!(
+            "A storm below {path}: {} of {} within {}. What is left of them was recorded.",
+            counted(*records, "record", "records"),
+            counted(*paths, "path", "paths"),
+            duration(i64::try_from(*duration_us).unwrap_or(i64::MAX))
+        ),
     }
+}
+
+fn device_opened(device: &str, mounts: &[Arc<str>], actor: Option<&Actor>) -> String {
+    let who = actor.map_or_else(String::new, |actor| {
+        let exe = actor.exe.as_deref().map_or_else(|| "a process".into(), String::from_utf8_lossy);
+        format!(" by {} (pid {})", shown(&exe), actor.pid)
+    });
+    format!(
+        "The device {} was opened for writing{who}. It holds {}; what is written there, no file event shows.",
+        shown(device),
+        listed(mounts)
+    )
+}
+
+/// As much of a digest as tells it from others.
+fn start_of(digest: &[u8; 32]) -> String {
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub fn admin(act: &AdminAct) -> String {
@@ -105,6 +139,12 @@ pub fn admin(act: &AdminAct) -> String {
         AdminAct::ConsoleLogin { detail } => format!("Someone logged in to the console: {}.", shown(detail)),
         AdminAct::ManagerStarted { version } => format!("The manager started (version {}).", shown(version)),
         AdminAct::ManagerStopped => "The manager stopped.".to_owned(),
+        AdminAct::PolicySet { group, digest } => {
+            format!("The agents of the group {} were given the policy {}.", shown(group), start_of(digest))
+        }
+        AdminAct::PolicyRemoved { group } => {
+            format!("The policy of the group {} was removed: its agents watch by their own again.", shown(group))
+        }
     }
 }
 

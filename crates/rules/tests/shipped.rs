@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tally_rules::{DEFAULT_RULESET_FILE, Engine, RuleSet, Subject, default_ruleset};
 use tally_types::{
-    Actor, AgentId, Algorithm, Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Digest, Digests, Entry, Epoch,
-    Event, EventBody, FileFlags, FileKind, FileTime, GapCause, Life, PathBytes, Timestamp, Xattr,
+    AgentId, Algorithm, Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Digest, Digests, Entry, Epoch, Event,
+    EventBody, FileFlags, FileKind, FileTime, GapCause, Life, PathBytes, Timestamp, Xattr,
 };
 
 fn entry(mode: u16) -> Entry {
@@ -42,16 +42,11 @@ fn change(path: &str, kind: ChangeKind, before: Option<Entry>, after: Option<Ent
         _ => AttributeSet::EMPTY,
     };
     EventBody::Change(Box::new(Change {
-        path: PathBytes::new(path.as_bytes()).expect("a normal path"),
-        kind,
-        moved_from: None,
         attributes,
         before,
         after,
-        actors: Vec::<Actor>::new(),
-        detected_by: DetectedBy::Realtime,
-        window: None,
         records: 1,
+        ..Change::new(PathBytes::new(path.as_bytes()).expect("a normal path"), kind, DetectedBy::Realtime)
     }))
 }
 

@@ -11,8 +11,8 @@ use tally_proto::{Position, Record, entry};
 use tally_snapshot::Builder;
 use tally_store::{Filter, Store, Stored, verify};
 use tally_types::{
-    AgentId, AttributeSet, Change, ChangeKind, DetectedBy, Digests, Entry, Epoch, Event, EventBody, EventId, FileFlags,
-    FileKind, FileTime, Level, Life, PathBytes, RuleId, RuleMatch, Timestamp,
+    AgentId, Change, ChangeKind, DetectedBy, Digests, Entry, Epoch, Event, EventBody, EventId, FileFlags, FileKind,
+    FileTime, Level, Life, PathBytes, RuleId, RuleMatch, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -127,16 +127,10 @@ fn changes(store: &mut Store, host: AgentId, first: u64, count: u64) -> Result<(
     for seq in first + 1..=first + count {
         let i = seq * 7 % FILES;
         let change = Change {
-            path: path(i)?,
-            kind: ChangeKind::Modified,
-            moved_from: None,
-            attributes: AttributeSet::EMPTY,
             before: Some(file(i)),
             after: Some(file(i + seq)),
-            actors: Vec::new(),
-            detected_by: DetectedBy::Realtime,
-            window: None,
             records: 1,
+            ..Change::new(path(i)?, ChangeKind::Modified, DetectedBy::Realtime)
         };
         transaction.times_changed(host, &change.path)?;
         let event = record(host, host, seq, EventBody::Change(Box::new(change)));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tally_proto::{Position, Record, entry};
 use tally_snapshot::{Builder, MemoryStore, NodeHash, NodeStore as _, Sync, empty_root};
 use tally_types::{
-    AgentId, AttributeSet, Change, ChangeKind, DetectedBy, Digests, Entry, Epoch, Event, EventBody, EventId, FileFlags,
-    FileKind, FileTime, Level, Life, PathBytes, RuleId, RuleMatch, Timestamp,
+    AgentId, Change, ChangeKind, DetectedBy, Digests, Entry, Epoch, Event, EventBody, EventId, FileFlags, FileKind,
+    FileTime, Level, Life, PathBytes, RuleId, RuleMatch, Timestamp,
 };
 
 use crate::store::Store;
@@ -42,18 +42,7 @@ pub fn file(content: u64) -> Entry {
 }
 
 pub fn change(path: PathBytes, kind: ChangeKind, before: Option<Entry>, after: Option<Entry>) -> Change {
-    Change {
-        path,
-        kind,
-        moved_from: None,
-        attributes: AttributeSet::EMPTY,
-        before,
-        after,
-        actors: Vec::new(),
-        detected_by: DetectedBy::Realtime,
-        window: None,
-        records: 1,
-    }
+    Change { before, after, records: 1, ..Change::new(path, kind, DetectedBy::Realtime) }
 }
 
 pub fn rule(id: u32, level: u32) -> RuleMatch {

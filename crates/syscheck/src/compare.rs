@@ -28,18 +28,7 @@ impl Difference {
         after: Option<Entry>,
         detected_by: DetectedBy,
     ) -> Change {
-        Change {
-            path,
-            kind: self.kind,
-            moved_from: None,
-            attributes: self.attributes,
-            before,
-            after,
-            actors: Vec::new(),
-            detected_by,
-            window: None,
-            records: 0,
-        }
+        Change { attributes: self.attributes, before, after, ..Change::new(path, self.kind, detected_by) }
     }
 
     /// Of a path that came and went between two looks (`Look::is_transient`).

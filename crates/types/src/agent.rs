@@ -77,9 +77,10 @@ impl FromStr for EventId {
 }
 
 /// What the manager says of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AgentState {
     /// Enrolled, not heard since.
+    #[default]
     NeverSeen,
     /// Taking its first snapshot.
     Baselining,

@@ -1,6 +1,8 @@
 //! A change: one path going from one entry to another.
 
-use crate::{Actor, Entry, PathBytes, Timestamp};
+use std::sync::Arc;
+
+use crate::{Actor, Container, Entry, PathBytes, Timestamp};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -19,11 +21,49 @@ pub struct Change {
     pub window: Option<Window>,
     /// How many kernel records were coalesced into this change; 0 for what a scan found.
     pub records: u32,
+    /// Of a log that was altered: which of the bytes that were there before are concerned.
+    pub bytes: Option<ByteRange>,
+    /// Of a text whose content the policy keeps: what became of its lines.
+    pub diff: Option<Diff>,
+    /// What it means, in sentences, for files of which the form is known: `user deploy was added to group wheel`.
+    pub summary: Vec<Arc<str>>,
+    /// What is peculiar about it or how it is known, in sentences.
+    pub notes: Vec<Arc<str>>,
+    /// Where the path lies as a container sees it.
+    pub place: Option<ContainerPath>,
+    /// Of the watch that covers the path.
+    pub tags: Vec<Arc<str>>,
 }
 
 impl Change {
     /// More actors than this of one change are not kept.
     pub const ACTORS_MAX: usize = 8;
+    /// Nor more sentences in `summary`, or in `notes`.
+    pub const SENTENCES_MAX: usize = 16;
+    /// Nor more tags.
+    pub const TAGS_MAX: usize = 16;
+
+    /// A change of which nothing further is known.
+    pub const fn new(path: PathBytes, kind: ChangeKind, detected_by: DetectedBy) -> Self {
+        Self {
+            path,
+            kind,
+            moved_from: None,
+            attributes: AttributeSet::EMPTY,
+            before: None,
+            after: None,
+            actors: Vec::new(),
+            detected_by,
+            window: None,
+            records: 0,
+            bytes: None,
+            diff: None,
+            summary: Vec::new(),
+            notes: Vec::new(),
+            place: None,
+            tags: Vec::new(),
+        }
+    }
 
     /// A path that came and went between two looks: nothing of it could be recorded but that it was.
     pub const fn is_transient(&self) -> bool {
@@ -101,6 +141,34 @@ impl DetectedBy {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
+}
+
+/// Bytes of a file from `start` up to, and without, `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    pub start: u64,
+    pub end: u64,
+}
+
+/// What became of the lines of a text. Secrets are masked in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff {
+    /// In the unified form; empty where `note` says why there is none.
+    pub text: Arc<str>,
+    /// Why it is not there, or not whole: `binary`, `longer than 64 KiB`.
+    pub note: Option<Arc<str>>,
+}
+
+impl Diff {
+    /// A longer text is cut at a line.
+    pub const BYTES_MAX: usize = 64 * 1024;
+}
+
+/// A path as a container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPath {
+    pub container: Container,
+    pub path: PathBytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Change, Epoch, Timestamp};
+use crate::{Actor, Change, Epoch, PathBytes, Timestamp};
 
 /// One numbered event of one agent. The agent itself is known from the session that brings it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,18 @@ pub enum Life {
     ClockSkew { offset_us: i64 },
     /// Told by the manager: events with these numbers never came and the agent no longer has them; a sync follows.
     EventsMissing { epoch: Epoch, first: u64, last: u64 },
+    /// A block device that holds watched filesystems was opened for writing: what is written there, no file event shows.
+    DeviceOpened { device: Arc<str>, mounts: Vec<Arc<str>>, actor: Option<Box<Actor>> },
+    /// A part of the control itself (`binary`, `configuration`, `state`, `capability`, `sensor`, `unit`) is not as it should be.
+    Impaired { part: Arc<str>, detail: Arc<str> },
+    /// That part is as it should be again.
+    Restored { part: Arc<str> },
+    /// The agent watches by another policy now. `origin` says in words where it comes from.
+    PolicyApplied { origin: Arc<str>, digest: [u8; 32] },
+    /// A policy that the manager sent is not usable; the one before stays.
+    PolicyRefused { detail: Arc<str> },
+    /// So much happened below a path that only its final states were recorded.
+    Storm { path: PathBytes, records: u64, paths: u64, duration_us: u64 },
 }
 
 impl Life {
@@ -77,6 +89,12 @@ impl Life {
             Self::Removed { .. } => "removed",
             Self::ClockSkew { .. } => "clock-skew",
             Self::EventsMissing { .. } => "events-missing",
+            Self::DeviceOpened { .. } => "device-opened",
+            Self::Impaired { .. } => "impaired",
+            Self::Restored { .. } => "restored",
+            Self::PolicyApplied { .. } => "policy-applied",
+            Self::PolicyRefused { .. } => "policy-refused",
+            Self::Storm { .. } => "storm",
         }
     }
 }
@@ -142,6 +160,15 @@ pub enum AdminAct {
         version: Arc<str>,
     },
     ManagerStopped,
+    /// The agents of a group are to watch by this policy; the digest is BLAKE3 of its text.
+    PolicySet {
+        group: Arc<str>,
+        digest: [u8; 32],
+    },
+    /// The agents of a group watch by their own policy again.
+    PolicyRemoved {
+        group: Arc<str>,
+    },
 }
 
 impl AdminAct {
@@ -154,6 +181,8 @@ impl AdminAct {
             Self::ConsoleLogin { .. } => "console-login",
             Self::ManagerStarted { .. } => "manager-started",
             Self::ManagerStopped => "manager-stopped",
+            Self::PolicySet { .. } => "policy-set",
+            Self::PolicyRemoved { .. } => "policy-removed",
         }
     }
 }

@@ -15,10 +15,12 @@ mod path;
 mod rule;
 mod time;
 
-pub use actor::{Actor, Confidence, UnknownPart};
+pub use actor::{Actor, Ancestor, Confidence, Container, Remote, RemoteFrom, UnknownPart};
 pub use agent::{AgentId, AgentIdError, AgentState, Epoch, EventId, EventIdError};
 pub use alert::Alert;
-pub use change::{Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Verdict, Window};
+pub use change::{
+    Attribute, AttributeSet, ByteRange, Change, ChangeKind, ContainerPath, DetectedBy, Diff, Verdict, Window,
+};
 pub use diagnostic::{Diagnostic, did_you_mean};
 pub use entry::{
     Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,

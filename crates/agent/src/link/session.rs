@@ -110,7 +110,7 @@ impl Link {
 
     fn take_frame(&mut self, talk: &mut Talk, frame: ToLink) {
         match frame {
-            ToLink::Status(status) => talk.input(AgentIn::Status(status)),
+            ToLink::Status(status) => talk.input(AgentIn::Status(Box::new(status))),
             ToLink::Events(events) => talk.input(AgentIn::Events(events)),
             ToLink::Nodes { request, nodes, missing } => {
                 let nodes = nodes.iter().map(|node| node.to_vec()).collect();

@@ -83,7 +83,6 @@ impl Actors {
         let name = |uid: Option<u32>| uid.and_then(|uid| self.users.user(uid));
         let parent_exe = facts.ppid.filter(|p| *p != 0).and_then(process::exe);
         let mut actor = Actor {
-            pid: facts.pid,
             exe: facts.exe.as_deref().map(Arc::from),
             cmdline: facts.cmdline.as_deref().map(Arc::from),
             uid: facts.uid,
@@ -94,7 +93,7 @@ impl Actors {
             parent_exe: parent_exe.map(Arc::from),
             session: facts.session,
             confidence: Confidence::ProcLive,
-            unknown: Vec::new(),
+            ..Actor::unknown(facts.pid)
         };
         let mut missing = |part: &str, is_missing: bool, why: &str| {
             if is_missing {
@@ -116,18 +115,8 @@ fn unknown(pid: u32, why: &str) -> Actor {
     let parts = ["exe", "cmdline", "uid", "user", "login_uid", "login_user", "ppid", "parent_exe", "session"];
     let why: Arc<str> = why.into();
     Actor {
-        pid,
-        exe: None,
-        cmdline: None,
-        uid: None,
-        user: None,
-        login_uid: None,
-        login_user: None,
-        ppid: None,
-        parent_exe: None,
-        session: None,
-        confidence: Confidence::None,
         unknown: parts.iter().map(|part| UnknownPart { part: (*part).into(), why: Arc::clone(&why) }).collect(),
+        ..Actor::unknown(pid)
     }
 }
 

@@ -268,16 +268,5 @@ fn change(missing: &Missing, window: Window) -> Result<Change, RecoveryFault> {
         (_, None) => (ChangeKind::Removed, AttributeSet::EMPTY),
         (Some(before), Some(after)) => (ChangeKind::Modified, AttributeSet::between(before, after)),
     };
-    Ok(Change {
-        path,
-        kind,
-        moved_from: None,
-        attributes,
-        before,
-        after,
-        actors: Vec::new(),
-        detected_by: DetectedBy::Sync,
-        window: Some(window),
-        records: 0,
-    })
+    Ok(Change { attributes, before, after, window: Some(window), ..Change::new(path, kind, DetectedBy::Sync) })
 }

@@ -1,6 +1,6 @@
 //! What is wrong, and how everybody is: `tally status`.
 
-use tally_proto::json::{AgentStatus, LedgerStatus, Status};
+use tally_proto::json::{AgentStatus, LedgerStatus, Status, Told};
 use tally_proto::sentence::shown;
 use tally_types::{AgentId, AgentState};
 
@@ -94,6 +94,7 @@ pub fn agent_status(agent: &tally_store::Agent, state: AgentState) -> AgentStatu
         dropped: agent.dropped,
         can: agent.can.clone(),
         cannot: agent.cannot.clone(),
+        told: Told::default(),
     }
 }
 

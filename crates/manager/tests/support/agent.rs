@@ -76,7 +76,7 @@ impl ScriptedAgent {
         self.outbox.push_back(Encoded::new(&event));
         let status = self.status();
         if let Some((session, _)) = &mut self.link {
-            session.input(ms(self.start), AgentIn::Status(status));
+            session.input(ms(self.start), AgentIn::Status(Box::new(status)));
         }
     }
 
@@ -98,16 +98,11 @@ impl ScriptedAgent {
             _ => ChangeKind::Modified,
         };
         let change = Change {
-            path: PathBytes::new(path.as_bytes()).unwrap(),
-            kind,
-            moved_from: None,
             attributes: [Attribute::Content].into_iter().collect(),
             before,
             after,
-            actors: vec![],
-            detected_by: DetectedBy::Realtime,
-            window: None,
             records: 1,
+            ..Change::new(PathBytes::new(path.as_bytes()).unwrap(), kind, DetectedBy::Realtime)
         };
         self.tell(EventBody::Change(Box::new(change)));
     }
@@ -130,9 +125,9 @@ impl ScriptedAgent {
             entries: self.entries,
             state: if self.has_baseline { AgentState::Watching } else { AgentState::Baselining },
             lag_us: 1500,
-            dropped: 0,
             can: vec!["see changes as they happen".into()],
             cannot: vec!["who changed a file".into()],
+            ..Status::default()
         }
     }
 
@@ -243,7 +238,7 @@ impl ScriptedAgent {
                     }
                     continue;
                 }
-                AgentOut::NeedStatus => AgentIn::Status(self.status()),
+                AgentOut::NeedStatus => AgentIn::Status(Box::new(self.status())),
                 AgentOut::NeedNodes(want) => {
                     let read = |hash: &[u8; 32]| self.nodes.read(&NodeHash(*hash)).unwrap().map(|node| node.to_vec());
                     let nodes = want.hashes.iter().filter_map(read).collect();

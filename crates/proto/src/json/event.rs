@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tally_types::{
-    Actor, AdminAct, AgentId, Alert, Attribute, Change, Event, EventBody, Life, RuleMatch, Timestamp, Verdict,
+    Actor, AdminAct, AgentId, Alert, Ancestor, Attribute, Change, Container, ContainerPath, Event, EventBody, Life,
+    Remote, RuleMatch, Timestamp, Verdict,
 };
 
 use super::{Object, Origin, entry, hex, outermost, put, put_agent, put_bytes, put_bytes_or_null, put_time, texts};
@@ -19,6 +20,9 @@ pub fn change(origin: Origin<'_>, time: Timestamp, change: &Change, verdict: Ver
         put_bytes(&mut object, "moved_from", from.as_bytes());
     }
     put(&mut object, "attributes", texts(change.attributes.iter().map(Attribute::name)));
+    if let Some(bytes) = change.bytes {
+        put(&mut object, "bytes", json!({"start": bytes.start, "end": bytes.end}));
+    }
     put(&mut object, "before", change.before.as_ref().map(entry));
     put(&mut object, "after", change.after.as_ref().map(entry));
     put(&mut object, "actor", change.actors.first().map(actor));
@@ -32,8 +36,34 @@ pub fn change(origin: Origin<'_>, time: Timestamp, change: &Change, verdict: Ver
     put(&mut object, "window", window);
     put(&mut object, "verdict", verdict.name());
     put(&mut object, "records", change.records);
+    put_detail(&mut object, change);
     put(&mut object, "ledger_index", origin.ledger_index);
     object.into()
+}
+
+/// What explains a change; a part that is not there has no key.
+fn put_detail(object: &mut Object, change: &Change) {
+    if let Some(ContainerPath { container: of, path }) = &change.place {
+        let mut place = container(of);
+        put_bytes(&mut place, "path", path.as_bytes());
+        put(object, "container", place);
+    }
+    for (key, lines) in [("summary", &change.summary), ("notes", &change.notes), ("tags", &change.tags)] {
+        if !lines.is_empty() {
+            put(object, key, texts(lines));
+        }
+    }
+    if let Some(diff) = &change.diff {
+        put(object, "diff", json!({"text": &*diff.text, "note": diff.note.as_deref()}));
+    }
+}
+
+fn container(container: &Container) -> Object {
+    let mut object = Object::new();
+    put(&mut object, "id", &*container.id);
+    put(&mut object, "name", container.name.as_deref());
+    put(&mut object, "image", container.image.as_deref());
+    object
 }
 
 /// An actor as it stands in a change.
@@ -48,12 +78,27 @@ pub fn actor(actor: &Actor) -> Value {
     put(&mut object, "login_user", actor.login_user.as_deref());
     put(&mut object, "ppid", actor.ppid);
     put_bytes_or_null(&mut object, "parent_exe", actor.parent_exe.as_deref());
+    if !actor.ancestors.is_empty() {
+        put(&mut object, "ancestors", actor.ancestors.iter().map(ancestor).collect::<Value>());
+    }
     put(&mut object, "session", actor.session);
+    put(&mut object, "tty", actor.tty.as_deref());
+    put(&mut object, "cgroup", actor.cgroup.as_deref());
+    put(&mut object, "container", actor.container.as_ref().map(container));
+    let remote = |remote: &Remote| json!({"address": &*remote.address, "from": remote.from.name()});
+    put(&mut object, "remote", actor.remote.as_ref().map(remote));
     put(&mut object, "confidence", actor.confidence.name());
     if !actor.unknown.is_empty() {
         let unknown = actor.unknown.iter().map(|unknown| json!({"part": &*unknown.part, "why": &*unknown.why}));
         put(&mut object, "unknown", unknown.collect::<Value>());
     }
+    object.into()
+}
+
+fn ancestor(ancestor: &Ancestor) -> Value {
+    let mut object = Object::new();
+    put(&mut object, "pid", ancestor.pid);
+    put_bytes_or_null(&mut object, "exe", ancestor.exe.as_deref());
     object.into()
 }
 
@@ -166,6 +211,27 @@ fn life_object(about: AgentId, life: &Life) -> Value {
             put(o, "first", *first);
             put(o, "last", *last);
         }
+        Life::DeviceOpened { device, mounts, actor: who } => {
+            put(o, "device", &**device);
+            put_lines(o, "mounts", mounts);
+            put(o, "actor", who.as_deref().map(actor));
+        }
+        Life::Impaired { part, detail } => {
+            put(o, "part", &**part);
+            put(o, "detail", &**detail);
+        }
+        Life::Restored { part } => put(o, "part", &**part),
+        Life::PolicyApplied { origin, digest } => {
+            put(o, "origin", &**origin);
+            put(o, "policy", hex(digest));
+        }
+        Life::PolicyRefused { detail } => put(o, "detail", &**detail),
+        Life::Storm { path, records, paths, duration_us } => {
+            put_bytes(o, "path", path.as_bytes());
+            put(o, "records", *records);
+            put(o, "paths", *paths);
+            put(o, "duration_us", *duration_us);
+        }
     }
     object.into()
 }
@@ -197,6 +263,11 @@ fn admin_object(act: &AdminAct) -> Value {
         AdminAct::ConsoleLogin { detail } => put(o, "detail", &**detail),
         AdminAct::ManagerStarted { version } => put(o, "version", &**version),
         AdminAct::ManagerStopped => {}
+        AdminAct::PolicySet { group, digest } => {
+            put(o, "group", &**group);
+            put(o, "policy", hex(digest));
+        }
+        AdminAct::PolicyRemoved { group } => put(o, "group", &**group),
     }
     object.into()
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tally_types::{AgentId, AgentState, Timestamp};
 
+use crate::message::Usage;
+
 use super::{hex, outermost, put, texts};
 
 /// The state of everything that one manager answers for.
@@ -33,6 +35,18 @@ pub struct AgentStatus {
     pub dropped: u64,
     pub can: Vec<Arc<str>>,
     pub cannot: Vec<Arc<str>>,
+    /// As it told last; with its own `can` and `cannot` left aside.
+    pub told: Told,
+}
+
+/// What an agent tells of itself that nobody computes with.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub tiers: Vec<Arc<str>>,
+    pub source: Arc<str>,
+    pub who: Arc<str>,
+    pub policy: Option<[u8; 32]>,
+    pub usage: Usage,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,6 +99,11 @@ pub fn agent_status(agent: &AgentStatus) -> Value {
     object.into()
 }
 
+/// What was never told is not known.
+fn or_null(word: &str) -> Option<&str> {
+    (!word.is_empty()).then_some(word)
+}
+
 fn agent_object(agent: &AgentStatus) -> Value {
     json!({
         "id": agent.id.to_string(),
@@ -98,5 +117,15 @@ fn agent_object(agent: &AgentStatus) -> Value {
         "dropped": agent.dropped,
         "can": texts(&agent.can),
         "cannot": texts(&agent.cannot),
+        "source": or_null(&agent.told.source),
+        "who": or_null(&agent.told.who),
+        "tiers": texts(&agent.told.tiers),
+        "policy": agent.told.policy.map(|digest| hex(&digest)),
+        "usage": {
+            "cpu_ms": agent.told.usage.cpu_us / 1000,
+            "read_bytes": agent.told.usage.read_bytes,
+            "rss_bytes": agent.told.usage.rss_bytes,
+            "throttled_ms": agent.told.usage.throttled_us / 1000,
+        },
     })
 }

@@ -9,6 +9,7 @@ use tally_types::*;
 
 use super::*;
 use crate::arbitrary;
+use crate::message::Usage;
 
 fn golden(name: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
@@ -81,61 +82,59 @@ fn full_actor() -> Actor {
         login_user: Some("alice".into()),
         ppid: Some(4300),
         parent_exe: Some(b"/usr/bin/bash"[..].into()),
+        ancestors: vec![
+            Ancestor { pid: 4290, exe: Some(b"/usr/sbin/sshd"[..].into()) },
+            Ancestor { pid: 1, exe: None },
+        ],
         session: Some(7),
-        confidence: Confidence::ProcLive,
+        tty: Some("pts/0".into()),
+        cgroup: Some("/user.slice/user-1000.slice/session-7.scope".into()),
+        container: Some(container()),
+        remote: Some(Remote { address: "198.51.100.7:51012".into(), from: RemoteFrom::Socket }),
+        confidence: Confidence::Kernel,
         unknown: Vec::new(),
     }
 }
 
+fn container() -> Container {
+    Container { id: "4e1f0c".into(), name: Some("shop".into()), image: None }
+}
+
 fn unknown_actor() -> Actor {
-    Actor {
-        pid: 99,
-        exe: None,
-        cmdline: None,
-        uid: None,
-        user: None,
-        login_uid: None,
-        login_user: None,
-        ppid: None,
-        parent_exe: None,
-        session: None,
-        confidence: Confidence::None,
-        unknown: vec![UnknownPart { part: "exe".into(), why: "the process had ended".into() }],
-    }
+    let unknown = vec![UnknownPart { part: "exe".into(), why: "the process had ended".into() }];
+    Actor { unknown, ..Actor::unknown(99) }
 }
 
 fn modified() -> Change {
     let before = plain_entry();
     let after = Entry { size: 1030, digests: Digests::sha256([0xcd; 32]), ..plain_entry() };
     Change {
-        path: path(b"/etc/shadow"),
-        kind: ChangeKind::Modified,
-        moved_from: None,
         attributes: AttributeSet::between(&before, &after),
         before: Some(before),
         after: Some(after),
         actors: vec![full_actor()],
-        detected_by: DetectedBy::Realtime,
-        window: None,
         records: 3,
+        ..Change::new(path(b"/etc/shadow"), ChangeKind::Modified, DetectedBy::Realtime)
     }
 }
 
 fn hostile() -> Change {
     Change {
-        path: path(b"/tmp/\xff\n\"x"),
-        kind: ChangeKind::Moved,
         moved_from: Some(path(b"/tmp/\xfe")),
-        before: None,
         after: Some(full_entry()),
         attributes: AttributeSet::all(),
         actors: vec![full_actor(), unknown_actor()],
-        detected_by: DetectedBy::Startup,
         window: Some(Window {
             earliest: Timestamp::from_secs(1_795_500_000),
             latest: Timestamp(1_795_503_813_000_001),
         }),
-        records: 0,
+        bytes: Some(ByteRange { start: 65_536, end: 131_072 }),
+        diff: Some(Diff { text: "--- before\n+++ after\n@@ -1 +1 @@\n-a\n+b\n".into(), note: Some("cut".into()) }),
+        summary: vec!["user deploy was added to group wheel".into()],
+        notes: vec!["the device was read directly".into()],
+        place: Some(ContainerPath { container: container(), path: path(b"/etc/\xff") }),
+        tags: vec!["pci_dss_11.5.2".into()],
+        ..Change::new(path(b"/tmp/\xff\n\"x"), ChangeKind::Moved, DetectedBy::Startup)
     }
 }
 
@@ -213,6 +212,13 @@ fn status_object() {
         dropped: 0,
         can: vec!["changes as they happen".into()],
         cannot: vec!["who made a change".into()],
+        told: Told {
+            tiers: vec!["bpf: in use".into()],
+            source: "fanotify".into(),
+            who: "bpf".into(),
+            policy: Some([0xef; 32]),
+            usage: Usage { cpu_us: 1_234_567, read_bytes: 1 << 20, rss_bytes: 25 << 20, throttled_us: 5_000 },
+        },
     };
     let never = AgentStatus {
         id: AgentId(2),
@@ -225,6 +231,7 @@ fn status_object() {
         lag_us: 0,
         can: Vec::new(),
         cannot: Vec::new(),
+        told: Told::default(),
         ..agent.clone()
     };
     golden("agent.json", &agent_status(&agent));
@@ -258,6 +265,16 @@ fn every_event_of_an_agents_life() {
         Life::Removed { by: "root".into() },
         Life::ClockSkew { offset_us: 5_000_000 },
         Life::EventsMissing { epoch: Epoch(1764), first: 3, last: 9 },
+        Life::DeviceOpened {
+            device: "/dev/nvme0n1p1".into(),
+            mounts: vec!["/".into()],
+            actor: Some(Box::new(full_actor())),
+        },
+        Life::Impaired { part: "binary".into(), detail: "/usr/sbin/tally-agent is another file".into() },
+        Life::Restored { part: "binary".into() },
+        Life::PolicyApplied { origin: "from the manager, for the group web".into(), digest: [0xef; 32] },
+        Life::PolicyRefused { detail: "web.toml:3:1: unknown key \"pth\"".into() },
+        Life::Storm { path: path(b"/srv/a"), records: 120_000, paths: 3, duration_us: 12_000_000 },
     ];
     let lines = all.iter().map(|event| life(origin(), t, event)).collect();
     golden("life.json", &lines);
@@ -279,6 +296,8 @@ fn every_administrative_act() {
         AdminAct::ManagerStarted { version: "0.1.0".into() },
         AdminAct::ManagerStopped,
         AdminAct::TokenRevoked { token: "9f".into() },
+        AdminAct::PolicySet { group: "web".into(), digest: [0xef; 32] },
+        AdminAct::PolicyRemoved { group: "web".into() },
     ];
     let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
     golden("admin.json", &lines);

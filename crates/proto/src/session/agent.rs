@@ -23,7 +23,7 @@ pub enum AgentIn {
     /// A frame of the manager.
     Message(Vec<u8>),
     /// The newest committed state: after each commit, and as the answer to `NeedStatus`.
-    Status(Status),
+    Status(Box<Status>),
     /// The answer to `Read`: events after that position in their order, none left out; empty if there are none.
     Events(Vec<Encoded>),
     /// The answer to `NeedNodes`.
@@ -193,7 +193,7 @@ impl AgentSession {
         }
         match input {
             AgentIn::Message(bytes) => self.message(now_ms, &bytes),
-            AgentIn::Status(status) => self.status(status),
+            AgentIn::Status(status) => self.status(*status),
             AgentIn::Events(events) => self.events(&events),
             AgentIn::Nodes { request, nodes, missing } => self.nodes(request, nodes, missing),
             AgentIn::Stop { reason } => self.stopping = Some(reason),
@@ -300,9 +300,9 @@ impl AgentSession {
     fn beat(&mut self, mut status: Status) {
         self.heartbeat_number += 1;
         self.told = status.clone();
-        let words_as_in_hello = (&status.can, &status.cannot) == (&self.hello.status.can, &self.hello.status.cannot);
+        let words_as_in_hello = status.has_words_of(&self.hello.status);
         if words_as_in_hello {
-            (status.can, status.cannot) = Default::default();
+            status.forget_words();
         }
         self.send(&ToManager::Heartbeat(Heartbeat {
             number: self.heartbeat_number,
@@ -318,7 +318,7 @@ impl AgentSession {
             self.heartbeat_due = true;
             self.root_due = true;
         }
-        let news = status.state != self.told.state || status.can != self.told.can || status.cannot != self.told.cannot;
+        let news = status.state != self.told.state || !status.has_words_of(&self.told);
         self.root_due |= news;
         self.status = status;
     }

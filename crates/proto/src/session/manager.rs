@@ -343,8 +343,7 @@ impl ManagerSession {
                 return self.breach("a heartbeat of an epoch that has not begun");
             }
             if heartbeat.words_as_in_hello {
-                status.can = hello.status.can.clone();
-                status.cannot = hello.status.cannot.clone();
+                status.take_words_of(&hello.status);
             }
         }
         let sent = heartbeat.sent;

@@ -97,6 +97,7 @@ impl Agent {
             dropped: 0,
             can: vec!["see".into()],
             cannot: Vec::new(),
+            ..Status::default()
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tally_proto::Position;
 use tally_types::{
-    AttributeSet, Change, ChangeKind, DetectedBy, Digests, Entry, Event, EventBody, FileFlags, FileKind, FileTime,
-    PathBytes, Timestamp,
+    Change, ChangeKind, DetectedBy, Digests, Entry, Event, EventBody, FileFlags, FileKind, FileTime, PathBytes,
+    Timestamp,
 };
 
 /// SplitMix64: small, and the same everywhere.
@@ -83,16 +83,14 @@ fn entry(size: u64) -> Entry {
 /// A change of `path`; `name` is unlike that of any other event.
 pub fn event(at: Position, name: u32, path: u8, before: Option<u64>, after: Option<u64>) -> Event {
     let change = Change {
-        path: PathBytes::new(format!("/{path}").into_bytes()).unwrap(),
-        kind: ChangeKind::Modified,
-        moved_from: None,
-        attributes: AttributeSet::EMPTY,
         before: before.map(entry),
         after: after.map(entry),
-        actors: Vec::new(),
-        detected_by: DetectedBy::Realtime,
-        window: None,
         records: name,
+        ..Change::new(
+            PathBytes::new(format!("/{path}").into_bytes()).unwrap(),
+            ChangeKind::Modified,
+            DetectedBy::Realtime,
+        )
     };
     Event { epoch: at.epoch, seq: at.seq, time: Timestamp(0), body: EventBody::Change(Box::new(change)) }
 }

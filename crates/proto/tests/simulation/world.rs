@@ -273,7 +273,7 @@ impl World {
             assert!(before.is_none(), "seed {}: {at} was given twice", self.seed);
         }
         let status = self.agent.status(self.now_ms);
-        self.feed_agent(AgentIn::Status(status));
+        self.feed_agent(AgentIn::Status(Box::new(status)));
     }
 
     fn change_disk(&mut self) {
@@ -394,7 +394,7 @@ impl World {
     fn answer(&mut self, need: Need) {
         let input = match need {
             Need::Read { after, bytes_max } => AgentIn::Events(self.agent.read(after, bytes_max)),
-            Need::Status => AgentIn::Status(self.agent.status(self.now_ms)),
+            Need::Status => AgentIn::Status(Box::new(self.agent.status(self.now_ms))),
             Need::Nodes(want) => {
                 let node = model::node(&self.agent.committed.tree);
                 let (held, missing) = want.hashes.iter().partition(|hash| **hash == model::root(&node));

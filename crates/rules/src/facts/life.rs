@@ -9,6 +9,7 @@ pub(super) fn cause(life: &Life) -> Option<&str> {
     match life {
         Life::Gap { cause, .. } => Some(cause.name()),
         Life::Overflow { queue, .. } => Some(queue),
+        Life::Impaired { part, .. } | Life::Restored { part } => Some(part),
         _ => None,
     }
 }
@@ -16,6 +17,7 @@ pub(super) fn cause(life: &Life) -> Option<&str> {
 /// What was said in free words.
 pub(super) fn detail(life: &Life) -> Option<String> {
     let text = |words: &Arc<str>| Some(words.to_string());
+    let digest = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match life {
         Life::Started { version, .. } => text(version),
         Life::Stopped { reason } => text(reason),
@@ -31,6 +33,12 @@ pub(super) fn detail(life: &Life) -> Option<String> {
         Life::Silent { last_seen } => Some(format!("last seen {last_seen}")),
         Life::Returned { silent_since } => Some(format!("silent since {silent_since}")),
         Life::Removed { by } => text(by),
+        Life::DeviceOpened { device, mounts, .. } => Some(format!("{device}: {}", mounts.join("; "))),
+        Life::Impaired { part, detail } => Some(format!("{part}: {detail}")),
+        Life::Restored { part } => text(part),
+        Life::PolicyApplied { origin, digest: of } => Some(format!("{origin}: {}", digest(of))),
+        Life::PolicyRefused { detail } => text(detail),
+        Life::Storm { path, records, .. } => Some(format!("{path}: {records} records")),
         Life::EventsMissing { epoch, first, last } => Some(format!("{epoch}/{first} to {epoch}/{last}")),
     }
 }

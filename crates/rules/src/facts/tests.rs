@@ -28,30 +28,21 @@ fn event(change: Change) -> Event {
 }
 
 fn change(before: Option<Entry>, after: Option<Entry>) -> Change {
+    let actor = Actor {
+        exe: Some(std::sync::Arc::from(&b"/bin/sh"[..])),
+        uid: Some(0),
+        user: Some("root".into()),
+        confidence: Confidence::Kernel,
+        ..Actor::unknown(1)
+    };
+    let path = PathBytes::new(&b"/etc/x y"[..]).unwrap();
     Change {
-        path: PathBytes::new(&b"/etc/x y"[..]).unwrap(),
-        kind: ChangeKind::Modified,
-        moved_from: None,
         attributes: [Attribute::Mode, Attribute::Content].into_iter().collect(),
         before,
         after,
-        actors: vec![Actor {
-            pid: 1,
-            exe: Some(std::sync::Arc::from(&b"/bin/sh"[..])),
-            cmdline: None,
-            uid: Some(0),
-            user: Some("root".into()),
-            login_uid: None,
-            login_user: None,
-            ppid: None,
-            parent_exe: None,
-            session: None,
-            confidence: Confidence::Kernel,
-            unknown: vec![],
-        }],
-        detected_by: DetectedBy::Realtime,
-        window: None,
+        actors: vec![actor],
         records: 1,
+        ..Change::new(path, ChangeKind::Modified, DetectedBy::Realtime)
     }
 }
 

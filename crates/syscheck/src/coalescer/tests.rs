@@ -12,20 +12,7 @@ fn path(text: &str) -> PathBytes {
 }
 
 fn actor(pid: u32) -> Arc<Actor> {
-    Arc::new(Actor {
-        pid,
-        exe: Some(Arc::from(&b"/usr/bin/x"[..])),
-        cmdline: None,
-        uid: None,
-        user: None,
-        login_uid: None,
-        login_user: None,
-        ppid: None,
-        parent_exe: None,
-        session: None,
-        confidence: Confidence::Kernel,
-        unknown: vec![],
-    })
+    Arc::new(Actor { exe: Some(Arc::from(&b"/usr/bin/x"[..])), confidence: Confidence::Kernel, ..Actor::unknown(pid) })
 }
 
 fn signal(text: &str, kinds: Kinds) -> Signal {

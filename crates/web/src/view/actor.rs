@@ -78,18 +78,13 @@ mod tests {
     #[test]
     fn says_who_as_far_as_it_is_known() {
         let mut actor = Actor {
-            pid: 7,
             exe: Some(b"/usr/bin/vi\xff"[..].into()),
-            cmdline: None,
             uid: Some(0),
             user: Some("root".into()),
             login_uid: Some(1000),
             login_user: Some("alice".into()),
-            ppid: None,
-            parent_exe: None,
-            session: None,
             confidence: Confidence::ProcLive,
-            unknown: vec![],
+            ..Actor::unknown(7)
         };
         assert_eq!(summary(&actor), r"alice as root, with /usr/bin/vi\xff");
         actor.login_user = Some("root".into());

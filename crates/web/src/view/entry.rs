@@ -123,7 +123,7 @@ pub fn attributes(change: &Change) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tally_types::{AttributeSet, ChangeKind, DetectedBy, Digests, FileFlags, FileKind, FileTime, PathBytes};
+    use tally_types::{ChangeKind, DetectedBy, Digests, FileFlags, FileKind, FileTime, PathBytes};
 
     use super::*;
 
@@ -148,16 +148,9 @@ mod tests {
 
     fn change(before: Option<Entry>, after: Option<Entry>) -> Change {
         Change {
-            path: PathBytes::new(*b"/etc/x").unwrap(),
-            kind: ChangeKind::Modified,
-            moved_from: None,
-            attributes: AttributeSet::EMPTY,
             before,
             after,
-            actors: vec![],
-            detected_by: DetectedBy::Scan,
-            window: None,
-            records: 0,
+            ..Change::new(PathBytes::new(*b"/etc/x").unwrap(), ChangeKind::Modified, DetectedBy::Scan)
         }
     }
 

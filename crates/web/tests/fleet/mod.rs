@@ -52,7 +52,6 @@ pub fn entry(fill: u8, size: u64, mode: u16) -> Entry {
 
 pub fn actor(user: &str, login: &str, exe: &str, cmdline: &str) -> Actor {
     Actor {
-        pid: 48_213,
         exe: Some(exe.as_bytes().into()),
         cmdline: Some(cmdline.as_bytes().into()),
         uid: Some(0),
@@ -67,6 +66,7 @@ pub fn actor(user: &str, login: &str, exe: &str, cmdline: &str) -> Actor {
             part: "source address".into(),
             why: "the session's login is not in the journal".into(),
         }],
+        ..Actor::unknown(48_213)
     }
 }
 
@@ -76,16 +76,11 @@ pub fn change(path: &[u8], kind: ChangeKind, before: Option<Entry>, after: Optio
         _ => AttributeSet::EMPTY,
     };
     Change {
-        path: PathBytes::new(path).unwrap(),
-        kind,
-        moved_from: None,
         attributes,
         before,
         after,
-        actors: vec![],
-        detected_by: DetectedBy::Realtime,
-        window: None,
         records: 3,
+        ..Change::new(PathBytes::new(path).unwrap(), kind, DetectedBy::Realtime)
     }
 }
 

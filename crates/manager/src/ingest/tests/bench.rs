@@ -205,18 +205,7 @@ impl Agent {
     }
 
     pub fn told(&self) -> Status {
-        Status {
-            time: self.now,
-            epoch: Epoch(100),
-            seq: self.seq,
-            root: None,
-            entries: 0,
-            state: AgentState::Watching,
-            lag_us: 0,
-            dropped: 0,
-            can: vec![],
-            cannot: vec![],
-        }
+        Status { time: self.now, epoch: Epoch(100), seq: self.seq, state: AgentState::Watching, ..Status::default() }
     }
 
     fn batch(&mut self, body: EventBody) -> Batch {
@@ -273,16 +262,11 @@ pub fn change(path: &str, before: Option<Entry>, after: Option<Entry>) -> Change
         _ => AttributeSet::EMPTY,
     };
     Change {
-        path: PathBytes::new(path.as_bytes()).unwrap(),
-        kind,
-        moved_from: None,
         attributes,
         before,
         after,
-        actors: vec![],
-        detected_by: DetectedBy::Realtime,
-        window: None,
         records: 1,
+        ..Change::new(PathBytes::new(path.as_bytes()).unwrap(), kind, DetectedBy::Realtime)
     }
 }
 

@@ -19,6 +19,7 @@ fn status(epoch: u64, seq: u64) -> Status {
         dropped: 0,
         can: vec!["see".into()],
         cannot: Vec::new(),
+        ..Status::default()
     }
 }
 
@@ -133,7 +134,7 @@ fn committed_events_are_read_sent_and_forgotten_when_acknowledged() {
     assert_eq!(drain(&mut session), [AgentOut::Acked(Position::new(7, 3))]);
     // Nothing to do until the heartbeat or the next commit.
     assert_eq!(session.timeout(), Some(1_000));
-    session.input(3, AgentIn::Status(status(7, 4)));
+    session.input(3, AgentIn::Status(Box::new(status(7, 4))));
     let after = Some(Position::new(7, 3));
     assert!(drain(&mut session).contains(&AgentOut::Read { after, bytes_max: WINDOW_BYTES }));
 }
@@ -245,7 +246,7 @@ fn numbers_that_are_taken_end_the_session() {
 #[test]
 fn a_heartbeat_has_a_root_only_when_everything_before_it_was_sent() {
     let mut session = open(3);
-    session.input(1, AgentIn::Status(status(7, 3)));
+    session.input(1, AgentIn::Status(Box::new(status(7, 3))));
     let early = &heartbeats(&drain(&mut session))[..];
     assert!(matches!(early, [beat] if beat.status.root.is_none() && beat.sent.is_none() && beat.words_as_in_hello));
     session.input(2, events(0, 3));
@@ -260,12 +261,12 @@ fn a_heartbeat_has_a_root_only_when_everything_before_it_was_sent() {
 fn what_the_agent_can_see_is_told_at_once_when_it_changes() {
     let mut session = open(0);
     session.input(1, AgentIn::Events(Vec::new()));
-    session.input(1, AgentIn::Status(status(7, 0)));
+    session.input(1, AgentIn::Status(Box::new(status(7, 0))));
     assert_eq!(heartbeats(&drain(&mut session)).len(), 1);
-    session.input(2, AgentIn::Status(status(7, 0)));
+    session.input(2, AgentIn::Status(Box::new(status(7, 0))));
     assert_eq!(drain(&mut session), []);
     let blind = Status { cannot: vec!["see".into()], ..status(7, 0) };
-    session.input(3, AgentIn::Status(blind.clone()));
+    session.input(3, AgentIn::Status(Box::new(blind.clone())));
     let told = heartbeats(&drain(&mut session));
     assert_eq!((&told[0].status, told[0].words_as_in_hello), (&blind, false));
 }

@@ -1,12 +1,15 @@
 //! How the agent stands after its last commit: written by the engine, read by whoever tells the manager.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tally_proto::message::Status;
+
+use crate::budget::Budget;
 
 pub struct Board {
     posted: Mutex<Posted>,
     changed: Condvar,
+    budget: Arc<Budget>,
 }
 
 struct Posted {
@@ -17,8 +20,9 @@ struct Posted {
 }
 
 impl Board {
-    pub fn new(status: Status) -> Self {
-        Self { posted: Mutex::new(Posted { status, version: 0, closed: false }), changed: Condvar::new() }
+    pub fn new(status: Status, budget: Arc<Budget>) -> Self {
+        let posted = Mutex::new(Posted { status, version: 0, closed: false });
+        Self { posted, changed: Condvar::new(), budget }
     }
 
     pub fn put(&self, status: Status) {
@@ -33,6 +37,7 @@ impl Board {
     pub fn status(&self) -> Status {
         let mut status = self.posted.lock().unwrap_or_else(PoisonError::into_inner).status.clone();
         status.time = crate::engine::now();
+        status.usage = self.budget.usage();
         status
     }
 

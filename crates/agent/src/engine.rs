@@ -21,6 +21,7 @@ use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, 
 use self::examine::{Draft, Occasion};
 use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
+use crate::budget::Budget;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
 use crate::scan::{Base, Hint};
@@ -95,14 +96,16 @@ pub struct Parts {
     pub coverage: Coverage,
     pub sensor: &'static str,
     pub settings: Settings,
+    pub budget: Arc<Budget>,
 }
 
 pub use scans::Settings;
 
 impl Engine {
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { state, policy, intake, board, notices, coverage, sensor, settings } = parts;
-        let scans = Scans::new(settings, state.path().to_owned(), policy.clone(), intake.clone(), notices.clone());
+        let Parts { state, policy, intake, board, notices, coverage, sensor, settings, budget } = parts;
+        let path = state.path().to_owned();
+        let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
         Ok(Self {
             state,
             policy,
@@ -320,7 +323,7 @@ impl Engine {
     }
 
     fn cannot(&self) -> Vec<String> {
-        self.coverage.cannot.iter().chain(&self.scans.unseen).cloned().collect()
+        self.coverage.cannot.iter().chain(self.scans.cannot()).cloned().collect()
     }
 
     /// Stores one event of the agent's own life.
@@ -378,9 +381,15 @@ impl Engine {
             self.write_covered()?;
             self.tell_degraded()?;
         }
+        if self.scans.lateness_changed() {
+            let cannot = self.cannot().into_iter().map(Into::into).collect();
+            self.record(Life::CoverageChanged { cannot })?;
+            self.publish();
+        }
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
+        self.scans.budget().keep_memory();
         Ok(())
     }
 
@@ -436,6 +445,7 @@ impl Engine {
             dropped: self.dropped,
             can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
+            source: self.sensor.into(),
             ..Status::default()
         }
     }

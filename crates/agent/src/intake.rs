@@ -4,7 +4,8 @@
 //! kernel's queue is always drained. The scan and the link do wait when the engine is behind; nothing is lost by that.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tally_proto::Position;
@@ -89,6 +90,7 @@ pub struct Intake {
     /// The engine took something out.
     taken: Condvar,
     began: Instant,
+    stopping: Arc<AtomicBool>,
 }
 
 struct Inbox {
@@ -121,7 +123,13 @@ impl Intake {
             #[cfg(test)]
             abandoned: false,
         };
-        Self { inbox: Mutex::new(inbox), arrived: Condvar::new(), taken: Condvar::new(), began: Instant::now() }
+        Self {
+            inbox: Mutex::new(inbox),
+            arrived: Condvar::new(),
+            taken: Condvar::new(),
+            began: Instant::now(),
+            stopping: Arc::default(),
+        }
     }
 
     /// Microseconds of a steady clock; all times in signals and looks are of this kind.
@@ -169,11 +177,13 @@ impl Intake {
 
     pub fn stop(&self, reason: &str) {
         self.lock().stop.get_or_insert_with(|| reason.to_owned());
+        self.stopping.store(true, Ordering::Relaxed);
         self.arrived.notify_one();
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.lock().stop.is_some()
+    /// Becomes true when the agent is asked to stop.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     /// Waits at most so long; whether the agent was asked to stop.

@@ -5,6 +5,7 @@
 //! capabilities and no network, the *link* has the network and nothing else; what passes between them is `seam`.
 
 mod board;
+pub mod budget;
 mod engine;
 pub mod enrol;
 mod intake;

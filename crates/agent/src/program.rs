@@ -13,6 +13,7 @@ use tally_syscheck::{AgentConfig, Config, Limits, Mode, Policy};
 use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
+use crate::budget::Budget;
 use crate::engine::{self, Engine, Parts, Settings};
 use crate::enrol;
 use crate::intake::Intake;
@@ -23,8 +24,9 @@ use crate::seam::IdentityText;
 use crate::sensor::{self, Source};
 use crate::state::{State, StateError};
 
-/// For about 50,000 paths that wait for a look: a storm that the engine is behind with, without losing its detail.
-const COALESCER_BYTES_MAX: usize = 16 << 20;
+/// Of the agent's memory, for paths that wait for a look: about 50,000 of them at the usual budget, a storm that the engine
+/// is behind with, without losing its detail.
+const COALESCER_PART: u64 = 4;
 /// How long an agent waits for the one before it to end: longer than its farewell takes.
 const PREDECESSOR: Duration = Duration::from_secs(15);
 /// Signals that come so soon after the first one are the same wish to stop.
@@ -44,7 +46,9 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     leave_out_own_state(&mut policy, &state_dir)?;
     let notices = Arc::new(Notices::new(options.json));
     let state = open_state(&enrol::agent_dir(&state_dir), options.stop_with_stdin)?;
-    let intake = Arc::new(Intake::new(Limits { bytes_max: COALESCER_BYTES_MAX, ..Limits::default() }));
+    let budget = Arc::new(Budget::new(config.budget));
+    let waiting_bytes = usize::try_from(config.budget.memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);
+    let intake = Arc::new(Intake::new(Limits { bytes_max: waiting_bytes, ..Limits::default() }));
     stop_on_signals(&intake)?;
     if options.stop_with_stdin {
         stop_with_stdin(&intake)?;
@@ -56,7 +60,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     for text in &sensor.coverage.cannot {
         notices.tell(&Notice::Cannot { text: text.clone() });
     }
-    let board = Arc::new(Board::new(first_status(&state)));
+    let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget)));
     let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices))?;
     let engine = Engine::new(Parts {
         state,
@@ -67,6 +71,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         coverage: sensor.coverage.clone(),
         sensor: sensor.source.name(),
         settings: settings(&config),
+        budget,
     })?;
     let worked = engine.run();
     // However it ended, nobody waits for it any more.

@@ -31,12 +31,16 @@ pub use look::Observer;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tally_sys::errno;
 use tally_sys::fs_kind::FsKind;
 use tally_syscheck::{Algorithms, Only};
 use tally_types::{Entry, PathBytes};
+
+use crate::budget::Pace;
 
 /// What is asked of one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +109,15 @@ pub struct Options {
     pub rehash: Rehash,
     /// Whether `Found::Unchanged` is told for each path; otherwise it is only counted, which is cheaper.
     pub tell_unchanged: bool,
+    /// Whether the threads that a scan starts step back behind all others; the calling one is the caller's.
+    pub steps_back: bool,
 }
 
 impl Default for Options {
     /// As many threads as processors, up to eight: more do not help a disk.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { threads, rehash: Rehash::None, tell_unchanged: false }
+        Self { threads, rehash: Rehash::None, tell_unchanged: false, steps_back: false }
     }
 }
 
@@ -215,15 +221,22 @@ pub struct Summary {
 /// So many places that a scan could not see are named, the others counted.
 pub const BLIND_MAX: usize = 100;
 
-/// How far a scan is, and a way to end it; shared between threads.
+/// How far a scan is, a way to end it, and how fast it may go; shared between threads.
 #[derive(Debug, Default)]
 pub struct Control {
     entries: AtomicU64,
     bytes: AtomicU64,
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
+    /// None goes as fast as it can.
+    pace: Option<Pace>,
 }
 
 impl Control {
+    /// Of a scan that keeps to `pace` and also ends when `cancelled` becomes true.
+    pub fn paced(pace: Pace, cancelled: Arc<AtomicBool>) -> Self {
+        Self { cancelled, pace: Some(pace), ..Self::default() }
+    }
+
     /// Ends the scan soon: between two reads of a large file at the latest.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
@@ -239,6 +252,14 @@ impl Control {
 
     fn add_bytes(&self, count: u64) {
         self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Pays for what the calling thread has done since `paid_for`, the processor time of its last payment.
+    fn pay(&self, paid_for: &mut Duration, bytes: u64) {
+        let Some(pace) = &self.pace else { return };
+        let cpu = tally_sys::usage::thread_cpu();
+        pace.pay(cpu.saturating_sub(*paid_for), bytes, || self.is_cancelled());
+        *paid_for = cpu;
     }
 
     /// Paths looked at so far.

@@ -96,11 +96,11 @@ pub struct RunId(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub cpu_us: u64,
-    /// Of files, by scans and looks.
+    /// By all that reads: of files above all, from the disk or not.
     pub read_bytes: u64,
     /// At present.
     pub rss_bytes: u64,
-    /// How long scans have waited for the sake of the host.
+    /// How long threads of scans have waited for the sake of the host, together.
     pub throttled_us: u64,
 }
 

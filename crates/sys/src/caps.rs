@@ -21,6 +21,8 @@ pub enum Capability {
     SysPtrace,
     /// To mark whole filesystems.
     SysAdmin,
+    /// To take a higher priority again than one has given oneself.
+    SysNice,
     AuditRead,
     Bpf,
 }
@@ -36,6 +38,7 @@ impl Capability {
             Self::NetAdmin => 12,
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
+            Self::SysNice => 23,
             Self::AuditRead => 37,
             Self::Bpf => 39,
         }
@@ -51,6 +54,7 @@ impl Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::SysNice => "CAP_SYS_NICE",
             Self::AuditRead => "CAP_AUDIT_READ",
             Self::Bpf => "CAP_BPF",
         }

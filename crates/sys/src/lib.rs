@@ -11,6 +11,7 @@ compile_error!("tally-sys speaks to Linux; another system needs its own files be
 pub mod caps;
 pub mod clock;
 pub mod dirent;
+pub mod disk;
 pub mod errno;
 pub mod fanotify;
 pub mod fs_kind;
@@ -20,6 +21,7 @@ pub mod limit;
 pub mod mount;
 pub mod open;
 pub mod poll;
+pub mod pressure;
 pub mod process;
 pub mod spawn;
 pub mod stat;

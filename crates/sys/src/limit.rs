@@ -5,6 +5,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
+use crate::caps::{self, Capability};
 use crate::syscall::check;
 
 /// Raises the soft limit of open files to the hard one; answers what it is now.
@@ -20,14 +21,50 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Makes the calling thread yield to others: the lowest processor priority, and disk time only when nobody else asks.
+const IOPRIO_WHO_PROCESS: i32 = 1;
+
+/// Makes the calling thread yield to others, and those that it starts from then on: the lowest processor priority, and disk
+/// time only when nobody else asks.
 pub fn yield_to_others() -> io::Result<()> {
-    const IOPRIO_WHO_PROCESS: i32 = 1;
     const IOPRIO_CLASS_IDLE: i32 = 3 << 13;
+    set_priorities(19, i64::from(IOPRIO_CLASS_IDLE))
+}
+
+/// `yield_to_others` until this is dropped, on the same thread. To come back needs CAP_SYS_NICE: without it, nothing is done.
+#[derive(Debug)]
+pub struct Yielding {
+    nice: i32,
+    disk: i64,
+}
+
+impl Yielding {
+    pub fn begin() -> io::Result<Self> {
+        if !caps::effective()?.has(Capability::SysNice) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        // SAFETY: neither call has memory arguments; 0 is the calling thread. The kernel answers 20 less the nice value.
+        let (nice, disk) = unsafe {
+            let nice = check(libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0))?;
+            (nice, check(libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0))?)
+        };
+        yield_to_others()?;
+        Ok(Self { nice: 20 - i32::try_from(nice).unwrap_or(20), disk })
+    }
+}
+
+impl Drop for Yielding {
+    fn drop(&mut self) {
+        // The capability was there; if it was taken away meanwhile, to stay behind is all that is left.
+        let _ = set_priorities(self.nice, self.disk);
+    }
+}
+
+fn set_priorities(nice: i32, disk: i64) -> io::Result<()> {
     // SAFETY: neither call has memory arguments; 0 is the calling thread.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE) }).map(drop)
+    unsafe {
+        check(libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
+        check(libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, disk)).map(drop)
+    }
 }
 
 /// Sets the bits that new files do not get; answers the former ones.
@@ -50,5 +87,20 @@ mod tests {
     #[test]
     fn a_thread_can_step_back() {
         std::thread::spawn(yield_to_others).join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_stepped_back_for_a_while_is_back() {
+        // SAFETY: the call has no memory arguments.
+        let nice = || unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+        let before = nice();
+        match Yielding::begin() {
+            Ok(yielding) => {
+                assert_eq!(nice(), 1);
+                drop(yielding);
+                assert_eq!(nice(), before);
+            }
+            Err(error) => eprintln!("skipped: a priority cannot be taken back here: {error}"),
+        }
     }
 }

@@ -54,6 +54,47 @@ pub struct AgentConfig {
     pub threads: u32,
     /// `digests = ["sha256"]`: of each watch that names none itself.
     pub digests: Algorithms,
+    /// `[agent.budget]`.
+    pub budget: Budget,
+}
+
+/// What the agent may cost its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// `cpu`, `read`: of scans by the clock.
+    pub routine: Rate,
+    /// `start_cpu`, `start_read`: of scans that close a gap, above all the first baseline and the comparison at each start.
+    pub urgent: Rate,
+    /// `memory = "64MiB"`: what the sensor process should hold at most. What waits for a look is kept to a quarter of it.
+    pub memory_bytes: u64,
+}
+
+/// How fast scans may go, all their threads together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Of one core.
+    pub cpu_percent: u32,
+    /// Of content.
+    pub bytes_per_s: u64,
+}
+
+impl Budget {
+    pub const CPU_PERCENT_MAX: u32 = 100 * AgentConfig::THREADS_MAX;
+    /// Slower, a single large file would not be read within a day.
+    pub const BYTES_PER_S_MIN: u64 = 1 << 20;
+    pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
+    /// More of a size than this cannot be meant, and stays far from where numbers end.
+    pub const SIZE_MAX: u64 = 1 << 40;
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            routine: Rate { cpu_percent: 25, bytes_per_s: 32 << 20 },
+            urgent: Rate { cpu_percent: 100, bytes_per_s: 256 << 20 },
+            memory_bytes: 64 << 20,
+        }
+    }
 }
 
 impl AgentConfig {
@@ -74,6 +115,7 @@ impl Default for AgentConfig {
             rehash_days: 7,
             threads: 0,
             digests: Algorithms::SHA256,
+            budget: Budget::default(),
         }
     }
 }

@@ -16,6 +16,6 @@ mod policy;
 
 pub use coalescer::{Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal};
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
-pub use config::{AgentConfig, Config};
+pub use config::{AgentConfig, Budget, Config, Rate};
 pub use glob::{Glob, GlobError};
 pub use policy::{Algorithms, Explanation, Finding, Mode, Only, Place, Policy, Watch, Watched};

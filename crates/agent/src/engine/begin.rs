@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use rusqlite::types::Value;
 use tally_proto::entry as entry_codec;
 use tally_snapshot::{Builder, NodeHash, SnapshotError};
+use tally_sys::limit::Yielding;
 use tally_syscheck::{Mode, normalise};
 use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
 use super::{Engine, fact, now};
+use crate::budget::Urgency;
 use crate::notice::Notice;
 use crate::observer::{LogLook, Observer, PolicyPlan};
-use crate::scan::{Base, Control, Found, Hint, Nothing, Options, Rehash, ScanError, Seen, Summary, scan};
+use crate::scan::{Base, Control, Found, Hint, Nothing, Options, ScanError, Seen, Summary, scan};
 use crate::state::{Commit, Nodes, NodesError, PathEdit, Position, Rebuilt, StateError};
 
 /// Paths dropped in one commit when the policy no longer covers them.
@@ -176,11 +178,15 @@ impl Engine {
             Ok(base) => base,
             Err(error) => return Ok(Err(NoBaseline::Failed(error.to_string()))),
         };
-        let (policy, notices, intake) = (self.policy.clone(), self.notices.clone(), self.intake.clone());
-        let options = Options { threads: self.scans.settings().threads, rehash: Rehash::None, tell_unchanged: false };
+        let (policy, notices) = (self.policy.clone(), self.notices.clone());
+        let settings = self.scans.settings();
+        let options = Options { threads: settings.threads, steps_back: true, ..Options::default() };
+        let control =
+            Control::paced(self.scans.budget().pace(Urgency::Urgent, settings.interval), self.intake.stopping());
+        // Nothing else is done on this thread until the baseline is taken. What happens meanwhile waits for it.
+        let _yielding = Yielding::begin();
         let taken = self.state.replace_snapshot(now(), |nodes| {
             let mut building = Building::new(&base, nodes, &policy).map_err(NoBaseline::Failed)?;
-            let control = Control::default();
             let mut told = Instant::now();
             let plan = PolicyPlan(&policy);
             let scanned = scan(&base, &policy.roots(), &plan, Nothing, &options, &control, |seen| {
@@ -188,9 +194,6 @@ impl Engine {
                     told = Instant::now();
                     let (entries, bytes) = (control.entries(), control.bytes());
                     notices.tell(&Notice::Scanning { first: true, entries, bytes });
-                    if intake.is_stopping() {
-                        return ControlFlow::Break(());
-                    }
                 }
                 building.see(seen)
             });

@@ -14,6 +14,7 @@ use tally_syscheck::{Policy, normalise};
 use tally_types::{Actor, DetectedBy, Entry, PathBytes, Timestamp, Window};
 
 use super::examine::Occasion;
+use crate::budget::{Budget, Urgency};
 use crate::intake::{Command, Intake, ScanOutcome};
 use crate::notice::{Notice, Notices};
 use crate::observer::PolicyPlan;
@@ -102,6 +103,7 @@ struct Running {
 
 pub(super) struct Scans {
     settings: Settings,
+    budget: Arc<Budget>,
     state: PathBuf,
     policy: Arc<Policy>,
     intake: Arc<Intake>,
@@ -116,11 +118,16 @@ pub(super) struct Scans {
     retry_at: Option<Instant>,
     /// What the last scan of everything could not see, in words.
     pub unseen: Vec<String>,
+    /// That scans by the clock do not keep up with it, in words.
+    late: Option<String>,
+    /// How long the last scan of everything took.
+    last_took: Option<Duration>,
 }
 
 impl Scans {
     pub fn new(
         settings: Settings,
+        budget: Arc<Budget>,
         state: PathBuf,
         policy: Arc<Policy>,
         intake: Arc<Intake>,
@@ -128,6 +135,7 @@ impl Scans {
     ) -> Self {
         Self {
             settings,
+            budget,
             state,
             policy,
             intake,
@@ -139,6 +147,8 @@ impl Scans {
             part: 0,
             retry_at: None,
             unseen: Vec::new(),
+            late: None,
+            last_took: None,
         }
     }
 
@@ -148,6 +158,36 @@ impl Scans {
 
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    pub const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// What scans cannot see, or not in time, in words.
+    pub fn cannot(&self) -> impl Iterator<Item = &String> {
+        self.unseen.iter().chain(&self.late)
+    }
+
+    /// Whether it has come to be true, or has ceased to be, that scans take longer than the time between them.
+    pub fn lateness_changed(&mut self) -> bool {
+        let interval = self.settings.interval;
+        let overdue = self.running.iter().any(|r| r.job.full && r.job.routine && r.began.elapsed() > interval);
+        let in_time = self.last_took.is_some_and(|took| took <= interval);
+        match (&self.late, overdue) {
+            (None, true) => {
+                let every = interval.as_secs();
+                self.late = Some(format!(
+                    "everything by a scan within each {every} s: the agent's budget and the load of this host make one take longer"
+                ));
+                true
+            }
+            (Some(_), false) if in_time => {
+                self.late = None;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// How long nothing has to be done by the clock.
@@ -183,7 +223,7 @@ impl Scans {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let control = Arc::new(Control::default());
+        let control = Arc::new(self.control(&job));
         let walk = Walk {
             id,
             root,
@@ -203,6 +243,16 @@ impl Scans {
                 self.again(job);
             }
         }
+    }
+
+    /// What is a part of a change in real time goes as fast as it can.
+    fn control(&self, job: &Job) -> Control {
+        let urgency = match job {
+            Job { detected_by: DetectedBy::Realtime, .. } => return Control::default(),
+            Job { routine: true, .. } => Urgency::Routine,
+            _ => Urgency::Urgent,
+        };
+        Control::paced(self.budget.pace(urgency, self.settings.interval), Arc::default())
     }
 
     /// Many single scans that wait are one of everything.
@@ -253,6 +303,9 @@ impl Scans {
         if !self.waiting.is_empty() {
             self.retry_at = Some(Instant::now());
         }
+        if job.full && !redo {
+            self.last_took = Some(began.elapsed());
+        }
         Some(Finished { job, took: began.elapsed(), redo })
     }
 
@@ -283,8 +336,17 @@ struct Walk {
 
 impl Walk {
     fn run(self) {
+        if self.steps_back()
+            && let Err(error) = tally_sys::limit::yield_to_others()
+        {
+            tracing::debug!(%error, "a scan keeps its priority");
+        }
         let outcome = self.scan().unwrap_or_else(ScanOutcome::Failed);
         self.intake.command(Command::ScanEnded { scan: self.id, outcome });
+    }
+
+    fn steps_back(&self) -> bool {
+        self.job.detected_by != DetectedBy::Realtime
     }
 
     fn scan(&self) -> Result<ScanOutcome, String> {
@@ -292,7 +354,8 @@ impl Walk {
         let nodes = Nodes::open_reader(&self.state).map_err(|error| error.to_string())?;
         let roots = if self.job.roots.is_empty() { self.policy.roots() } else { self.job.roots.clone() };
         let known = KnownEntries::open(&nodes, self.root, self.hints, &roots).map_err(|error| error.to_string())?;
-        let options = Options { threads: self.threads, rehash: self.job.rehash, tell_unchanged: false };
+        // Its threads inherit the priority of this one.
+        let options = Options { threads: self.threads, rehash: self.job.rehash, ..Options::default() };
         let mut teller = Teller { walk: self, suspects: Vec::new(), hints: Vec::new(), told: Instant::now() };
         let plan = PolicyPlan(&self.policy);
         let summary = scan(&base, &roots, &plan, known, &options, &self.control, |seen| teller.see(seen))

@@ -18,6 +18,7 @@ use tally_types::{
 
 use super::{Engine, Parts, Settings, now};
 use crate::board::Board;
+use crate::budget::Budget;
 use crate::intake::Intake;
 use crate::notice::Notices;
 use crate::sensor::{self, Sensor, Source};
@@ -31,6 +32,7 @@ struct Host {
     watches: Vec<(PathBytes, Option<Mode>)>,
     source: Source,
     interval: Duration,
+    budget: tally_syscheck::Budget,
 }
 
 impl Host {
@@ -38,7 +40,13 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("w")).unwrap();
         let watched = path(&dir.path().join("w"));
-        Self { dir, watches: vec![(watched, None)], source: Source::Fanotify, interval: Duration::from_secs(3600) }
+        Self {
+            dir,
+            watches: vec![(watched, None)],
+            source: Source::Fanotify,
+            interval: Duration::from_secs(3600),
+            budget: tally_syscheck::Budget::default(),
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -63,11 +71,11 @@ impl Host {
         assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
         let (opened, board) = std::sync::mpsc::channel();
         let (inbox, coverage, sensor_name) = (Arc::clone(&intake), sensor.coverage.clone(), sensor.source.name());
-        let interval = self.interval;
+        let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
         // The state belongs to the thread that opened it.
         let thread = std::thread::spawn(move || {
             let state = State::open(&dir, now()).unwrap();
-            let board = Arc::new(Board::new(crate::program::first_status(&state)));
+            let board = Arc::new(Board::new(crate::program::first_status(&state), Arc::clone(&budget)));
             opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
             let engine = Engine::new(Parts {
                 state,
@@ -78,6 +86,7 @@ impl Host {
                 coverage,
                 sensor: sensor_name,
                 settings: Settings { interval, rehash_parts: 1, threads: 2 },
+                budget,
             });
             engine.unwrap().run()
         });
@@ -105,6 +114,7 @@ impl Host {
             watches: self.watches.clone(),
             source: Source::None,
             interval: self.interval,
+            budget: self.budget,
         };
         let running = host.start_in(&name);
         let root = running.board.status().root.unwrap();
@@ -516,4 +526,19 @@ fn numbers_that_the_manager_has_already_are_not_given_again() {
     let state = State::open(dir.path(), now()).unwrap();
     assert!(state.position().epoch > Epoch(taken.0 + 1));
     assert_eq!(outbox.ended().unwrap(), [Position::new(taken.0 + 1, 4)]);
+}
+
+#[test]
+fn a_scan_that_its_budget_makes_late_is_told_and_can_be_stopped() {
+    let mut host = Host::new();
+    host.source = Source::None;
+    host.interval = Duration::from_millis(100);
+    host.budget.routine.bytes_per_s = tally_syscheck::Budget::BYTES_PER_S_MIN;
+    fs::File::create(host.at("large")).unwrap().set_len(64 << 20).unwrap();
+    let mut agent = host.start();
+    let is_late = |text: &str| text.starts_with("everything by a scan within each");
+    agent.wait("it says that it is late", |r| r.board.status().cannot.iter().any(|text| is_late(text)).then_some(()));
+    let told = |body: &EventBody| matches!(body, EventBody::Life(Life::CoverageChanged { cannot }) if cannot.iter().any(|text| is_late(text)));
+    agent.wait("there is an event", |r| r.new_events().iter().any(told).then_some(()));
+    agent.stop();
 }

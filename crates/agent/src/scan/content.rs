@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use tally_sys::open;
+use tally_sys::{open, usage};
 use tally_syscheck::Algorithms;
 use tally_types::Digests;
 
@@ -28,17 +29,19 @@ pub enum Content {
     Cancelled,
 }
 
-/// A buffer to read with, and a count of what was read.
+/// A buffer to read with, and a count of what was read. It belongs to the thread that makes it.
 pub struct Reader<'a> {
     buffer: Box<[u8]>,
     control: Option<&'a Control>,
     bytes: u64,
     untold: u64,
+    /// The thread's processor time that the budget knows of.
+    paid_for: Duration,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(control: Option<&'a Control>) -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into(), control, bytes: 0, untold: 0 }
+        Self { buffer: vec![0; BUFFER_BYTES].into(), control, bytes: 0, untold: 0, paid_for: usage::thread_cpu() }
     }
 
     /// Reads on in `file`; how much it was. `rest` takes it from there.
@@ -86,6 +89,7 @@ impl<'a> Reader<'a> {
     fn tell(&mut self) {
         if let Some(control) = self.control {
             control.add_bytes(self.untold);
+            control.pay(&mut self.paid_for, self.untold);
         }
         self.bytes += self.untold;
         self.untold = 0;

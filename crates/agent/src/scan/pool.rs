@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use tally_sys::limit;
+
 use super::chunk::{Chunk, Task, Worker};
 use super::walk::Walk;
 use super::{Known, Plan, ScanError, Seen, Summary};
@@ -51,7 +53,14 @@ pub fn run<P: Plan, K: Known>(
         let _closer = Closer(&pool);
         for number in 1..task.options.threads {
             let name = format!("scan-{number}");
-            let work = || pool.work(Worker::new(task));
+            let work = || {
+                if task.options.steps_back
+                    && let Err(error) = limit::yield_to_others()
+                {
+                    tracing::debug!(%error, "a scan's thread keeps its priority");
+                }
+                pool.work(Worker::new(task));
+            };
             thread::Builder::new().name(name).spawn_scoped(scope, work).map_err(ScanError::Threads)?;
         }
         Conductor { pool: &pool, task, walk, worker: Worker::new(task), sink, spare: Vec::new(), mean_bytes: 0 }.run()

@@ -13,9 +13,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
+use tally_syscheck::Rate;
 use tally_types::{Algorithm, Device, FileKind, Undigested};
 
 use super::*;
+use crate::budget::{Budget, Limits, Urgency};
 
 type Tag = u32;
 type KnownEntry = (Vec<u8>, Option<Hint>, Tag);
@@ -525,6 +527,29 @@ fn a_scan_can_be_cancelled_within_a_huge_file_and_by_the_sink() {
     let want = Want { digests: Algorithms::EMPTY, ..Want::ALL };
     let summary = scan(&tree.base, &[tree.root()], &want, Nothing, &threads(2), &Control::default(), stop).unwrap();
     assert!(summary.cancelled && told == 1);
+}
+
+/// Of a file that would take weeks at its rate, only what was saved up is read before it waits.
+#[test]
+fn a_scan_waits_for_its_budget_and_can_be_cancelled_meanwhile() {
+    let tree = Tree::new();
+    File::create(tree.at(b"huge")).unwrap().set_len(1 << 42).unwrap();
+    let rate = Rate { cpu_percent: 100, bytes_per_s: Limits::BYTES_PER_S_MIN };
+    let budget = Arc::new(Budget::new(Limits { routine: rate, ..Limits::default() }));
+    let pace = budget.pace(Urgency::Routine, Duration::from_secs(3600));
+    let control = Control::paced(pace, Arc::default());
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while control.bytes() < 2 << 20 {
+                std::thread::yield_now();
+            }
+            control.cancel();
+        });
+        let roots = [tree.root()];
+        scan(&tree.base, &roots, &Want::ALL, Nothing, &threads(2), &control, |_| ControlFlow::Continue(()))
+    });
+    assert!(summary.unwrap().cancelled);
+    assert!(budget.usage().throttled_us > 0);
 }
 
 #[test]

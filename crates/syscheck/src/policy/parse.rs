@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Algorithms, Mode, Only, Place, Policy, Watch};
-use crate::config::{AgentConfig, Config};
+use crate::config::{AgentConfig, Budget, Config};
 use crate::glob::Glob;
 
 pub(super) const LINUX_BASE: &str = include_str!("../../profiles/linux-base.toml");
@@ -20,10 +20,11 @@ pub(super) const LINUX_BASE: &str = include_str!("../../profiles/linux-base.toml
 const PROFILES: [(&str, &str); 1] = [("linux-base", LINUX_BASE)];
 
 const TOP_KEYS: [&str; 4] = ["agent", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 7] =
-    ["manager", "state", "accept_policy", "scan_interval", "rehash_days", "threads", "digests"];
+const AGENT_KEYS: [&str; 8] =
+    ["manager", "state", "accept_policy", "scan_interval", "rehash_days", "threads", "digests", "budget"];
 /// Of these, what only the host's own file may say.
 const HOST_KEYS: [&str; 3] = ["manager", "state", "accept_policy"];
+const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
 const WATCH_KEYS: [&str; 10] =
     ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "tags", "why"];
 
@@ -171,7 +172,42 @@ impl Reader<'_> {
         if let Some(value) = given("digests") {
             agent.digests = self.digests(value);
         }
+        agent.budget = given("budget").map(|value| self.budget(value)).unwrap_or_default();
         agent
+    }
+
+    fn budget(&mut self, value: &Value<'_>) -> Budget {
+        let mut budget = Budget::default();
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(value.span(), "an [agent.budget] table", value.get_ref());
+            return budget;
+        };
+        self.unknown_keys(table, &BUDGET_KEYS, "in [agent.budget]");
+        let (routine, urgent) = (&mut budget.routine, &mut budget.urgent);
+        for (key, percent) in [("cpu", &mut routine.cpu_percent), ("start_cpu", &mut urgent.cpu_percent)] {
+            let given = table.get(key).and_then(|value| self.number(value, 1, Budget::CPU_PERCENT_MAX));
+            *percent = given.unwrap_or(*percent);
+        }
+        let sizes = [
+            ("read", &mut routine.bytes_per_s, Budget::BYTES_PER_S_MIN),
+            ("start_read", &mut urgent.bytes_per_s, Budget::BYTES_PER_S_MIN),
+            ("memory", &mut budget.memory_bytes, Budget::MEMORY_BYTES_MIN),
+        ];
+        for (key, size, low) in sizes {
+            let given = table.get(key).and_then(|value| self.size(value, low));
+            *size = given.unwrap_or(*size);
+        }
+        budget
+    }
+
+    /// A size of at least `low`.
+    fn size(&mut self, value: &Value<'_>, low: u64) -> Option<u64> {
+        let size = self.bytes(value)?;
+        let fits = (low..=Budget::SIZE_MAX).contains(&size);
+        if !fits {
+            self.fault(value.span(), format!("{size} bytes are outside {low} to {}", Budget::SIZE_MAX));
+        }
+        fits.then_some(size)
     }
 
     /// One `[[watch]]`: as many watches as it has paths; without a path or a known mode, none.

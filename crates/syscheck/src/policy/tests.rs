@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tally_types::{Attribute, PathBytes};
 
 use super::*;
-use crate::AgentConfig;
+use crate::{AgentConfig, Budget, Rate};
 
 fn path(text: &str) -> PathBytes {
     PathBytes::new(text.as_bytes()).unwrap()
@@ -229,6 +229,16 @@ max_size = "1 parsec"
         ]
     );
     assert_eq!(policy.watches().len(), 1);
+    let (_, faults) = Policy::parse("[agent.budget]\ncpu = 0\nread = \"1kB\"\nmemry = 1", "p.toml");
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "p.toml:2:7: the number is outside 1 to 25600",
+            "p.toml:3:8: 1000 bytes are outside 1048576 to 1099511627776",
+            "p.toml:4:1: unknown key \"memry\" in [agent.budget] (did you mean \"memory\"?)",
+        ]
+    );
     let (_, faults) = Policy::parse("a = [\nb = 'x", "p.toml");
     assert!(faults.len() >= 2, "{faults:?}");
 }
@@ -244,6 +254,11 @@ fn reads_every_key() {
         rehash_days = 14
         threads = 2
         digests = ["sha256", "sha1"]
+        [agent.budget]
+        cpu = 10
+        read = "8MiB"
+        start_cpu = 200
+        memory = "128MiB"
         [[watch]]
         path = "/a"
         attributes = ["mode", "content"]
@@ -269,6 +284,11 @@ fn reads_every_key() {
         rehash_days: 14,
         threads: 2,
         digests,
+        budget: Budget {
+            routine: Rate { cpu_percent: 10, bytes_per_s: 8 << 20 },
+            urgent: Rate { cpu_percent: 200, ..Budget::default().urgent },
+            memory_bytes: 128 << 20,
+        },
     };
     assert_eq!(config.agent, expected);
     let [a, b] = config.policy.watches() else { panic!() };

@@ -25,7 +25,7 @@ use tally_proto::message::{Refused, RefusedCode};
 use tally_proto::session::ManagerIn;
 use tally_proto::{Position, Record};
 use tally_rules::Engine;
-use tally_store::{Reader, Report, Store, StoreError};
+use tally_store::{Reader, Store, StoreError};
 use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, Timestamp};
 
 use crate::clock::{Clock, Moment};
@@ -475,18 +475,6 @@ fn next_epoch(last: Option<Position>, now: Timestamp) -> Epoch {
 fn event_record(author: AgentId, about: AgentId, received: Timestamp, event: Event) -> Record {
     let id = EventId { agent: author, epoch: event.epoch, seq: event.seq };
     Record::Event { id, about, received, event }
-}
-
-/// A report as the store takes it.
-fn report<'r>(status: &'r tally_proto::message::Status, seen_at: Timestamp, has_new_words: bool) -> Report<'r> {
-    Report {
-        seen_at,
-        state: status.state,
-        entries: status.entries,
-        lag_us: status.lag_us,
-        dropped: status.dropped,
-        words: has_new_words.then_some((&*status.can, &*status.cannot)),
-    }
 }
 
 /// How long a thread that asks for an order waits for the answer.

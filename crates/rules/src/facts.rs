@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use tally_types::{
-    Actor, AgentId, Algorithm, Attribute, Change, ChangeKind, Entry, Event, EventBody, FileKind, Life, Timestamp,
+    Actor, AgentId, Algorithm, Attribute, Change, ChangeKind, Container, Entry, Event, EventBody, FileKind, Life,
+    Timestamp,
 };
 
 use crate::pattern::Pattern;
@@ -70,6 +71,17 @@ pub enum Field {
     Exe,
     Cmdline,
     ParentExe,
+    /// Its terminal, such as `pts/0`; where its session came from; its container, as name or else number.
+    Tty,
+    Remote,
+    Container,
+    /// Of a log: which of its old bytes are concerned, as `start-end` (the end is not among them).
+    Bytes,
+    /// Of the watch that covers the path, by commas.
+    Tags,
+    /// What it means, and what is peculiar about it, in sentences by semicolons.
+    Summary,
+    Notes,
     /// Of agent life: `started`, `gap` …
     Life,
     /// Why, or in which words.
@@ -80,7 +92,7 @@ pub enum Field {
 }
 
 impl Field {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 35] = [
         Self::Agent,
         Self::AgentId,
         Self::Kind,
@@ -105,6 +117,13 @@ impl Field {
         Self::Exe,
         Self::Cmdline,
         Self::ParentExe,
+        Self::Tty,
+        Self::Remote,
+        Self::Container,
+        Self::Bytes,
+        Self::Tags,
+        Self::Summary,
+        Self::Notes,
         Self::Life,
         Self::Cause,
         Self::Detail,
@@ -137,6 +156,13 @@ impl Field {
             Self::Exe => "exe",
             Self::Cmdline => "cmdline",
             Self::ParentExe => "parent_exe",
+            Self::Tty => "tty",
+            Self::Remote => "remote",
+            Self::Container => "container",
+            Self::Bytes => "bytes",
+            Self::Tags => "tags",
+            Self::Summary => "summary",
+            Self::Notes => "notes",
             Self::Life => "life",
             Self::Cause => "cause",
             Self::Detail => "detail",
@@ -244,6 +270,11 @@ fn yes<'a>(is: bool) -> Value<'a> {
 }
 
 fn of_life(field: Field, life: &Life) -> Value<'_> {
+    match (field, life) {
+        (_, Life::DeviceOpened { actor: Some(actor), .. }) if is_of_actor(field) => return of_actor(field, actor),
+        (Field::Path, Life::Storm { path, .. }) => return Some(Cow::Borrowed(path.as_bytes())),
+        _ => {}
+    }
     match field {
         Field::Life => borrowed(life.name()),
         Field::Cause => life::cause(life).and_then(borrowed),
@@ -276,8 +307,29 @@ fn of_change(field: Field, change: &Change) -> Value<'_> {
         Field::Sha256Before => before.and_then(sha256),
         Field::Sha256After => after.and_then(sha256),
         Field::DetectedBy => borrowed(change.detected_by.name()),
+        Field::Bytes => change.bytes.and_then(|bytes| owned(format!("{}-{}", bytes.start, bytes.end))),
+        Field::Tags => joined(&change.tags, ","),
+        Field::Summary => joined(&change.summary, "; "),
+        Field::Notes => joined(&change.notes, "; "),
+        // Where the change lies in a container, that counts; else where its author is.
+        Field::Container if change.place.is_some() => {
+            change.place.as_ref().and_then(|place| container(&place.container))
+        }
         _ => of_actor(field, change.actors.first()?),
     }
+}
+
+fn joined<'a>(parts: &[std::sync::Arc<str>], by: &str) -> Value<'a> {
+    if parts.is_empty() { None } else { owned(parts.join(by)) }
+}
+
+fn container(container: &Container) -> Value<'_> {
+    borrowed(container.name.as_deref().unwrap_or(&container.id))
+}
+
+const fn is_of_actor(field: Field) -> bool {
+    use Field::{Cmdline, Container, Exe, LoginUser, ParentExe, Remote, Tty, User};
+    matches!(field, User | LoginUser | Exe | Cmdline | ParentExe | Tty | Remote | Container)
 }
 
 fn of_actor(field: Field, actor: &Actor) -> Value<'_> {
@@ -287,6 +339,9 @@ fn of_actor(field: Field, actor: &Actor) -> Value<'_> {
         Field::Exe => actor.exe.as_deref().map(Cow::Borrowed),
         Field::Cmdline => actor.cmdline.as_deref().map(Cow::Borrowed),
         Field::ParentExe => actor.parent_exe.as_deref().map(Cow::Borrowed),
+        Field::Tty => actor.tty.as_deref().and_then(borrowed),
+        Field::Remote => actor.remote.as_ref().and_then(|remote| borrowed(&remote.address)),
+        Field::Container => actor.container.as_ref().and_then(container),
         _ => None,
     }
 }

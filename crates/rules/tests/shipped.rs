@@ -112,6 +112,12 @@ fn life_cases() -> Vec<Case> {
         case("coverage whole again", life(Life::CoverageChanged { cannot: vec![] })),
         case("coverage lost", life(Life::CoverageChanged { cannot: vec!["see /srv".into()] })),
         case("state full", life(Life::StateFull { detail: "no space".into() })),
+        case("part impaired", life(Life::Impaired { part: "unit".into(), detail: "masked".into() })),
+        case("part restored", life(Life::Restored { part: "unit".into() })),
+        case("policy applied", life(Life::PolicyApplied { origin: "the manager".into(), digest: [1; 32] })),
+        case("policy refused", life(Life::PolicyRefused { detail: "g:1:1: no".into() })),
+        case("device opened", life(Life::DeviceOpened { device: "sda1".into(), mounts: vec![], actor: None })),
+        case("storm", life(Life::Storm { path: PathBytes::root(), records: 9, paths: 3, duration_us: 1 })),
         case("ledger mismatch", life(Life::LedgerMismatch { detail: "size 1".into() })),
         case("duplicate identity", life(Life::DuplicateIdentity { detail: "two runs".into() })),
         case("events missing", life(Life::EventsMissing { epoch: Epoch(1), first: 1, last: 2 })),
@@ -172,7 +178,12 @@ fn file_cases() -> Vec<Case> {
 fn log_cases() -> Vec<Case> {
     let log_mode =
         change("/var/log/x.log", ChangeKind::Modified, Some(sealed()), Some(Entry { mode: 0o600, ..sealed() }));
+    let mut rewritten_with_its_seals = log("/var/log/auth.log", ChangeKind::Rewritten);
+    if let EventBody::Change(change) = &mut rewritten_with_its_seals {
+        change.detected_by = DetectedBy::Sync;
+    }
     vec![
+        case("log and its seals rewritten", rewritten_with_its_seals),
         case("log grew", log("/var/log/syslog", ChangeKind::Appended)),
         case("log rewritten", log("/var/log/syslog", ChangeKind::Rewritten)),
         case("log truncated", log("/var/log/syslog", ChangeKind::Truncated)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tally_proto::Position;
+use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
 use tally_types::{AgentId, AgentState, Epoch, Timestamp};
 
@@ -39,6 +40,11 @@ pub struct Agent {
     pub cannot: Vec<Arc<str>>,
     /// A baseline taken anew, whose tree is not here yet.
     pub adopting: Option<Adopting>,
+    /// What it last said of itself.
+    pub told: Option<Box<Status>>,
+    /// The policy whose text it last sent, by its digest, and where that comes from.
+    pub policy: Option<[u8; 32]>,
+    pub policy_origin: Arc<str>,
 }
 
 /// The agent took its baseline anew, because its policy covers other paths.
@@ -51,23 +57,17 @@ pub struct Adopting {
 }
 
 /// What a heartbeat says of an agent. It is not in the ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Report<'r> {
     pub seen_at: Timestamp,
-    pub state: AgentState,
-    pub entries: u64,
-    pub lag_us: u64,
-    pub dropped: u64,
-    /// What it can and cannot see; `None` where that is as before.
-    pub words: Option<Words<'r>>,
+    pub status: &'r Status,
+    /// What it can and cannot see is not as before.
+    pub has_new_words: bool,
 }
-
-/// What an agent can, and what it cannot see.
-pub type Words<'r> = (&'r [Arc<str>], &'r [Arc<str>]);
 
 const COLUMNS: &str = "id, name, grp, enrolled_at, removed_at, last_seen, state, version, stored_epoch, stored_seq, \
     current_root, baseline_root, known_since, equal_at, entries, lag_us, dropped, can, cannot, \
-    adopting_root, adopting_epoch, adopting_seq";
+    adopting_root, adopting_epoch, adopting_seq, status, policy, policy_origin";
 
 /// Every agent that is not removed, in the order of their numbers.
 pub fn all(conn: &Connection) -> Result<Vec<Agent>> {
@@ -121,6 +121,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Agent> {
         can: lines(row.get_ref(17)?.as_str()?),
         cannot: lines(row.get_ref(18)?.as_str()?),
         adopting: adopting.transpose()?,
+        // What a program of another version wrote comes again with the next heartbeat.
+        told: row.get_ref(22)?.as_blob_or_null()?.and_then(|bytes| Status::decode(bytes).ok()).map(Box::new),
+        policy: row.get(23)?,
+        policy_origin: row.get(24)?,
     })
 }
 
@@ -183,18 +187,19 @@ pub fn set_cannot(conn: &Connection, id: AgentId, cannot: &[Arc<str>]) -> Result
 }
 
 pub fn set_report(conn: &Connection, id: AgentId, report: &Report<'_>) -> Result<()> {
+    let Report { seen_at, status, has_new_words } = *report;
     let mut statement = conn.prepare_cached(
-        "UPDATE agents SET last_seen = ?2, state = ?3, lag_us = ?5, dropped = ?6,
+        "UPDATE agents SET last_seen = ?2, state = ?3, lag_us = ?5, dropped = ?6, status = ?7,
                 entries = iif(current_root IS NULL, ?4, entries)
          WHERE id = ?1 AND removed_at IS NULL",
     )?;
-    let state = code::state(report.state);
+    let state = code::state(status.state);
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let numbers = [report.entries, report.lag_us, report.dropped].map(number);
-    statement.execute(params![id.0, report.seen_at.0, state, numbers[0], numbers[1], numbers[2]])?;
-    if let Some((can, cannot)) = report.words {
+    let [entries, lag_us, dropped] = [status.entries, status.lag_us, status.dropped].map(number);
+    statement.execute(params![id.0, seen_at.0, state, entries, lag_us, dropped, status.encode()])?;
+    if has_new_words {
         let mut statement = conn.prepare_cached("UPDATE agents SET can = ?2, cannot = ?3 WHERE id = ?1")?;
-        statement.execute(params![id.0, text(can), text(cannot)])?;
+        statement.execute(params![id.0, text(&status.can), text(&status.cannot)])?;
     }
     Ok(())
 }

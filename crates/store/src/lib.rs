@@ -38,7 +38,7 @@ mod token;
 mod transaction;
 mod verify;
 
-pub use agent::{Adopting, Agent, Report, Words};
+pub use agent::{Adopting, Agent, Report};
 pub use error::{LedgerFault, Result, StoreError};
 pub use garbage::Collected;
 pub use history::{KeyEdit, change_edits, undo_edits};

@@ -18,7 +18,54 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 2] = [FORM_1, FORM_2];
+const MIGRATIONS: [&str; 3] = [FORM_1, FORM_2, FORM_3];
+
+const FORM_3: &str = "
+-- What the agent last said of itself, in the form of the wire, and by which policy it watches.
+ALTER TABLE agents ADD COLUMN status BLOB;
+ALTER TABLE agents ADD COLUMN policy BLOB;
+ALTER TABLE agents ADD COLUMN policy_origin TEXT NOT NULL DEFAULT '';
+
+-- Texts of policies by their BLAKE3. Those that an operator set stay; one that an agent told stays as long as it uses it.
+CREATE TABLE policies (
+    digest BLOB PRIMARY KEY,
+    text TEXT NOT NULL,
+    is_set INTEGER NOT NULL
+) STRICT;
+
+-- A projection of the ledger's acts: the text may be missing after the loss of the database.
+CREATE TABLE group_policies (
+    grp TEXT PRIMARY KEY,
+    digest BLOB NOT NULL,
+    time INTEGER NOT NULL,
+    actor TEXT NOT NULL
+) STRICT;
+
+-- The seals of agents' logs, as the agents told them.
+CREATE TABLE logs (
+    id INTEGER PRIMARY KEY,
+    agent INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    fold INTEGER NOT NULL,
+    tail BLOB NOT NULL,
+    -- A hash over all leaves, made leaf by leaf.
+    chain BLOB NOT NULL,
+    -- The agent's last event when it told this, and the manager's time.
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    UNIQUE (agent, path)
+) STRICT;
+
+-- Leaves in blocks, so that an append writes the last one only.
+CREATE TABLE log_leaves (
+    log INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    leaves BLOB NOT NULL,
+    PRIMARY KEY (log, block)
+) STRICT, WITHOUT ROWID;
+";
 
 const FORM_2: &str = "
 -- A baseline that was taken anew, until the tree that goes with it is here: the event that said so, and the snapshot that

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tally_proto::Record;
 use tally_proto::json::{self, Origin};
 use tally_rules::{Engine, Subject};
-use tally_store::{StoreError, Stored, Transaction};
+use tally_store::{Report, StoreError, Stored, Transaction};
 use tally_types::{AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, RuleMatch, Timestamp, Verdict};
 
-use super::{Work, report};
+use super::Work;
 use crate::fleet::Member;
 use crate::live::{Live, Shown};
 
@@ -51,7 +51,8 @@ impl<'s, 'i> Scribe<'s, 'i> {
         work.iter().try_for_each(|work| match work {
             Work::Record(record) => self.record(record),
             Work::Report { about, seen_at, status, has_new_words } => {
-                self.tx.set_report(*about, &report(status, *seen_at, *has_new_words))
+                let report = Report { seen_at: *seen_at, status, has_new_words: *has_new_words };
+                self.tx.set_report(*about, &report)
             }
             Work::State(about, state) => self.tx.set_state(*about, *state),
             Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),

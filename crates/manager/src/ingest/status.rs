@@ -1,5 +1,7 @@
 //! What is wrong, and how everybody is: `tally status`.
 
+use std::sync::Arc;
+
 use tally_proto::json::{AgentStatus, LedgerStatus, Status, Told};
 use tally_proto::sentence::shown;
 use tally_types::{AgentId, AgentState};
@@ -94,7 +96,20 @@ pub fn agent_status(agent: &tally_store::Agent, state: AgentState) -> AgentStatu
         dropped: agent.dropped,
         can: agent.can.clone(),
         cannot: agent.cannot.clone(),
-        told: Told::default(),
+        told: agent.told.as_deref().map(|status| told(status, &agent.policy_origin)).unwrap_or_default(),
+    }
+}
+
+/// What the agent said of the way it works.
+fn told(status: &tally_proto::message::Status, policy_origin: &Arc<str>) -> Told {
+    Told {
+        tiers: status.tiers.clone(),
+        blind: status.blind.clone(),
+        source: status.source.clone(),
+        who: status.who.clone(),
+        policy: status.policy,
+        policy_origin: policy_origin.clone(),
+        usage: status.usage,
     }
 }
 

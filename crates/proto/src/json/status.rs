@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_types::{AgentId, AgentState, Timestamp};
+use tally_types::{AgentId, AgentState, PathBytes, Timestamp};
 
 use crate::message::Usage;
 
@@ -43,9 +43,13 @@ pub struct AgentStatus {
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     pub tiers: Vec<Arc<str>>,
+    /// Mounts below which only scans see changes.
+    pub blind: Vec<PathBytes>,
     pub source: Arc<str>,
     pub who: Arc<str>,
     pub policy: Option<[u8; 32]>,
+    /// Where the policy comes from, in words; empty until the agent has sent it.
+    pub policy_origin: Arc<str>,
     pub usage: Usage,
 }
 
@@ -120,7 +124,9 @@ fn agent_object(agent: &AgentStatus) -> Value {
         "source": or_null(&agent.told.source),
         "who": or_null(&agent.told.who),
         "tiers": texts(&agent.told.tiers),
+        "blind": agent.told.blind.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "policy": agent.told.policy.map(|digest| hex(&digest)),
+        "policy_origin": or_null(&agent.told.policy_origin),
         "usage": {
             "cpu_ms": agent.told.usage.cpu_us / 1000,
             "read_bytes": agent.told.usage.read_bytes,

@@ -213,6 +213,8 @@ fn status_object() {
         can: vec!["changes as they happen".into()],
         cannot: vec!["who made a change".into()],
         told: Told {
+            blind: vec![PathBytes::new(&b"/srv/nfs"[..]).unwrap()],
+            policy_origin: "the manager".into(),
             tiers: vec!["bpf: in use".into()],
             source: "fanotify".into(),
             who: "bpf".into(),

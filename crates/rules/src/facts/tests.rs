@@ -1,6 +1,9 @@
 //! What events say to rules.
 
-use tally_types::{Confidence, DetectedBy, Digests, Epoch, FileFlags, FileTime, PathBytes, Xattr};
+use tally_types::{
+    ByteRange, Confidence, ContainerPath, DetectedBy, Digests, Epoch, FileFlags, FileTime, PathBytes, Remote,
+    RemoteFrom, Xattr,
+};
 
 use super::*;
 
@@ -76,6 +79,43 @@ fn a_change_has_its_fields() {
         assert_eq!(field(&event, Field::from_name(name).unwrap()).as_deref(), expected, "{name}");
     }
     assert_eq!(field(&event, Field::Sha256After), Some("ab".repeat(32)));
+}
+
+#[test]
+fn what_is_known_beyond_the_entries_can_be_asked_for() {
+    let seen = |id: &str, name: Option<&str>| Container { id: id.into(), name: name.map(Into::into), image: None };
+    let mut change = Change {
+        bytes: Some(ByteRange { start: 0, end: 65_536 }),
+        tags: vec!["pci".into(), "web".into()],
+        notes: vec!["One.".into(), "Two.".into()],
+        ..change(None, None)
+    };
+    change.actors[0].tty = Some("pts/0".into());
+    change.actors[0].remote = Some(Remote { address: "192.0.2.1".into(), from: RemoteFrom::Socket });
+    change.actors[0].container = Some(seen("4f", None));
+    let told = |change: &Change, name: &str| field(&event(change.clone()), Field::from_name(name).unwrap());
+    for (name, expected) in [
+        ("bytes", Some("0-65536")),
+        ("tags", Some("pci,web")),
+        ("notes", Some("One.; Two.")),
+        ("summary", None),
+        ("tty", Some("pts/0")),
+        ("remote", Some("192.0.2.1")),
+        ("container", Some("4f")),
+    ] {
+        assert_eq!(told(&change, name).as_deref(), expected, "{name}");
+    }
+    change.place = Some(ContainerPath { container: seen("5a", Some("shop")), path: change.path.clone() });
+    assert_eq!(told(&change, "container").as_deref(), Some("shop"));
+    let opened = Life::DeviceOpened {
+        device: "/dev/sda1".into(),
+        mounts: vec!["/".into()],
+        actor: Some(Box::new(change.actors[0].clone())),
+    };
+    let opened = Event { body: EventBody::Life(opened), ..event(change) };
+    let asked = [Field::Exe, Field::Remote, Field::Detail, Field::Path].map(|asked| field(&opened, asked));
+    let words = |text: &str| Some(text.to_owned());
+    assert_eq!(asked, [words("/bin/sh"), words("192.0.2.1"), words("/dev/sda1: /"), None]);
 }
 
 #[test]

@@ -180,19 +180,23 @@ fn life_shows_in_the_agents_row() {
     let record = lab.notice(host.id, EventBody::Life(missing));
     lab.commit(&[record]);
     assert_eq!(state(&lab).stored, Some(Position::new(1, 9)));
-    let report = crate::agent::Report {
-        seen_at: NOW,
+    let status = tally_proto::message::Status {
         state: tally_types::AgentState::Watching,
         entries: 5,
         lag_us: 3,
         dropped: 2,
-        words: Some((&["a\nb".into()], &[])),
+        can: vec!["a\nb".into()],
+        who: "bpf".into(),
+        blind: vec![path("/srv")],
+        ..Default::default()
     };
+    let report = crate::agent::Report { seen_at: NOW, status: &status, has_new_words: true };
     let mut transaction = lab.store.begin().unwrap();
     transaction.set_report(host.id, &report).unwrap();
     transaction.commit(NOW).unwrap();
     let agent = state(&lab);
     assert_eq!((agent.lag_us, agent.dropped, &*agent.can[0], agent.cannot.len()), (3, 2, "a b", 0));
+    assert_eq!(agent.told.as_deref(), Some(&status));
     let record = lab.notice(host.id, EventBody::Life(Life::Removed { by: "root".into() }));
     lab.commit(&[record]);
     assert!(lab.store.reader().agents().unwrap().is_empty());

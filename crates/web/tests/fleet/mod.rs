@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tally_proto::Record;
+use tally_proto::message::Status;
 use tally_store::{Report, Store, Stored};
 use tally_types::*;
 
@@ -114,14 +115,8 @@ impl Fleet {
     ) {
         let arcs = |texts: &[&str]| texts.iter().map(|text| Arc::from(*text)).collect::<Vec<Arc<str>>>();
         let (can, cannot) = (arcs(words.0), arcs(words.1));
-        let report = Report {
-            seen_at: self.now.minus_micros(ago),
-            state,
-            entries,
-            lag_us: 1_300,
-            dropped,
-            words: Some((&can, &cannot)),
-        };
+        let status = Status { state, entries, lag_us: 1_300, dropped, can, cannot, ..Status::default() };
+        let report = Report { seen_at: self.now.minus_micros(ago), status: &status, has_new_words: true };
         let mut transaction = self.store.begin().unwrap();
         transaction.set_report(id, &report).unwrap();
         transaction.commit(self.now).unwrap();

@@ -23,6 +23,9 @@ pub enum Capability {
     SysAdmin,
     /// To take a higher priority again than one has given oneself.
     SysNice,
+    /// To ask the audit subsystem, and for rules of its own.
+    AuditControl,
+    /// To read its records.
     AuditRead,
     Bpf,
 }
@@ -39,6 +42,7 @@ impl Capability {
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
             Self::SysNice => 23,
+            Self::AuditControl => 30,
             Self::AuditRead => 37,
             Self::Bpf => 39,
         }
@@ -55,6 +59,7 @@ impl Capability {
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysNice => "CAP_SYS_NICE",
+            Self::AuditControl => "CAP_AUDIT_CONTROL",
             Self::AuditRead => "CAP_AUDIT_READ",
             Self::Bpf => "CAP_BPF",
         }

@@ -8,6 +8,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("tally-sys speaks to Linux; another system needs its own files beside these");
 
+pub mod audit;
 pub mod caps;
 pub mod clock;
 pub mod dirent;

@@ -11,6 +11,7 @@ pub mod enrol;
 mod intake;
 mod link;
 mod link_server;
+pub mod log;
 pub mod notice;
 pub mod observer;
 pub mod options;

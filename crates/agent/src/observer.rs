@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use tally_sys::open::{self, Access};
 use tally_sys::stat;
 use tally_sys::{dirent, errno};
-use tally_syscheck::append_log::{self, Depth, LogState, Verdict};
+use tally_syscheck::append_log::Verdict;
 use tally_syscheck::{Mode, Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
 
+use crate::log::{self, LogLook, LogSeen};
 use crate::scan::{self, Base, Hint, Plan, Unseen, Want};
 
 /// What is asked of a path by the policy, as the scanner understands it.
@@ -49,23 +50,6 @@ pub struct Observed {
     pub log: Option<LogSeen>,
 }
 
-/// What became of a log, and its sealed chunks as they are now, encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSeen {
-    pub verdict: Verdict,
-    pub state: Vec<u8>,
-}
-
-/// What is known of a log beforehand.
-#[derive(Clone, Copy, Debug)]
-pub struct LogLook<'s> {
-    pub sealed: Option<&'s [u8]>,
-    /// Where the file was that is sealed: device and inode.
-    pub was: Option<(u64, u64)>,
-    /// Read everything that was sealed again.
-    pub full: bool,
-}
-
 /// The means to look at one path after another.
 pub struct Observer<'b> {
     looker: scan::Observer<'b>,
@@ -84,10 +68,10 @@ impl<'b> Observer<'b> {
         watched: &Watched,
         log: Option<LogLook<'_>>,
     ) -> Result<Option<Observed>, Unseen> {
-        let Some((mut entry, hint)) = self.looker.observe(path, &want(watched))? else { return Ok(None) };
+        let Some((mut entry, mut hint)) = self.looker.observe(path, &want(watched))? else { return Ok(None) };
         let sealing = log.filter(|_| watched.mode == Mode::Log && entry.kind == FileKind::File);
         let log = match sealing {
-            Some(look) => self.seal(path, &mut entry, &hint, look)?,
+            Some(look) => self.seal(path, &mut entry, &mut hint, look)?,
             None => None,
         };
         Ok(Some(Observed { entry, hint, log }))
@@ -99,37 +83,32 @@ impl<'b> Observer<'b> {
         opened.is_err_and(|error| matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ENOTDIR)))
     }
 
-    /// Seals what is new of a log, and puts the digest of all its chunks into the entry.
+    /// Seals what is new of a log, and puts the digest of all its chunks into the entry. Entry and hint become those of the
+    /// moment to which it is sealed.
     fn seal(
         &self,
         path: &PathBytes,
         entry: &mut Entry,
-        hint: &Hint,
+        hint: &mut Hint,
         look: LogLook<'_>,
     ) -> Result<Option<LogSeen>, Unseen> {
+        let failed = |error: io::Error| Unseen::Error(error.raw_os_error().unwrap_or(0));
         let Some(mut file) = self.open_log(path)? else { return Ok(None) };
-        let old = look.sealed.and_then(|bytes| LogState::decode(bytes).ok());
-        let sealed = match &old {
-            Some(old) => {
-                let replaced = look.was.is_some_and(|was| was != (hint.dev, hint.ino));
-                let depth = if look.full { Depth::Full } else { Depth::Tail };
-                append_log::check(&mut file, old, depth, replaced)
-            }
-            None => LogState::of(&mut file).map(|state| (Verdict::Unchanged, state)),
-        };
-        let (verdict, state) = sealed.map_err(|error| Unseen::Error(error.raw_os_error().unwrap_or(0)))?;
-        let verdict = match (verdict, look.was, old) {
+        let stat = stat::of(file.as_fd()).map_err(failed)?;
+        let mut seen = log::look(&mut file, &stat, look).map_err(failed)?;
+        if seen.replaced && !seen.verdict.is_intact() {
             // A rotated log is still there under another name; one that is not was replaced by something else.
-            (Verdict::Rotated, Some((_, ino)), Some(old)) if !self.has_sibling(path, ino) => {
-                Verdict::Rewritten(0..old.size())
-            }
-            (verdict, ..) => verdict,
-        };
-        // The log may have grown since its state was taken: what is recorded is what was sealed.
-        entry.size = state.size();
-        entry.digests.insert(state.digest());
+            let ino = look.hint.map_or(0, |hint| hint.ino);
+            let old_size = look.record.map_or(0, |record| record.seal.size());
+            let rotated = self.has_sibling(path, ino);
+            seen.verdict = if rotated { Verdict::Rotated } else { Verdict::Rewritten(0..old_size) };
+        }
+        let Hint { dev, ino, size, mtime, ctime, .. } = hint;
+        (*dev, *ino, *size, *mtime, *ctime) = (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
+        entry.size = seen.record.seal.size();
+        entry.digests.insert(seen.record.seal.state.digest());
         entry.undigested = None;
-        Ok(Some(LogSeen { verdict, state: state.encode() }))
+        Ok(Some(seen))
     }
 
     /// Whether the directory of `path` holds a name of the inode `ino`.

@@ -348,7 +348,9 @@ fn of_actor(field: Field, actor: &Actor) -> Value<'_> {
 
 fn has_substance(change: &Change) -> bool {
     let time = [Attribute::Mtime].into_iter().collect();
-    change.kind != ChangeKind::Modified || !change.attributes.without(time).is_empty()
+    // A log's time is not looked at unless it was set by hand.
+    let is_log = change.after.as_ref().is_some_and(is_sealed);
+    change.kind != ChangeKind::Modified || is_log || !change.attributes.without(time).is_empty()
 }
 
 /// Only a sealed log has the digest of its chunks and no other.

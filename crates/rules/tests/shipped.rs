@@ -182,6 +182,10 @@ fn log_cases() -> Vec<Case> {
     if let EventBody::Change(change) = &mut rewritten_with_its_seals {
         change.detected_by = DetectedBy::Sync;
     }
+    let mut time_set = change("/var/log/x.log", ChangeKind::Modified, Some(sealed()), Some(sealed()));
+    if let EventBody::Change(change) = &mut time_set {
+        change.attributes.insert(Attribute::Mtime);
+    }
     vec![
         case("log and its seals rewritten", rewritten_with_its_seals),
         case("log grew", log("/var/log/syslog", ChangeKind::Appended)),
@@ -192,6 +196,7 @@ fn log_cases() -> Vec<Case> {
         case("audit log rewritten", log("/var/log/audit/audit.log", ChangeKind::Rewritten)),
         case("log removed", change("/srv/app/x.log", ChangeKind::Removed, Some(sealed()), None)),
         case("mode of a log changed", log_mode),
+        case("time of a log set", time_set),
     ]
 }
 

@@ -5,8 +5,8 @@
 //! does not count must be taken out by `normalise`, never be overlooked by `compare`.
 
 use tally_types::{
-    Attribute, AttributeSet, Change, ChangeKind, DetectedBy, Entry, FileFlags, FileKind, FileTime, PathBytes,
-    Undigested,
+    Attribute, AttributeSet, ByteRange, Change, ChangeKind, DetectedBy, Entry, FileFlags, FileKind, FileTime,
+    PathBytes, Undigested,
 };
 
 use crate::append_log::Verdict;
@@ -17,9 +17,15 @@ use crate::policy::{Mode, Only, Watched};
 pub struct Difference {
     pub kind: ChangeKind,
     pub attributes: AttributeSet,
+    /// Of a log: the old bytes that are altered or gone.
+    pub bytes: Option<ByteRange>,
 }
 
 impl Difference {
+    const fn of(kind: ChangeKind) -> Self {
+        Self { kind, attributes: AttributeSet::EMPTY, bytes: None }
+    }
+
     /// The change, before anybody is known to have had a part in it.
     pub fn into_change(
         self,
@@ -28,11 +34,24 @@ impl Difference {
         after: Option<Entry>,
         detected_by: DetectedBy,
     ) -> Change {
-        Change { attributes: self.attributes, before, after, ..Change::new(path, self.kind, detected_by) }
+        let Self { kind, attributes, bytes } = self;
+        Change { attributes, bytes, before, after, ..Change::new(path, kind, detected_by) }
     }
 
     /// Of a path that came and went between two looks (`Look::is_transient`).
-    pub const TRANSIENT: Self = Self { kind: ChangeKind::Removed, attributes: AttributeSet::EMPTY };
+    pub const TRANSIENT: Self = Self::of(ChangeKind::Removed);
+
+    /// Of a log whose time was set by hand, whatever else is different. Its time is no part of its entry, because it moves
+    /// with each append.
+    #[must_use]
+    pub fn with_time_set(difference: Option<Self>) -> Self {
+        let mut difference = difference.unwrap_or(Self::of(ChangeKind::Modified));
+        difference.attributes.insert(Attribute::Mtime);
+        if difference.kind == ChangeKind::Appended {
+            difference.kind = ChangeKind::Modified;
+        }
+        difference
+    }
 }
 
 /// The form of an entry that is stored and sent, or `None` where the watch does not record such a thing at all.
@@ -95,8 +114,12 @@ pub fn compare(
 ) -> Option<Difference> {
     let (before, after) = match (before, after) {
         (None, None) => return None,
-        (None, Some(_)) => return Some(Difference { kind: ChangeKind::Added, attributes: AttributeSet::EMPTY }),
-        (Some(_), None) => return Some(Difference { kind: ChangeKind::Removed, attributes: AttributeSet::EMPTY }),
+        (None, Some(_)) => return Some(Difference::of(ChangeKind::Added)),
+        (Some(before), None) => {
+            let is_log = matches!(watched.mode, Mode::Log | Mode::Journal) && before.kind == FileKind::File;
+            let bytes = (is_log && before.size > 0).then_some(ByteRange { start: 0, end: before.size });
+            return Some(Difference { bytes, ..Difference::of(ChangeKind::Removed) });
+        }
         (Some(before), Some(after)) => (before, after),
     };
     let attributes = AttributeSet::between(before, after);
@@ -106,10 +129,17 @@ pub fn compare(
     }
     let kind = match watched.mode {
         Mode::Static | Mode::Directory => ChangeKind::Modified,
-        Mode::Log => altered.unwrap_or_else(|| kind_of_growth(before, after, attributes)),
+        Mode::Log => altered.unwrap_or_else(|| match kind_of_growth(before, after, attributes) {
+            // Its bytes were looked at: it was not sealed before, and has another digest for that alone.
+            ChangeKind::Rewritten if log.is_some() => ChangeKind::Appended,
+            kind => kind,
+        }),
         Mode::Journal => kind_of_growth(before, after, attributes),
     };
-    Some(Difference { kind, attributes })
+    let cut = (kind == ChangeKind::Truncated).then_some(after.size..before.size);
+    let bytes = log.and_then(Verdict::lost_bytes).or(cut);
+    let bytes = bytes.map(|range| ByteRange { start: range.start, end: range.end });
+    Some(Difference { kind, attributes, bytes })
 }
 
 /// Of a log's change in which no written byte is known to be altered.
@@ -229,9 +259,19 @@ mod tests {
         assert_eq!(kind(&with(20, 2, 0o600), Some(Verdict::Rewritten(0..10))), Some(ChangeKind::Rewritten));
         assert_eq!(kind(&with(5, 2, 0o644), None), Some(ChangeKind::Truncated));
         assert_eq!(kind(&with(5, 2, 0o644), Some(Verdict::Rotated)), Some(ChangeKind::Rotated));
+        assert_eq!(kind(&with(10, 2, 0o644), Some(Verdict::Unchanged)), Some(ChangeKind::Appended));
         let journal = watched(Mode::Journal);
+        let range = |start, end| Some(ByteRange { start, end });
         let shrunk = compare(&journal, Some(&before), Some(&with(5, 1, 0o644)), None).unwrap();
-        assert_eq!(shrunk.kind, ChangeKind::Truncated);
+        assert_eq!((shrunk.kind, shrunk.bytes), (ChangeKind::Truncated, range(5, 10)));
+        let rewritten = compare(&log, Some(&before), Some(&with(20, 2, 0o644)), Some(&Verdict::Rewritten(3..4)));
+        assert_eq!(rewritten.unwrap().bytes, range(3, 4));
+        assert_eq!(compare(&log, Some(&before), None, None).unwrap().bytes, range(0, 10));
+        let appended = compare(&log, Some(&before), Some(&with(20, 2, 0o644)), Some(&Verdict::Appended(10..20)));
+        for difference in [appended, None] {
+            let set = Difference::with_time_set(difference);
+            assert_eq!((set.kind, set.attributes.contains(Attribute::Mtime)), (ChangeKind::Modified, true));
+        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 use super::scans::Job;
 use super::{Engine, fact, now};
 use crate::budget::Urgency;
+use crate::log::{LogLook, LogRecord};
 use crate::notice::Notice;
-use crate::observer::{LogLook, Observer, PolicyPlan};
+use crate::observer::{Observer, PolicyPlan};
 use crate::scan::{Base, Control, Found, Hint, Nothing, Options, ScanError, Seen, Summary, scan};
 use crate::state::{Commit, Nodes, NodesError, PathEdit, Position, Rebuilt, StateError};
 
@@ -225,7 +226,7 @@ struct Building<'b> {
     observer: Observer<'b>,
     entries: Builder<Nodes>,
     hints: Builder<Nodes>,
-    logs: Vec<(PathBytes, Vec<u8>)>,
+    logs: Vec<(PathBytes, LogRecord)>,
     failed: Option<SnapshotError<NodesError>>,
     key: Vec<u8>,
 }
@@ -256,10 +257,10 @@ impl<'b> Building<'b> {
     ) -> Result<(), SnapshotError<NodesError>> {
         let Some(watched) = self.policy.judge(path) else { return Ok(()) };
         if watched.mode == Mode::Log {
-            let look = LogLook { sealed: None, was: None, full: true };
+            let look = LogLook { record: None, hint: None, full: true };
             let Ok(Some(observed)) = self.observer.observe(path, &watched, Some(look)) else { return Ok(()) };
             (entry, hint) = (observed.entry, observed.hint);
-            self.logs.extend(observed.log.map(|log| (path.clone(), log.state)));
+            self.logs.extend(observed.log.map(|log| (path.clone(), log.record)));
         }
         let Some(entry) = normalise(entry, &watched) else { return Ok(()) };
         self.key.clear();

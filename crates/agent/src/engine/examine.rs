@@ -12,7 +12,8 @@ use tally_types::{
 };
 
 use super::Engine;
-use crate::observer::{LogLook, Observed, Observer};
+use crate::log::{LogLook, LogRecord};
+use crate::observer::{Observed, Observer};
 use crate::scan::{Base, Hint};
 use crate::state::{Commit, PathEdit, StateError};
 
@@ -116,8 +117,8 @@ impl<'b> Draft<'b> {
         self.commit.logs.push((path.clone(), None));
     }
 
-    fn log(&mut self, path: &PathBytes, state: Vec<u8>) {
-        self.commit.logs.push((path.clone(), Some(state)));
+    fn log(&mut self, path: &PathBytes, record: LogRecord) {
+        self.commit.logs.push((path.clone(), Some(record)));
     }
 }
 
@@ -142,8 +143,13 @@ impl Engine {
         };
         let Some(watched) = watched else { return self.leave(path, before.as_ref(), draft) };
         let after = seen.as_ref().map(|(entry, _)| entry);
-        let (verdict, sealed) = log.map_or((None, None), |log| (Some(log.verdict), Some(log.state)));
-        let difference = compare(&watched, before.as_ref(), after, verdict.as_ref());
+        let verdict = log.as_ref().map(|log| &log.verdict);
+        let mut difference = compare(&watched, before.as_ref(), after, verdict);
+        let mut notes = Vec::new();
+        if let Some(words) = log.as_ref().and_then(|log| log.time_set.clone()).filter(|_| before.is_some()) {
+            difference = Some(Difference::with_time_set(difference));
+            notes.push(words);
+        }
         self.follow(path, before.as_ref(), after, occasion, draft)?;
         // Where only programs count, nobody can say of what is gone whether it was one.
         let came_and_went = before.is_none() && watched.only == Only::Everything;
@@ -156,10 +162,12 @@ impl Engine {
             (None, None) if came_and_went && occasion.transient => self.add_transient(path, occasion, draft),
             (None, None) if came_and_went && occasion.made => self.await_end(path, occasion, draft),
             (None, None) => {}
-            (Some(difference), seen) => self.change(path, difference, before, seen, occasion, draft)?,
+            (Some(difference), seen) => {
+                self.change(path, Finding { difference, before, seen, notes }, occasion, draft)?
+            }
         }
-        if let Some(state) = sealed {
-            draft.log(path, state);
+        if let Some(log) = log {
+            draft.log(path, log.record);
         }
         Ok(())
     }
@@ -205,9 +213,9 @@ impl Engine {
         draft: &mut Draft<'_>,
     ) -> Result<Seen, StateError> {
         let is_log = watched.mode == Mode::Log;
-        let sealed = if is_log { self.sealed(path, draft)? } else { None };
-        let was = if is_log { self.state.hint(path)?.map(|hint| (hint.dev, hint.ino)) } else { None };
-        let look = is_log.then_some(LogLook { sealed: sealed.as_deref(), was, full: occasion.full });
+        let record = if is_log { self.log_record(path, draft)? } else { None };
+        let hint = if is_log { self.hint(path, draft)? } else { None };
+        let look = is_log.then_some(LogLook { record: record.as_ref(), hint, full: occasion.full });
         match draft.observer.observe(path, watched, look) {
             Ok(None) => Ok(Seen::Nothing),
             Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
@@ -222,11 +230,22 @@ impl Engine {
         }
     }
 
-    fn sealed(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Vec<u8>>, StateError> {
+    /// What is kept of a log, this draft included.
+    fn log_record(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<LogRecord>, StateError> {
         let drafted = draft.commit.logs.iter().rev().find(|(p, _)| p == path);
         match drafted {
-            Some((_, state)) => Ok(state.clone()),
+            Some((_, record)) => Ok(record.clone()),
             None => self.state.log(path),
+        }
+    }
+
+    /// The hint of a path, this draft included.
+    fn hint(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Hint>, StateError> {
+        let drafted = draft.commit.edits.iter().rev().find(|(p, _)| p == path);
+        match drafted {
+            Some((_, PathEdit::Put { hint, .. } | PathEdit::Hint(hint))) => Ok(Some(*hint)),
+            Some((_, PathEdit::Remove)) => Ok(None),
+            None => self.state.hint(path),
         }
     }
 
@@ -241,12 +260,11 @@ impl Engine {
     fn change(
         &mut self,
         path: &PathBytes,
-        difference: Difference,
-        before: Option<Entry>,
-        seen: Option<(Entry, Hint)>,
+        finding: Finding,
         occasion: &Occasion,
         draft: &mut Draft<'_>,
     ) -> Result<(), StateError> {
+        let Finding { difference, before, seen, notes } = finding;
         let moved_from = match (&before, &seen) {
             (None, Some((entry, _))) => self.moved(entry, occasion, draft)?,
             _ => None,
@@ -261,6 +279,7 @@ impl Engine {
             return Ok(());
         }
         let mut change = difference.into_change(path.clone(), before, after, occasion.detected_by);
+        change.notes = notes;
         if let Some((from, entry)) = moved_from {
             draft.remove(&from);
             change.kind = ChangeKind::Moved;
@@ -351,10 +370,22 @@ impl Engine {
         }
         let Some(watched) = self.policy.judge(path) else { return self.leave(path, Some(&before), draft) };
         match compare(&watched, Some(&before), None, None) {
-            Some(difference) => self.change(path, difference, Some(before), None, occasion, draft),
+            Some(difference) => {
+                let finding = Finding { difference, before: Some(before), seen: None, notes: Vec::new() };
+                self.change(path, finding, occasion, draft)
+            }
             None => Ok(()),
         }
     }
+}
+
+/// What is different at a path.
+struct Finding {
+    difference: Difference,
+    before: Option<Entry>,
+    seen: Option<(Entry, Hint)>,
+    /// What is peculiar about it, in sentences.
+    notes: Vec<Arc<str>>,
 }
 
 enum Seen {

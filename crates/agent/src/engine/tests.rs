@@ -13,7 +13,7 @@ use tally_proto::{Position, event};
 use tally_snapshot::NodeHash;
 use tally_syscheck::{Limits, Mode, Policy};
 use tally_types::{
-    AgentState, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
+    AgentState, ByteRange, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
 };
 
 use super::{Engine, Parts, Settings, now};
@@ -356,22 +356,43 @@ fn a_log_may_grow_but_what_was_written_stays() {
     host.watches = vec![(path(&host.at("log")), Some(Mode::Log))];
     host.write("log", &"line\n".repeat(40_000));
     let mut agent = host.start();
+    let bytes = |start, end| Some(ByteRange { start, end });
+    let open = || fs::OpenOptions::new().write(true).open(host.at("log")).unwrap();
     let append = |text: &str| {
         use std::io::Write;
         fs::OpenOptions::new().append(true).open(host.at("log")).unwrap().write_all(text.as_bytes()).unwrap();
     };
+    let script = |line: &str| {
+        let done = Program::new("sh").args(["-ec", line]).current_dir(host.dir.path().join("w")).status();
+        assert!(done.unwrap().success(), "{line}");
+    };
     append("more\n");
-    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Appended);
-    let file = fs::OpenOptions::new().write(true).open(host.at("log")).unwrap();
-    std::os::unix::fs::FileExt::write_at(&file, b"X", 199_990).unwrap();
-    drop(file);
-    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Rewritten);
-    let file = fs::OpenOptions::new().write(true).open(host.at("log")).unwrap();
-    file.set_len(100_000).unwrap();
-    drop(file);
-    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Truncated);
+    let change = agent.one_change(&host.at("log"));
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Appended, None));
+    // In the tail, to the byte; before it, to the chunk.
+    std::os::unix::fs::FileExt::write_at(&open(), b"X", 199_990).unwrap();
+    let change = agent.one_change(&host.at("log"));
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Rewritten, bytes(199_990, 199_991)));
+    script("fallocate --punch-hole --offset 8192 --length 4096 log");
+    let change = agent.one_change(&host.at("log"));
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Rewritten, bytes(0, 65_536)));
+    script("touch -d '2001-01-01' log");
+    let change = agent.one_change(&host.at("log"));
+    let names: Vec<_> = change.attributes.iter().map(tally_types::Attribute::name).collect();
+    assert_eq!((change.kind, change.bytes, &names[..]), (ChangeKind::Modified, None, &["mtime"][..]));
+    assert!(change.notes[0].contains("set back"), "{:?}", change.notes);
+    open().set_len(100_000).unwrap();
+    let change = agent.one_change(&host.at("log"));
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Truncated, bytes(100_000, 200_005)));
+    // Cut and grown again behind what it was; a look may come in between.
+    open().set_len(70_000).unwrap();
+    append(&"x".repeat(90_000));
+    let change = agent.one_change(&host.at("log"));
+    assert!(matches!(change.kind, ChangeKind::Rewritten | ChangeKind::Truncated), "{change:?}");
+    assert_eq!(change.bytes, bytes(70_000, 100_000));
     fs::remove_file(host.at("log")).unwrap();
-    assert_eq!(agent.one_change(&host.at("log")).kind, ChangeKind::Removed);
+    let change = agent.one_change(&host.at("log"));
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Removed, bytes(0, 160_000)));
     agent.stop();
 }
 

@@ -20,6 +20,7 @@ mod memory;
 mod pending;
 mod signal;
 mod storm;
+mod temporary;
 #[cfg(test)]
 mod tests;
 
@@ -81,11 +82,16 @@ impl Coalescer {
     pub fn signal(&mut self, now_us: u64, signal: Signal) {
         self.counters.signals += 1;
         let key = keys::of(&signal.path);
+        let from = signal.moved_from.filter(|from| *from != signal.path).map(|from| keys::of(&from));
         let Signal { kinds, is_directory, actor, records, .. } = signal;
-        let part = Part { kinds, is_directory, actor, records };
+        // What has just been made is the new content of the other name; what was there before may be somebody's backup.
+        let is_new = |from: &Pending| from.kinds.has_any(Kinds::CAME) && !from.renamed;
+        let was_there = |from: &Key| !self.pending.get(from).is_some_and(is_new);
+        let renamed = from.as_ref().is_some_and(was_there);
+        let part = Part { kinds, is_directory, renamed, actor, records };
         self.take_part(now_us, &key, &part);
-        if let Some(from) = signal.moved_from.filter(|from| *from != signal.path) {
-            self.take_rename(now_us, &key, &keys::of(&from), part);
+        if let Some(from) = from {
+            self.take_rename(now_us, &key, &from, part);
         }
         self.keep_within_limits(now_us);
     }
@@ -169,6 +175,7 @@ impl Coalescer {
         pending.records = pending.records.saturating_add(part.records);
         pending.kinds |= part.kinds;
         pending.is_directory |= part.is_directory;
+        pending.renamed |= part.renamed;
         pending.last_us = now_us;
         if let Some(actor) = &part.actor {
             self.actors.join(&mut pending.actors, actor.clone());
@@ -182,7 +189,7 @@ impl Coalescer {
         }
         self.bytes += pending.bytes(key);
         let not_before_us = self.storm.not_before(key, now_us);
-        let due_us = pending.patience(&self.limits).max(not_before_us);
+        let due_us = pending.patience(key, &self.limits).max(not_before_us);
         self.schedule(key, due_us);
     }
 
@@ -352,6 +359,8 @@ impl Coalescer {
 struct Part {
     kinds: Kinds,
     is_directory: bool,
+    /// A file that had not just been made has another name now.
+    renamed: bool,
     actor: Option<Arc<Actor>>,
     records: u32,
 }

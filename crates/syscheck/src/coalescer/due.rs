@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tally_types::{Actor, PathBytes};
 
 use super::Kinds;
+use super::temporary::is_temporary;
 
 /// What is to be done now. `due` gives them in the order in which they have to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +44,16 @@ impl Look {
     }
 
     /// Whether, if nothing was known at the path and nothing is there now, something was there in between. What was renamed
-    /// away is not transient: it is where it was renamed to.
-    pub const fn is_transient(&self) -> bool {
-        self.saw_create() && self.saw_delete() && !self.kinds.has_any(Kinds::MOVED_FROM)
+    /// away is not transient: it is where it was renamed to. Neither is what an editor or a package tool made for its own
+    /// work, as long as nothing was written there.
+    pub fn is_transient(&self) -> bool {
+        let came_and_went = self.saw_create() && self.saw_delete() && !self.kinds.has_any(Kinds::MOVED_FROM);
+        came_and_went && (self.kinds.has_any(Kinds::MODIFY) || !is_temporary(self.path.file_name()))
+    }
+
+    /// Whether content was written while it had this name.
+    pub const fn saw_write(&self) -> bool {
+        self.kinds.has_any(Kinds::WRITTEN)
     }
 }
 

@@ -30,6 +30,11 @@ fn above(key: &[u8]) -> Option<&[u8]> {
     Some(&key[..end.max(1)])
 }
 
+/// The last component.
+pub(super) fn name(key: &[u8]) -> &[u8] {
+    key.rsplit(|b| *b == 0).next().unwrap_or(key)
+}
+
 pub(super) fn is_within(key: &[u8], directory: &[u8]) -> bool {
     directory.len() == 1 || key.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == 0)
 }

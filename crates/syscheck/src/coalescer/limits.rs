@@ -7,8 +7,12 @@ pub struct Limits {
     pub bytes_max: usize,
     /// From a signal that ends an act to the look: what else belongs to the act still joins it.
     pub settle_us: u64,
-    /// The same for a creation after which nothing came: most are followed by a write.
+    /// The same for a creation after which nothing came, most of which are followed by a write, and for a removal, after
+    /// which many programs make the file anew.
     pub create_settle_us: u64,
+    /// The same for a known file that was renamed: an editor does so before it writes the new one, which it first brings to
+    /// the disk.
+    pub rename_settle_us: u64,
     /// A file that is written and not closed is looked at after so long without a write.
     pub quiet_us: u64,
     /// And after so long at most.
@@ -33,6 +37,7 @@ impl Default for Limits {
             bytes_max: 8 << 20,
             settle_us: 2_000,
             create_settle_us: 50_000,
+            rename_settle_us: 500_000,
             quiet_us: 1_000_000,
             quiet_max_us: 5_000_000,
             storm_looks: 128,

@@ -69,6 +69,7 @@ impl Coalescer {
             let part = Part {
                 kinds: pending.kinds,
                 is_directory: pending.is_directory,
+                renamed: pending.renamed,
                 actor: Some(actor.clone()),
                 records: 0,
             };
@@ -104,7 +105,7 @@ impl Coalescer {
         for (key, count) in records {
             let within = top.as_ref().filter(|top| keys::is_within(&key, top)).cloned();
             let target = within.unwrap_or_else(|| key.clone());
-            let part = Part { kinds: Kinds::NONE, is_directory: true, actor: None, records: count };
+            let part = Part { kinds: Kinds::NONE, is_directory: true, renamed: false, actor: None, records: count };
             self.add_rescan(now_us, &target, None, RescanCause::MemoryLimit, Some(&part));
             top = Some(target);
         }

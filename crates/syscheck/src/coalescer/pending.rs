@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tally_types::{Actor, Change};
 
-use super::keys::Key;
+use super::keys::{self, Key};
+use super::temporary::is_temporary;
 use super::{Kinds, Limits, RescanCause};
 
 /// What a path's own look leaves to be done below it.
@@ -28,6 +29,8 @@ pub(super) struct Pending {
     pub is_directory: bool,
     pub children: Children,
     pub moved_from: Option<Key>,
+    /// One of the two names of a rename of a file that had not just been made.
+    pub renamed: bool,
     pub actors: Vec<Arc<Actor>>,
     pub records: u32,
     /// When the first signal came that ends an act.
@@ -49,6 +52,7 @@ impl Pending {
             is_directory: false,
             children: Children::AsTheyAre,
             moved_from: None,
+            renamed: false,
             actors: Vec::new(),
             records: 0,
             final_us: None,
@@ -61,16 +65,28 @@ impl Pending {
     }
 
     /// When it should be looked at, as its signals are, the last of which came at `last_us`.
-    pub fn patience(&mut self, limits: &Limits) -> u64 {
-        let created_directory = self.is_directory && self.kinds.has_any(Kinds::CREATE);
-        if self.kinds.has_any(Kinds::FINAL) || created_directory {
-            return self.final_us.get_or_insert(self.last_us).saturating_add(limits.settle_us);
+    pub fn patience(&mut self, key: &Key, limits: &Limits) -> u64 {
+        let came_only = self.kinds.has_any(Kinds::CREATE) && !self.kinds.has_any(Kinds::GONE);
+        if came_only && !self.is_directory && is_temporary(keys::name(key)) {
+            return self.first_us.saturating_add(limits.quiet_max_us);
+        }
+        if self.kinds.has_any(Kinds::FINAL) || (self.is_directory && came_only) {
+            return self.final_us.get_or_insert(self.last_us).saturating_add(self.settle_us(limits));
         }
         if self.kinds.has_any(Kinds::MODIFY) {
             let quiet_us = self.last_us.saturating_add(limits.quiet_us);
             return quiet_us.min(self.first_us.saturating_add(limits.quiet_max_us));
         }
         self.first_us.saturating_add(limits.create_settle_us)
+    }
+
+    /// From the end of an act to the look.
+    fn settle_us(&self, limits: &Limits) -> u64 {
+        match (self.is_directory, self.renamed) {
+            (false, true) => limits.rename_settle_us,
+            (false, false) if self.kinds == Kinds::DELETE => limits.create_settle_us,
+            _ => limits.settle_us,
+        }
     }
 }
 

@@ -22,6 +22,8 @@ impl Kinds {
 
     /// Those that put something at the path.
     pub(super) const CAME: Self = Self(1 | 32);
+    /// Those that may mean other content; a store through a mapping is told as a close alone.
+    pub(super) const WRITTEN: Self = Self(2 | 4);
     /// Those after which nothing is at the path.
     pub(super) const GONE: Self = Self(16 | 64);
     /// Those after which nothing more is to be expected of the act.
@@ -35,6 +37,11 @@ impl Kinds {
 
     pub const fn has_any(self, of: Self) -> bool {
         self.0 & of.0 != 0
+    }
+
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     pub const fn is_empty(self) -> bool {

@@ -104,8 +104,12 @@ fn what_came_and_went_is_transient_but_not_what_was_renamed_away() {
     c.signal(0, signal("/a", Kinds::CREATE | Kinds::CLOSE_WRITE));
     c.signal(1, signal("/a", Kinds::DELETE));
     assert!(looks(c.due(9_000, 9))[0].is_transient());
-    c.signal(10_000, signal("/a.tmp", Kinds::CREATE | Kinds::CLOSE_WRITE));
-    c.signal(10_100, rename("/a.tmp", "/a", false));
+    c.signal(9_500, signal("/a~", Kinds::CREATE | Kinds::DELETE));
+    assert!(!looks(c.due(11_500, 9))[0].is_transient(), "nothing was written there");
+    c.signal(12_000, signal("/a~", Kinds::CREATE | Kinds::MODIFY | Kinds::DELETE));
+    assert!(looks(c.due(14_000, 9))[0].is_transient());
+    c.signal(15_000, signal("/a.tmp", Kinds::CREATE | Kinds::CLOSE_WRITE));
+    c.signal(15_100, rename("/a.tmp", "/a", false));
     let due = c.due(20_000, 9);
     assert_eq!(shown(&due), ["look /a from /a.tmp", "look /a.tmp"]);
     assert!(looks(due).iter().all(|look| !look.is_transient()));
@@ -116,10 +120,34 @@ fn a_chain_of_renames_is_one_from_its_first_name() {
     let mut c = coalescer();
     c.signal(0, rename("/a", "/b", false));
     c.signal(1, rename("/b", "/c", false));
-    assert_eq!(shown(&c.due(9_000, 9)), ["look /c from /a", "look /b", "look /a"]);
-    c.signal(10_000, rename("/a", "/b", false));
-    c.signal(10_001, rename("/b", "/a", false));
-    assert_eq!(shown(&c.due(19_000, 9)), ["look /a", "look /b"]);
+    assert_eq!(shown(&c.due(9_000, 9)), [""; 0]);
+    assert_eq!(shown(&c.due(500_001, 9)), ["look /c from /a", "look /b", "look /a"]);
+    c.signal(600_000, rename("/a", "/b", false));
+    c.signal(600_001, rename("/b", "/a", false));
+    assert_eq!(shown(&c.due(1_100_001, 9)), ["look /a", "look /b"]);
+}
+
+#[test]
+fn an_editors_backup_and_a_removal_wait_for_what_follows() {
+    let mut c = coalescer();
+    c.signal(0, rename("/f", "/f~", false));
+    c.signal(30_000, signal("/f", Kinds::CREATE | Kinds::MODIFY | Kinds::CLOSE_WRITE));
+    c.signal(31_000, signal("/f~", Kinds::DELETE));
+    assert_eq!(shown(&c.due(499_999, 9)), [""; 0]);
+    let due = c.due(500_000, 9);
+    assert_eq!(shown(&due), ["look /f~ from /f", "look /f"]);
+    assert!(looks(due).iter().all(|look| !look.is_transient()));
+    c.signal(600_000, signal("/f", Kinds::DELETE));
+    assert_eq!(shown(&c.due(649_999, 9)), [""; 0]);
+    c.signal(649_999, signal("/f", Kinds::CREATE | Kinds::CLOSE_WRITE));
+    assert_eq!(shown(&c.due(649_999, 9)), ["look /f"]);
+    // Unpacked beside, and renamed when all of the package is on the disk.
+    c.signal(700_000, signal("/f.dpkg-new", Kinds::CREATE | Kinds::MODIFY | Kinds::CLOSE_WRITE));
+    assert_eq!(shown(&c.due(5_699_999, 9)), [""; 0]);
+    c.signal(5_699_999, rename("/f.dpkg-new", "/f", false));
+    assert_eq!(shown(&c.due(5_702_000, 9)), ["look /f from /f.dpkg-new", "look /f.dpkg-new"]);
+    c.signal(6_000_000, signal("/evil~", Kinds::CREATE | Kinds::CLOSE_WRITE));
+    assert_eq!(shown(&c.due(11_000_000, 9)), ["look /evil~"]);
 }
 
 #[test]

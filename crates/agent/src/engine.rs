@@ -5,11 +5,14 @@
 //! happens waits in the coalescer, which degrades to rescans but loses nothing.
 
 mod begin;
+mod carry;
 mod examine;
+mod linked;
 mod scans;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,6 +84,9 @@ pub struct Engine {
     /// A sensor tells of changes as they happen.
     sees_live: bool,
     dropped: u64,
+    /// Files, by device and inode, that have got a further name and are to be looked up, and when that was done last.
+    linked: HashSet<(u64, u64)>,
+    sought: Instant,
     /// What was said of the coalescer's memory.
     degraded_told: u64,
     lag_us: u64,
@@ -126,6 +132,8 @@ impl Engine {
             compared_from: now(),
             sees_live: sensor != Source::None.name(),
             dropped: 0,
+            linked: HashSet::new(),
+            sought: Instant::now(),
             degraded_told: 0,
             lag_us: 0,
         })
@@ -150,7 +158,8 @@ impl Engine {
     }
 
     fn next_deadline_us(&self) -> u64 {
-        let wait = if self.stuck.is_some() { RETRY } else { self.scans.next_in().min(COVERED_EVERY) };
+        let wait =
+            if self.stuck.is_some() { RETRY } else { self.scans.next_in().min(COVERED_EVERY).min(self.seeks_in()) };
         self.intake.now_us() + u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -194,7 +203,11 @@ impl Engine {
             Due::Look(look) => {
                 self.lag_us = self.intake.now_us().saturating_sub(look.last_us);
                 let time = now().minus_micros(i64::try_from(self.lag_us).unwrap_or(0));
-                self.examine(&look.path.clone(), &Occasion::of_look(look, time), draft)
+                let path = look.path.clone();
+                let directory_from = look.moved_from.clone().filter(|_| look.is_directory);
+                let occasion = Occasion::of_look(look, time);
+                self.examine(&path, &occasion, draft)?;
+                directory_from.map_or(Ok(()), |from| self.carry(&from, &path, &occasion, draft))
             }
             Due::LookBelow(below) => {
                 let occasion = Occasion::realtime(below.actors, 0, now());
@@ -214,6 +227,8 @@ impl Engine {
                 let mut job = Job::subtree(rescan.path, rescan.depth, detected_by);
                 job.actors = rescan.actors;
                 job.records = rescan.records;
+                // It compares with what is stored when it begins.
+                self.commit(draft.take())?;
                 self.start_scan(job);
                 Ok(())
             }
@@ -235,6 +250,10 @@ impl Engine {
             Command::Hints { root, hints } => self.learn(root, hints),
             Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
             Command::RecordsLost { queue, lost } => self.records_lost(queue, lost),
+            Command::Linked(inodes) => {
+                self.linked.extend(inodes);
+                Ok(())
+            }
             Command::ClockSet { offset_us } => self.record(Life::ClockJump { offset_us }),
             Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
         }
@@ -323,7 +342,10 @@ impl Engine {
     }
 
     fn cannot(&self) -> Vec<String> {
-        self.coverage.cannot.iter().chain(self.scans.cannot()).cloned().collect()
+        let links = self.intake.links.is_full().then(|| {
+            "what is done to a file by a name that is not watched: too many watched files have hard links".to_owned()
+        });
+        self.coverage.cannot.iter().chain(self.scans.cannot()).cloned().chain(links).collect()
     }
 
     /// Stores one event of the agent's own life.
@@ -347,6 +369,7 @@ impl Engine {
     fn store(&mut self, commit: Commit) -> Result<(), StateError> {
         match self.state.commit(&commit, now()) {
             Ok(_) => {
+                self.learn_links(&commit);
                 self.publish();
                 Ok(())
             }
@@ -388,6 +411,9 @@ impl Engine {
         }
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
+        }
+        if self.seeks_in() == Duration::ZERO && self.stuck.is_none() {
+            self.seek_linked()?;
         }
         self.scans.budget().keep_memory();
         Ok(())

@@ -13,6 +13,7 @@ use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, PathBytes};
 
+use crate::links::Links;
 use crate::scan::Hint;
 
 /// Commands that may wait; whoever brings more waits too.
@@ -55,6 +56,8 @@ pub enum Command {
         queue: &'static str,
         lost: u64,
     },
+    /// Files, by device and inode, that have got a further name somewhere.
+    Linked(Vec<(u64, u64)>),
     /// The wall clock was set by so much.
     ClockSet {
         offset_us: i64,
@@ -91,6 +94,8 @@ pub struct Intake {
     taken: Condvar,
     began: Instant,
     stopping: Arc<AtomicBool>,
+    /// What the engine tells the sensors in return.
+    pub links: Links,
 }
 
 struct Inbox {
@@ -129,6 +134,7 @@ impl Intake {
             taken: Condvar::new(),
             began: Instant::now(),
             stopping: Arc::default(),
+            links: Links::default(),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod enrol;
 mod intake;
 mod link;
 mod link_server;
+mod links;
 pub mod log;
 pub mod notice;
 pub mod observer;

@@ -77,6 +77,12 @@ impl<'b> Observer<'b> {
         Ok(Some(Observed { entry, hint, log }))
     }
 
+    /// Whether what is at `path` is as it was when `hint` was taken, and that hint proves it.
+    pub fn is_still(&self, path: &PathBytes, hint: &Hint) -> bool {
+        let opened = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Path);
+        opened.and_then(|fd| stat::of(fd.as_fd())).is_ok_and(|stat| hint.holds(&stat))
+    }
+
     /// Whether nothing is at `path`.
     pub fn is_gone(&self, path: &PathBytes) -> bool {
         let opened = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Path);

@@ -269,6 +269,17 @@ impl State {
         Ok(bytes.and_then(|bytes| Hint::decode(&bytes).ok()))
     }
 
+    /// Tells what only this host knows of every recorded path, in order.
+    pub fn each_hint(&self, mut each: impl FnMut(PathBytes, Hint)) -> Result<(), StateError> {
+        for item in Cursor::all(&self.nodes, self.now.hints)? {
+            let (key, bytes) = item?;
+            if let (Ok(path), Ok(hint)) = (PathBytes::from_tree_key(&key), Hint::decode(&bytes)) {
+                each(path, hint);
+            }
+        }
+        Ok(())
+    }
+
     /// Every recorded path strictly below `dir`, in order.
     pub fn below(&self, dir: &PathBytes) -> Result<Vec<PathBytes>, StateError> {
         let Some(root) = self.now.root else { return Ok(Vec::new()) };

@@ -44,6 +44,11 @@ impl<'a> Fid<'a> {
         self.0
     }
 
+    /// The handle with its type and without its filesystem: the same of one file, by whichever mount or subvolume it is asked.
+    pub const fn file(&self) -> &'a [u8] {
+        self.0.split_at(12).1
+    }
+
     /// Whether the filesystem gave no handle, as in events about the filesystem itself.
     pub const fn is_empty(&self) -> bool {
         self.0.len() == FIXED_BYTES

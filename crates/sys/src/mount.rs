@@ -2,6 +2,8 @@
 //!
 //! Source: proc_pid_mountinfo(5). A poll for POLLPRI on the open file wakes when a mount comes or goes.
 
+pub mod top;
+
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};

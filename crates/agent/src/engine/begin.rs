@@ -58,6 +58,7 @@ impl Engine {
         if self.adopting.is_some() {
             self.drop_uncovered()?;
         }
+        self.fill_links()?;
         self.gap = Some((left.covered_until, left.cause));
         let mut job = Job::full(DetectedBy::Startup);
         job.earliest = Some(left.covered_until);
@@ -98,6 +99,8 @@ impl Engine {
     /// What a scan that has ended completes.
     pub(super) fn after_scan(&mut self, job: &Job, took: Duration) -> Result<(), StateError> {
         if job.full {
+            // Names that are no more are forgotten on the way.
+            self.fill_links()?;
             self.compared_from = now().minus_micros(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
         }
         if job.detected_by != DetectedBy::Startup {
@@ -155,6 +158,7 @@ impl Engine {
                 Ok(position) => {
                     self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
                     self.write_covered()?;
+                    self.fill_links()?;
                     self.publish();
                     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     let (entries, bytes) = (position.entries, summary.bytes);

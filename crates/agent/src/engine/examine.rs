@@ -31,6 +31,8 @@ pub(super) struct Occasion {
     pub moved_from: Option<PathBytes>,
     /// Something was there between two looks, even if nothing is now.
     pub transient: bool,
+    /// Content may have been written since the last look.
+    pub written: bool,
     /// Something was made there, and the kernel has not said yet that it went.
     pub made: bool,
     /// The kernel tells of everything inside a directory that it told the making of.
@@ -45,6 +47,7 @@ impl Occasion {
             detected_by: DetectedBy::Realtime,
             time,
             transient: look.is_transient(),
+            written: look.saw_write(),
             made: look.saw_create() && !look.kinds.has_any(Kinds::MOVED_FROM | Kinds::DELETE),
             actors: look.actors,
             records: look.records,
@@ -68,6 +71,7 @@ impl Occasion {
             window: None,
             moved_from: None,
             transient: false,
+            written: true,
             made: false,
             insides_are_told: false,
             full: detected_by != DetectedBy::Realtime,
@@ -92,6 +96,15 @@ impl<'b> Draft<'b> {
         self.commit.events.len()
     }
 
+    /// Whether a path still is what its hint says.
+    pub fn is_still(&self, path: &PathBytes, hint: &Hint) -> bool {
+        self.observer.is_still(path, hint)
+    }
+
+    pub fn is_gone(&self, path: &PathBytes) -> bool {
+        self.observer.is_gone(path)
+    }
+
     pub fn event(&mut self, time: Timestamp, body: EventBody) {
         self.commit.events.push((time, body));
     }
@@ -106,18 +119,18 @@ impl<'b> Draft<'b> {
         self.commit.edits.push((path, PathEdit::Hint(hint)));
     }
 
-    fn put(&mut self, path: &PathBytes, entry: Entry, hint: Hint) {
+    pub fn put(&mut self, path: &PathBytes, entry: Entry, hint: Hint) {
         self.after.insert(path.clone(), Some(entry.clone()));
         self.commit.edits.push((path.clone(), PathEdit::Put { entry, hint }));
     }
 
-    fn remove(&mut self, path: &PathBytes) {
+    pub fn remove(&mut self, path: &PathBytes) {
         self.after.insert(path.clone(), None);
         self.commit.edits.push((path.clone(), PathEdit::Remove));
         self.commit.logs.push((path.clone(), None));
     }
 
-    fn log(&mut self, path: &PathBytes, record: LogRecord) {
+    pub fn log(&mut self, path: &PathBytes, record: LogRecord) {
         self.commit.logs.push((path.clone(), Some(record)));
     }
 }
@@ -159,7 +172,11 @@ impl Engine {
                     draft.hint(path.clone(), hint);
                 }
             }
-            (None, None) if came_and_went && occasion.transient => self.add_transient(path, occasion, draft),
+            (None, None) if came_and_went && occasion.transient => {
+                if !self.only_carried(occasion, draft)? {
+                    self.add_transient(path, occasion, draft);
+                }
+            }
             (None, None) if came_and_went && occasion.made => self.await_end(path, occasion, draft),
             (None, None) => {}
             (Some(difference), seen) => {
@@ -175,6 +192,14 @@ impl Engine {
     fn add_transient(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
         let change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
         self.add_event(change, occasion, draft);
+    }
+
+    /// Whether what came and went at a path was only a file that is recorded under another name, as an editor's backup is.
+    fn only_carried(&self, occasion: &Occasion, draft: &Draft<'_>) -> Result<bool, StateError> {
+        match &occasion.moved_from {
+            Some(from) if !occasion.written => Ok(self.recorded(from, draft)?.is_some()),
+            _ => Ok(false),
+        }
     }
 
     /// Something was made and is gone, and the look came before the record that says how. It is looked at once more,
@@ -197,7 +222,7 @@ impl Engine {
     }
 
     /// What is recorded of a path, this draft included.
-    fn recorded(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Entry>, StateError> {
+    pub(super) fn recorded(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Entry>, StateError> {
         match draft.after.get(path) {
             Some(entry) => Ok(entry.clone()),
             None => self.state.entry(path),
@@ -231,7 +256,7 @@ impl Engine {
     }
 
     /// What is kept of a log, this draft included.
-    fn log_record(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<LogRecord>, StateError> {
+    pub(super) fn log_record(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<LogRecord>, StateError> {
         let drafted = draft.commit.logs.iter().rev().find(|(p, _)| p == path);
         match drafted {
             Some((_, record)) => Ok(record.clone()),
@@ -317,7 +342,7 @@ impl Engine {
         Ok(true)
     }
 
-    fn add_event(&self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {
+    pub(super) fn add_event(&self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {
         change.actors = occasion.actors.iter().take(Change::ACTORS_MAX).map(|a| (**a).clone()).collect();
         change.records = occasion.records;
         change.window = occasion.window;

@@ -24,11 +24,15 @@ use crate::notice::Notices;
 use crate::sensor::{self, Sensor, Source};
 use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
+mod disk;
+mod filesystems;
+
 /// Long enough for the slowest machine; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Host {
     dir: tempfile::TempDir,
+    watched: PathBuf,
     watches: Vec<(PathBytes, Option<Mode>)>,
     source: Source,
     interval: Duration,
@@ -38,19 +42,24 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("w")).unwrap();
-        let watched = path(&dir.path().join("w"));
-        Self {
-            dir,
-            watches: vec![(watched, None)],
-            source: Source::Fanotify,
-            interval: Duration::from_secs(3600),
-            budget: tally_syscheck::Budget::default(),
-        }
+        let watched = dir.path().join("w");
+        Self::watching(dir, watched)
+    }
+
+    /// Watches a new directory `w` on another filesystem; the agent's own state is not on it.
+    fn on(place: &Path) -> Self {
+        Self::watching(tempfile::tempdir().unwrap(), place.join("w"))
+    }
+
+    fn watching(dir: tempfile::TempDir, watched: PathBuf) -> Self {
+        fs::create_dir(&watched).unwrap();
+        let watches = vec![(path(&watched), None)];
+        let budget = tally_syscheck::Budget::default();
+        Self { dir, watched, watches, source: Source::Fanotify, interval: Duration::from_secs(3600), budget }
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join("w").join(name)
+        self.watched.join(name)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -111,6 +120,7 @@ impl Host {
         let name = format!("fresh-{}", fs::read_dir(self.dir.path()).unwrap().count());
         let host = Host {
             dir: tempfile::tempdir().unwrap(),
+            watched: self.watched.clone(),
             watches: self.watches.clone(),
             source: Source::None,
             interval: self.interval,
@@ -242,7 +252,8 @@ fn what_comes_goes_and_moves_is_told_as_such() {
     let file = agent.one_change(&host.at("d/e/f"));
     assert_eq!((file.kind, file.after.unwrap().size), (ChangeKind::Added, 1));
     fs::rename(host.at("d"), host.at("g")).unwrap();
-    assert_eq!(agent.one_change(&host.at("g/e/f")).kind, ChangeKind::Added);
+    let moved = agent.one_change(&host.at("g/e/f"));
+    assert_eq!((moved.kind, moved.moved_from), (ChangeKind::Moved, Some(path(&host.at("d/e/f")))));
     fs::remove_dir_all(host.at("g")).unwrap();
     let gone = agent.changes(|changes| changes.iter().filter(|c| c.kind == ChangeKind::Removed).count() >= 3);
     assert!(gone.iter().any(|c| c.path == path(&host.at("g/e/f"))), "{gone:#?}");

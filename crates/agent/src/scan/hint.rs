@@ -46,7 +46,7 @@ impl Hint {
     }
 
     /// Whether the hint proves that what is now seen as `stat` is unchanged.
-    pub(super) fn holds(&self, stat: &Stat) -> bool {
+    pub fn holds(&self, stat: &Stat) -> bool {
         !self.racy
             && self.ctime == stat.ctime
             && self.mtime == stat.mtime

@@ -3,21 +3,23 @@
 //! It reads at once and never gathers: who made a change is read from /proc, and a process may end the next moment. The
 //! queue in the kernel has no limit where that is granted; an overflow is told and everything is compared.
 
+mod other_name;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tally_sys::caps;
 use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
 use tally_sys::fs_kind::{self, FsKind};
-use tally_sys::handle::Fsid;
 use tally_sys::mount::{self, Mount, Table};
 use tally_sys::poll::{self, Interest, Waiter, Waker};
-use tally_sys::{caps, open};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
 use tally_types::{Actor, PathBytes};
 
+use self::other_name::Linking;
 use super::Coverage;
 use super::actor::Actors;
 use super::resolver::{Places, Resolver};
@@ -53,6 +55,7 @@ pub fn start(
         blind: Vec::new(),
         renames_whole: true,
         unresolved: None,
+        linking: Linking::default(),
     };
     let table = watcher.mounts.read()?;
     watcher.mark(&table);
@@ -82,6 +85,7 @@ struct Watcher {
     renames_whole: bool,
     /// When it was last said that a directory cannot be found.
     unresolved: Option<Instant>,
+    linking: Linking,
 }
 
 impl Watcher {
@@ -158,6 +162,7 @@ impl Watcher {
             }
         }
         self.hand_over();
+        self.tell_linked();
         self.resolver.release();
     }
 
@@ -174,11 +179,10 @@ impl Watcher {
         }
         let is_directory = record.mask.has(Mask::ON_DIRECTORY);
         match (record.old, record.new) {
-            (None, None) => {
-                if let Some(at) = record.at {
-                    self.at(record, at, is_directory);
-                }
-            }
+            (None, None) => match record.at {
+                Some(at) => self.at(record, at, is_directory),
+                None => self.names_counted(record),
+            },
             (old, new) => self.rename(record, old, new, is_directory),
         }
         let moved =
@@ -193,10 +197,13 @@ impl Watcher {
         if kinds.is_empty() {
             return;
         }
-        for path in self.watched(at) {
+        let mut paths = self.watched(at);
+        paths.extend(self.names_of_nameless(record, at));
+        for path in paths.iter().cloned() {
             let actor = Some(self.actors.of(record.pid));
             self.signals.push(Signal { path, kinds, is_directory, moved_from: None, actor, records: 1 });
         }
+        self.by_other_names(record, kinds, &paths);
     }
 
     /// A rename that is told whole. Where both names are watched it is one signal, else one of going or of coming.
@@ -285,9 +292,8 @@ impl Watcher {
         if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
         }
-        let fsid: Fsid = fs_kind::of(open::base(&mount.point)?.as_fd())?.fsid;
         let same: Vec<&Mount> = table.mounts.iter().filter(|m| m.dev == mount.dev).collect();
-        let on = self.resolver.learn(fsid, &same)?;
+        let (fsid, on) = self.resolver.learn(&same)?;
         match self.group.mark_filesystem(on.as_fd()) {
             Ok(renames) => {
                 self.renames_whole &= renames == Renames::Whole;
@@ -310,6 +316,11 @@ impl Watcher {
             can.push("renames as one change".to_owned());
         } else {
             cannot.push("renames as one change: this kernel tells the two names apart (before Linux 5.17)".to_owned());
+        }
+        if !self.group.features().target {
+            cannot.push(
+                "what is done to a file by a name that is not watched (a hard link; before Linux 5.17)".to_owned(),
+            );
         }
         if !self.group.features().unlimited_queue {
             cannot.push(

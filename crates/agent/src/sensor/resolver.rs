@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tally_sys::errno;
 use tally_sys::fs_kind;
 use tally_sys::handle::{self, Fid, Fsid, Place};
-use tally_sys::mount::{Mount, Table};
+use tally_sys::mount::{self, Mount, Table};
 use tally_sys::open;
+use tally_sys::stat::{self, Stat};
 use tally_syscheck::Policy;
 use tally_types::PathBytes;
 
@@ -32,14 +33,24 @@ pub struct Resolver {
 struct Filesystem {
     /// As the mount table has it.
     dev: u64,
-    /// Open on the root of `base` while records are taken. Kept longer, it would keep the filesystem from being unmounted.
+    /// Open on the top of what `base` shows while records are taken. Kept longer, it would keep the filesystem from being
+    /// unmounted.
     mount: Option<OwnedFd>,
-    /// The mount that shows the most of it: where it is, and which directory of the filesystem it shows.
-    base: Shown,
+    base: Base,
     /// The other mounts of it.
     others: Vec<Shown>,
 }
 
+/// By what handles are opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Base {
+    /// The mount that shows the most of the filesystem.
+    Shown(Shown),
+    /// The top of a btrfs of which only subvolumes are mounted: the device.
+    Top(Box<[u8]>),
+}
+
+/// A mount: where it is, and which directory of the filesystem it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
     id: u32,
@@ -54,22 +65,28 @@ impl Resolver {
 
     /// Learns a filesystem from all its mounts, or which mounts it has now. The descriptor is open on the best of them, to
     /// put a mark on.
-    pub fn learn(&mut self, fsid: Fsid, mounts: &[&Mount]) -> std::io::Result<OwnedFd> {
+    pub fn learn(&mut self, mounts: &[&Mount]) -> std::io::Result<(Fsid, OwnedFd)> {
         // The mount of the filesystem's own root shows everything; else the one nearest to it.
-        let shown = |m: &&Mount| Shown { id: m.id, point: m.point.clone(), root: m.root.clone() };
-        let mut shown: Vec<Shown> = mounts.iter().map(shown).collect();
-        shown.sort_by_key(|s| (s.root.len(), s.point.len()));
-        let mut shown = shown.into_iter();
-        let base = shown.next().ok_or(std::io::ErrorKind::NotFound)?;
-        let on = open_mount(&base, fsid)?;
-        let dev = mounts.first().map_or(0, |m| m.dev);
-        let filesystem = Filesystem { dev, mount: None, base, others: shown.collect() };
+        let mut sorted = mounts.to_vec();
+        sorted.sort_by_key(|m| (m.root.len(), m.point.len()));
+        let first = *sorted.first().ok_or(std::io::ErrorKind::NotFound)?;
+        let (base, on) = match top_of(first) {
+            Some(on) => (Base::Top(first.source.clone()), on),
+            None => {
+                let (mount, on) = sorted.iter().find_map(|m| Some((*m, open_shown(m)?))).ok_or_else(hidden)?;
+                sorted.retain(|m| m.id != mount.id);
+                (Base::Shown(Shown::of(mount)), on)
+            }
+        };
+        let fsid = fs_kind::of(on.as_fd())?.fsid;
+        let others = sorted.into_iter().map(Shown::of).collect();
+        let filesystem = Filesystem { dev: first.dev, mount: None, base, others };
         let same = |f: &Filesystem| f.base == filesystem.base && f.others == filesystem.others;
         if !self.filesystems.get(&fsid).is_some_and(same) {
             self.directories.clear();
         }
         self.filesystems.insert(fsid, filesystem);
-        Ok(on)
+        Ok((fsid, on))
     }
 
     /// Forgets the filesystems that are mounted nowhere any more, and answers where mounts of known ones are gone.
@@ -138,21 +155,37 @@ impl Resolver {
     }
 
     fn resolve(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Places>> {
+        let paths = self.paths(fid)?;
+        let watched = |path: &PathBytes| self.policy.judge(path).is_some() || self.policy.descend(path);
+        Ok(paths.map(|paths| paths.into_iter().filter(watched).collect()))
+    }
+
+    /// The watched paths of a file under one of its names, which is not always the one that was used.
+    pub fn file(&mut self, fid: Fid<'_>) -> Vec<PathBytes> {
+        // What is gone has no path, and a file in a directory that cannot be found is for the directory's record to tell.
+        let paths = self.paths(fid).ok().flatten().unwrap_or_default();
+        paths.into_iter().filter(|path| self.policy.judge(path).is_some()).collect()
+    }
+
+    /// What a handle is open on at this moment; `None` if its filesystem is not known.
+    pub fn stat(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Stat>> {
+        self.open(fid)?.map(|(file, _)| stat::of(file.as_fd())).transpose()
+    }
+
+    fn paths(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Vec<PathBytes>>> {
+        let Some((file, filesystem)) = self.open(fid)? else { return Ok(None) };
+        let Place::At(path) = handle::place(file.as_fd())? else { return Ok(None) };
+        Ok(Some(filesystem.all_paths(&path).into_iter().filter_map(|path| PathBytes::new(path).ok()).collect()))
+    }
+
+    fn open(&mut self, fid: Fid<'_>) -> std::io::Result<Option<(OwnedFd, &Filesystem)>> {
         let Some(filesystem) = self.filesystems.get_mut(&fid.fsid()) else { return Ok(None) };
         let mount = match filesystem.mount.take() {
             Some(mount) => mount,
-            None => open_mount(&filesystem.base, fid.fsid())?,
+            None => filesystem.base.open(fid.fsid())?,
         };
         let mount = filesystem.mount.insert(mount);
-        let directory = handle::open(mount.as_fd(), fid)?;
-        let Place::At(path) = handle::place(directory.as_fd())? else { return Ok(None) };
-        let places: Vec<PathBytes> = filesystem
-            .all_paths(&path)
-            .into_iter()
-            .filter_map(|path| PathBytes::new(path).ok())
-            .filter(|path| self.policy.judge(path).is_some() || self.policy.descend(path))
-            .collect();
-        Ok(Some(places.into()))
+        Ok(Some((handle::open(mount.as_fd(), fid)?, filesystem)))
     }
 }
 
@@ -161,26 +194,66 @@ fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(errno::ESTALE)
 }
 
-/// Opens the root of a mount. Something else may lie there by now: then it is not found.
-fn open_mount(shown: &Shown, fsid: Fsid) -> std::io::Result<OwnedFd> {
-    let place = open::base(&shown.point)?;
-    if fs_kind::of(place.as_fd())?.fsid != fsid {
-        return Err(std::io::ErrorKind::NotFound.into());
+fn hidden() -> std::io::Error {
+    std::io::Error::other("something else is mounted over it, or it is a single file")
+}
+
+/// The top of a btrfs that shows only a subvolume here: a mark on the subvolume is refused.
+fn top_of(mount: &Mount) -> Option<OwnedFd> {
+    if &*mount.fs_type != b"btrfs" || &*mount.root == b"/" {
+        return None;
     }
+    let opened = mount::top::of_btrfs(&mount.source);
+    opened.inspect_err(|error| tracing::warn!(%error, "the top of a btrfs cannot be opened")).ok()
+}
+
+/// Opens the root directory of a mount, if that is what lies at its point.
+fn open_shown(mount: &Mount) -> Option<OwnedFd> {
+    let place = open::base(&mount.point).ok()?;
+    // The files of a btrfs have device numbers of their own.
+    let is_it = &*mount.fs_type == b"btrfs" || stat::of(place.as_fd()).ok()?.dev == mount.dev;
     // A handle can only be opened through a descriptor that is not O_PATH.
-    open::beneath(place.as_fd(), b".", open::Access::List)
+    is_it.then(|| open::beneath(place.as_fd(), b".", open::Access::List).ok()).flatten()
+}
+
+impl Shown {
+    fn of(mount: &Mount) -> Self {
+        Self { id: mount.id, point: mount.point.clone(), root: mount.root.clone() }
+    }
+}
+
+impl Base {
+    /// Opens the top of what it shows. Something else may lie there by now: then it is not found.
+    fn open(&self, fsid: Fsid) -> std::io::Result<OwnedFd> {
+        let top = match self {
+            Self::Top(source) => mount::top::of_btrfs(source)?,
+            Self::Shown(shown) => open::beneath(open::base(&shown.point)?.as_fd(), b".", open::Access::List)?,
+        };
+        if fs_kind::of(top.as_fd())?.fsid != fsid {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        Ok(top)
+    }
 }
 
 impl Filesystem {
     fn shown(&self) -> impl Iterator<Item = &Shown> {
-        std::iter::once(&self.base).chain(&self.others)
+        let base = match &self.base {
+            Base::Shown(shown) => Some(shown),
+            Base::Top(_) => None,
+        };
+        base.into_iter().chain(&self.others)
     }
 
-    /// `path`, as the base mount shows it, and what it is called where other mounts show it too.
+    /// What `path`, as the base shows it, is called at every mount that shows it too.
     fn all_paths(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        let mut paths = vec![path.to_vec()];
-        let Some(below) = strip(path, &self.base.point) else { return paths };
-        let inside = join(&self.base.root, below);
+        let (mut paths, inside) = match &self.base {
+            Base::Shown(base) => {
+                let Some(below) = strip(path, &base.point) else { return Vec::new() };
+                (vec![path.to_vec()], join(&base.root, below))
+            }
+            Base::Top(_) => (Vec::new(), path.to_vec()),
+        };
         for other in &self.others {
             if let Some(below) = strip(&inside, &other.root) {
                 paths.push(join(&other.point, below));
@@ -220,7 +293,7 @@ mod tests {
         let filesystem = Filesystem {
             dev: 0,
             mount: None,
-            base: shown("/", "/"),
+            base: Base::Shown(shown("/", "/")),
             others: vec![shown("/data", "/vol/x"), shown("/mnt", "/")],
         };
         let paths = |path: &str| -> Vec<String> {
@@ -230,5 +303,11 @@ mod tests {
         assert_eq!(paths("/vol/x"), ["/vol/x", "/data", "/mnt/vol/x"]);
         assert_eq!(paths("/vol/xy"), ["/vol/xy", "/mnt/vol/xy"]);
         assert_eq!(paths("/"), ["/", "/mnt"]);
+        // As installers lay out a btrfs.
+        let others = vec![shown("/", "/@"), shown("/home", "/@home")];
+        let filesystem = Filesystem { dev: 0, mount: None, base: Base::Top(b"/dev/x"[..].into()), others };
+        assert_eq!(filesystem.all_paths(b"/@home/a"), [b"/home/a"]);
+        assert_eq!(filesystem.all_paths(b"/@/etc"), [b"/etc"]);
+        assert_eq!(filesystem.all_paths(b"/@snapshots/1"), [b""; 0]);
     }
 }

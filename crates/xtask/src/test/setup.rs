@@ -13,10 +13,19 @@ struct Needed {
     why: &'static str,
 }
 
-const NEEDED: [Needed; 4] = [
+/// The programs of xfs know no `--version`.
+fn version_flag(program: &str) -> &'static str {
+    if program.ends_with(".xfs") { "-V" } else { "--version" }
+}
+
+const NEEDED: [Needed; 8] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
+    Needed { package: "xfsprogs", program: "mkfs.xfs", why: "the agent is tested on xfs" },
+    Needed { package: "btrfs-progs", program: "btrfs", why: "the agent is tested on btrfs" },
+    Needed { package: "acl", program: "setfacl", why: "a changed ACL is a change" },
+    Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
 ];
 
@@ -24,7 +33,8 @@ const NEEDED: [Needed; 4] = [
 const NEXTEST: &str = "0.9.143";
 
 pub fn install() -> anyhow::Result<()> {
-    let missing: Vec<&Needed> = NEEDED.iter().filter(|needed| !answers(needed.program, &["--version"])).collect();
+    let missing: Vec<&Needed> =
+        NEEDED.iter().filter(|needed| !answers(needed.program, &[version_flag(needed.program)])).collect();
     if !missing.is_empty() {
         apt_install(&missing.iter().map(|needed| needed.package).collect::<Vec<_>>())?;
     }
@@ -32,7 +42,7 @@ pub fn install() -> anyhow::Result<()> {
         run(&mut command(Path::new("."), "cargo", &["install", "cargo-nextest", "--locked", "--version", NEXTEST]))?;
     }
     for Needed { package, program, why } in &NEEDED {
-        let version = output(&mut command(Path::new("."), program, &["--version"]))
+        let version = output(&mut command(Path::new("."), program, &[version_flag(program)]))
             .map_err(|error| error.context(format!("{package} does not work ({why})")))?;
         println!("{package:<16} {}", version.lines().next().unwrap_or_default());
     }

@@ -63,6 +63,7 @@ pub const OWNED: &[Owned] = &[
     owned("tokio-stream", &["web"]),
     owned("rusqlite", &["store", "agent"]),
     owned("libc", &["sys"]),
+    owned("aya", &["sys"]),
     owned("zstd", &["proto"]),
     owned("indicatif", &["cli"]),
     owned("clap_complete", &["agent", "cli"]),

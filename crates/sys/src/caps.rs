@@ -27,6 +27,8 @@ pub enum Capability {
     AuditControl,
     /// To read its records.
     AuditRead,
+    /// To have BPF programs read the kernel's memory.
+    Perfmon,
     Bpf,
 }
 
@@ -44,6 +46,7 @@ impl Capability {
             Self::SysNice => 23,
             Self::AuditControl => 30,
             Self::AuditRead => 37,
+            Self::Perfmon => 38,
             Self::Bpf => 39,
         }
     }
@@ -61,6 +64,7 @@ impl Capability {
             Self::SysNice => "CAP_SYS_NICE",
             Self::AuditControl => "CAP_AUDIT_CONTROL",
             Self::AuditRead => "CAP_AUDIT_READ",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         }
     }

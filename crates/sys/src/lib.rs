@@ -9,6 +9,7 @@
 compile_error!("tally-sys speaks to Linux; another system needs its own files beside these");
 
 pub mod audit;
+pub mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod dirent;

@@ -23,6 +23,13 @@ pub fn raise_open_files() -> io::Result<u64> {
 
 const IOPRIO_WHO_PROCESS: i32 = 1;
 
+/// Lifts the limit of memory that this process may keep from being swapped out. EPERM: no CAP_SYS_RESOURCE.
+pub fn raise_locked_memory() -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is a whole rlimit, read only.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }).map(drop)
+}
+
 /// Makes the calling thread yield to others, and those that it starts from then on: the lowest processor priority, and disk
 /// time only when nobody else asks.
 pub fn yield_to_others() -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! fuzzing, man pages. CI runs `cargo xtask test` and nothing else.
 
 mod bench;
+mod bpf;
 mod deny;
 mod fuzz;
 mod man;
@@ -33,6 +34,8 @@ enum Task {
     Tidy,
     /// Licences, bans, versions and sources of the dependencies, as deny.toml lists them
     Deny,
+    /// Compile the BPF programs into the objects that are committed
+    Bpf,
     /// Measure against the floors and the peers that docs/performance.md names
     Bench(bench::Options),
     /// Run a fuzz target, list them, or check that all build
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::start(root, &options),
         Task::Tidy => tidy::run(root),
         Task::Deny => deny::run(root),
+        Task::Bpf => bpf::build(root),
         Task::Bench(options) => bench::start(root, &options),
         Task::Fuzz(options) => fuzz::start(root, &options),
         Task::Man { dir } => man::write(root, &root.join(dir)),

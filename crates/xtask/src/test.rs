@@ -10,7 +10,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, ensure};
 
 use crate::step::{Outcome, command, run, step};
-use crate::{deny, fuzz, tidy};
+use crate::{bpf, deny, fuzz, tidy};
 use report::{Count, Skip};
 
 /// Where nextest is told (in .config/nextest.toml) to leave its report, wherever the target directory is.
@@ -38,11 +38,12 @@ struct Totals {
 
 type Work = fn(&Path, &mut Totals) -> anyhow::Result<()>;
 
-const STEPS: [(&str, Work); 9] = [
+const STEPS: [(&str, Work); 10] = [
     ("setup", |_, _| setup::install()),
     ("format", |root, _| cargo(root, &["fmt", "--all", "--", "--check"])),
     ("tidy", |root, _| tidy::run(root)),
     ("deny", |root, _| deny::run(root)),
+    ("bpf", |root, _| bpf::check(root)),
     ("lints", |root, _| cargo(root, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("tests", |root, totals| nextest(root, &format!("not ({END_TO_END})"), totals)),
     ("doc-tests", doc_tests),

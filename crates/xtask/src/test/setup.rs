@@ -18,7 +18,7 @@ fn version_flag(program: &str) -> &'static str {
     if program.ends_with(".xfs") { "-V" } else { "--version" }
 }
 
-const NEEDED: [Needed; 8] = [
+const NEEDED: [Needed; 10] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -27,6 +27,8 @@ const NEEDED: [Needed; 8] = [
     Needed { package: "acl", program: "setfacl", why: "a changed ACL is a change" },
     Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
+    Needed { package: "clang-14", program: "clang-14", why: "the BPF object is compared with its source" },
+    Needed { package: "llvm-14", program: "llvm-strip-14", why: "the BPF object is compared with its source" },
 ];
 
 /// The version of cargo-nextest whose options and report are used here; any later one will do.

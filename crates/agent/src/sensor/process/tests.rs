@@ -1,3 +1,5 @@
+//! Data for the table: what is told, in which order, and what is asked then.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -13,18 +13,23 @@ struct Needed {
     why: &'static str,
 }
 
-/// The programs of xfs know no `--version`.
+/// The programs of xfs and of audit know no `--version`.
 fn version_flag(program: &str) -> &'static str {
-    if program.ends_with(".xfs") { "-V" } else { "--version" }
+    match program {
+        "mkfs.xfs" => "-V",
+        "auditctl" => "-v",
+        _ => "--version",
+    }
 }
 
-const NEEDED: [Needed; 10] = [
+const NEEDED: [Needed; 11] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
     Needed { package: "xfsprogs", program: "mkfs.xfs", why: "the agent is tested on xfs" },
     Needed { package: "btrfs-progs", program: "btrfs", why: "the agent is tested on btrfs" },
     Needed { package: "acl", program: "setfacl", why: "a changed ACL is a change" },
+    Needed { package: "auditd", program: "auditctl", why: "the agent is tested beside an audit daemon" },
     Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
     Needed { package: "clang-14", program: "clang-14", why: "the BPF object is compared with its source" },

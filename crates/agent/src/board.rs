@@ -5,11 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tally_proto::message::Status;
 
 use crate::budget::Budget;
+use crate::health::Health;
 
 pub struct Board {
     posted: Mutex<Posted>,
     changed: Condvar,
     budget: Arc<Budget>,
+    health: Arc<Health>,
 }
 
 struct Posted {
@@ -20,9 +22,9 @@ struct Posted {
 }
 
 impl Board {
-    pub fn new(status: Status, budget: Arc<Budget>) -> Self {
+    pub fn new(status: Status, budget: Arc<Budget>, health: Arc<Health>) -> Self {
         let posted = Mutex::new(Posted { status, version: 0, closed: false });
-        Self { posted, changed: Condvar::new(), budget }
+        Self { posted, changed: Condvar::new(), budget, health }
     }
 
     pub fn put(&self, status: Status) {
@@ -38,6 +40,10 @@ impl Board {
         let mut status = self.posted.lock().unwrap_or_else(PoisonError::into_inner).status.clone();
         status.time = crate::engine::now();
         status.usage = self.budget.usage();
+        // An engine that hangs cannot record that it does: the heartbeat says so.
+        let impaired =
+            self.health.faults().into_iter().map(|(part, detail)| format!("rely on its {}: {detail}", part.name()));
+        status.cannot.extend(impaired.map(Into::into));
         status
     }
 

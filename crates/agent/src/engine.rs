@@ -255,6 +255,7 @@ impl Engine {
                 Ok(())
             }
             Command::ClockSet { offset_us } => self.record(Life::ClockJump { offset_us }),
+            Command::Life(life) => self.record(life),
             Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
         }
     }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use tally_proto::Position;
 use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
-use tally_types::{Epoch, PathBytes};
+use tally_types::{Epoch, Life, PathBytes};
 
 use crate::links::Links;
+use crate::pulse::Pulse;
 use crate::scan::Hint;
 
 /// Commands that may wait; whoever brings more waits too.
@@ -62,6 +63,8 @@ pub enum Command {
     ClockSet {
         offset_us: i64,
     },
+    /// Something to record of the agent's own life.
+    Life(Life),
     /// What the sensors can and cannot see has changed.
     Coverage {
         can: Vec<String>,
@@ -96,6 +99,7 @@ pub struct Intake {
     stopping: Arc<AtomicBool>,
     /// What the engine tells the sensors in return.
     pub links: Links,
+    engine: Pulse,
 }
 
 struct Inbox {
@@ -135,6 +139,7 @@ impl Intake {
             began: Instant::now(),
             stopping: Arc::default(),
             links: Links::default(),
+            engine: Pulse::default(),
         }
     }
 
@@ -201,6 +206,7 @@ impl Intake {
 
     /// Waits for work, at most until `deadline_us`. `take_looks` is false while the engine cannot store what it finds.
     pub fn take(&self, deadline_us: u64, take_looks: bool) -> Work {
+        self.engine.beat();
         let mut inbox = self.lock();
         loop {
             let now_us = self.now_us();
@@ -216,8 +222,14 @@ impl Intake {
         let due = if take_looks { inbox.coalescer.due(self.now_us(), LOOKS_AT_ONCE) } else { Vec::new() };
         let work = Work { commands: inbox.commands.drain(..).collect(), due, stop: inbox.stop.clone() };
         drop(inbox);
+        self.engine.beat();
         self.taken.notify_all();
         work
+    }
+
+    /// How long the engine has not been here.
+    pub fn untaken_for(&self) -> Duration {
+        self.engine.age()
     }
 
     /// Whether no path waits for a look.

@@ -19,7 +19,7 @@ use tally_types::AgentId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use self::head::Head;
 use self::session::Ended;
@@ -59,14 +59,15 @@ pub fn run(options: &LinkOptions) -> Result<()> {
 /// The sensor's end of the seam as the link sees it.
 struct Seam {
     frames: mpsc::Receiver<Result<ToLink, SeamError>>,
-    writer: OwnedWriteHalf,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
 }
 
 impl Seam {
     fn open(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
+        let writer = Arc::new(Mutex::new(writer));
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
-        tokio::spawn(read_frames(reader, sender));
+        tokio::spawn(read_frames(reader, sender, Arc::clone(&writer)));
         Self { frames, writer }
     }
 
@@ -75,13 +76,28 @@ impl Seam {
     }
 
     async fn send(&mut self, message: &ToSensor) -> Result<(), SeamError> {
-        self.writer.write_all(&message.frame()?).await.map_err(|_| SeamError::Closed)
+        write(&self.writer, message).await
     }
 }
 
-async fn read_frames(mut reader: OwnedReadHalf, frames: mpsc::Sender<Result<ToLink, SeamError>>) {
+async fn write(writer: &Mutex<OwnedWriteHalf>, message: &ToSensor) -> Result<(), SeamError> {
+    writer.lock().await.write_all(&message.frame()?).await.map_err(|_| SeamError::Closed)
+}
+
+/// Answers pings itself, which so come back as long as the frames before them are taken.
+async fn read_frames(
+    mut reader: OwnedReadHalf,
+    frames: mpsc::Sender<Result<ToLink, SeamError>>,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
+) {
     loop {
-        let frame = read_frame(&mut reader).await;
+        let mut frame = read_frame(&mut reader).await;
+        if let Ok(ToLink::Control(LinkControl::Ping)) = frame {
+            match write(&writer, &ToSensor::Here).await {
+                Ok(()) => continue,
+                Err(error) => frame = Err(error),
+            }
+        }
         let end = frame.is_err();
         if frames.send(frame).await.is_err() || end {
             return;

@@ -5,7 +5,9 @@
 //! the engine.
 
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command as Program, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +18,12 @@ use std::time::{Duration, Instant};
 use tally_proto::Position;
 use tally_proto::message::{Hello, RunId};
 use tally_snapshot::{NodeHash, NodeStore, SnapshotError};
+use tally_sys::poll::{self, Interest, Waiter};
 use tally_sys::spawn;
 use tally_types::Epoch;
 
 use crate::board::Board;
+use crate::health::{Health, Part};
 use crate::intake::{Command, Intake};
 use crate::notice::{Notice, Notices};
 use crate::seam::{self, EVENTS_BYTES_MAX, IdentityText, LinkControl, SeamError, ToLink, ToSensor};
@@ -32,13 +36,16 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_secs(60);
 /// How long one frame may take into a link that reads.
 const SLOW: Duration = Duration::from_secs(5);
+/// A link that has said nothing for so long is asked whether it is there.
+const PING: Duration = Duration::from_secs(10);
+/// One that does not answer so many times does not work, and another is started.
+const PINGS_MAX: u32 = 2;
 /// How long the link may take for its farewell.
 const FAREWELL: Duration = Duration::from_secs(7);
 
 /// How the link is started and what it is told first.
 #[derive(Clone, Debug)]
 pub struct LinkProgram {
-    pub program: PathBuf,
     pub args: Vec<String>,
     pub manager: String,
     pub identity: IdentityText,
@@ -50,6 +57,7 @@ pub struct Sources {
     pub board: Arc<Board>,
     pub intake: Arc<Intake>,
     pub notices: Arc<Notices>,
+    pub health: Arc<Health>,
     pub run_id: RunId,
     /// The newest verified checkpoint, as its note.
     pub checkpoint: Option<String>,
@@ -164,13 +172,12 @@ impl Server {
         let mut pause = RESTART_FIRST;
         while !self.shared.stopping.load(Ordering::SeqCst) {
             let started = Instant::now();
-            match self.serve_one() {
-                Ok(()) => {}
-                Err(error) => tracing::warn!(%error, "the link is started again"),
-            }
+            let served = self.serve_one();
             if self.shared.stopping.load(Ordering::SeqCst) {
                 break;
             }
+            let why = served.err().map_or_else(|| "it has ended".to_owned(), |error| error.to_string());
+            self.sources.health.tell(Part::Link, Some(format!("{why}; it is started again")));
             pause = if started.elapsed() > SETTLED { RESTART_FIRST } else { (pause * 2).min(RESTART_MAX) };
             std::thread::park_timeout(pause);
         }
@@ -182,6 +189,8 @@ impl Server {
         let (ours, theirs) = UnixStream::pair()?;
         // A link that does not take what it is told is of no use, and must not hold up the end.
         ours.set_write_timeout(Some(SLOW))?;
+        // Nor may one that stops within a frame.
+        ours.set_read_timeout(Some(PING * PINGS_MAX))?;
         let mut child = self.spawn(theirs)?;
         let mut reader = ours.try_clone()?;
         *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours);
@@ -203,15 +212,27 @@ impl Server {
     }
 
     fn spawn(&self, theirs: UnixStream) -> Result<Child, SeamError> {
-        let mut command = Program::new(&self.program.program);
-        command.args(&self.program.args).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        // Never what lies at the program's path by now: the link gets the key of this host.
+        let mut command = Program::new("/proc/self/exe");
+        command.arg0("tally-agent").args(&self.program.args).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
         Ok(spawn::spawn(command, theirs.into())?)
     }
 
     fn answer_all(&mut self, reader: &mut UnixStream) -> Result<(), SeamError> {
-        let mut body = Vec::new();
+        let (mut body, mut unanswered) = (Vec::new(), 0);
         loop {
+            let mut waiter = [Waiter::new(reader.as_fd(), Interest::Read)];
+            if poll::wait(&mut waiter, Some(PING))? == 0 {
+                if unanswered == PINGS_MAX {
+                    return Err(SeamError::Silent);
+                }
+                unanswered += 1;
+                self.shared.send(&ToLink::Control(LinkControl::Ping));
+                continue;
+            }
+            unanswered = 0;
             seam::read_frame(reader, &mut body)?;
+            self.sources.health.tell(Part::Link, None);
             if !self.answer(ToSensor::parse(&body)?)? {
                 return Ok(());
             }
@@ -249,6 +270,7 @@ impl Server {
             }
             ToSensor::Connected { agent, name } => self.sources.notices.tell(&Notice::Connected { agent, name }),
             ToSensor::Disconnected { reason } => self.sources.notices.tell(&Notice::Disconnected { reason }),
+            ToSensor::Here => {}
             ToSensor::Done => return Ok(false),
         }
         Ok(true)

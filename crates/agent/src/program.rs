@@ -16,6 +16,8 @@ use crate::board::Board;
 use crate::budget::Budget;
 use crate::engine::{self, Engine, Parts, Settings};
 use crate::enrol;
+use crate::guard::{self, Guard, Watchman};
+use crate::health::Health;
 use crate::intake::Intake;
 use crate::link_server::{LinkProgram, LinkServer, Sources};
 use crate::notice::{Notice, Notices};
@@ -44,11 +46,13 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         (None, None) => enrol::manager(&state_dir)?,
     };
     leave_out_own_state(&mut policy, &state_dir)?;
+    guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.config.as_deref());
     let notices = Arc::new(Notices::new(options.json));
     let state = open_state(&enrol::agent_dir(&state_dir), options.stop_with_stdin)?;
     let budget = Arc::new(Budget::new(config.budget));
     let waiting_bytes = usize::try_from(config.budget.memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);
     let intake = Arc::new(Intake::new(Limits { bytes_max: waiting_bytes, ..Limits::default() }));
+    let health = Arc::new(Health::new(Arc::clone(&intake)));
     stop_on_signals(&intake)?;
     if options.stop_with_stdin {
         stop_with_stdin(&intake)?;
@@ -60,8 +64,10 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     for text in &sensor.coverage.cannot {
         notices.tell(&Notice::Cannot { text: text.clone() });
     }
-    let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget)));
-    let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices))?;
+    let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
+    let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health))?;
+    let watchman = Watchman::new(state.path(), sensor.pulse.clone(), Arc::clone(&intake), Arc::clone(&board))?;
+    let guard = Guard::start(watchman, health)?;
     let engine = Engine::new(Parts {
         state,
         policy,
@@ -76,6 +82,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let worked = engine.run();
     // However it ended, nobody waits for it any more.
     intake.close();
+    drop(guard);
     drop(sensor);
     link.stop(if worked.is_ok() { "the agent was asked to stop" } else { "the agent failed" });
     notices.tell(&Notice::Stopped);
@@ -219,9 +226,8 @@ fn start_link(
     link_args: &[&str],
     manager: String,
     identity: &Identity,
-    (board, intake, notices): (&Arc<Board>, &Arc<Intake>, &Arc<Notices>),
+    (board, intake, notices, health): (&Arc<Board>, &Arc<Intake>, &Arc<Notices>, &Arc<Health>),
 ) -> Result<LinkServer> {
-    let program = std::env::current_exe().context("find the program itself")?;
     let mut args: Vec<String> = link_args.iter().map(|arg| (*arg).to_owned()).collect();
     if tally_sys::spawn::effective_uid() == 0 {
         let (uid, gid) = user(&options.link_user)?;
@@ -242,10 +248,11 @@ fn start_link(
         board: Arc::clone(board),
         intake: Arc::clone(intake),
         notices: Arc::clone(notices),
+        health: Arc::clone(health),
         run_id: RunId(run_id),
         checkpoint: state.fact::<String>(engine::fact::CHECKPOINT)?,
     };
-    Ok(LinkServer::start(LinkProgram { program, args, manager, identity }, sources)?)
+    Ok(LinkServer::start(LinkProgram { args, manager, identity }, sources)?)
 }
 
 /// The numbers of a user, from /etc/passwd.

@@ -46,6 +46,8 @@ pub enum ToLink {
 pub enum LinkControl {
     /// How to reach the manager, as whom, and the newest checkpoint of its ledger that was verified (a signed note).
     Begin { manager: String, identity: IdentityText, checkpoint: Option<String> },
+    /// Say that you are there.
+    Ping,
     /// The agent ends: say farewell and exit.
     Stop { reason: String },
 }
@@ -108,6 +110,8 @@ pub enum ToSensor {
     Disconnected {
         reason: String,
     },
+    /// The answer to a ping.
+    Here,
     /// Farewell was said; everything is acknowledged, or it is given up.
     Done,
 }
@@ -122,6 +126,8 @@ pub enum SeamError {
     Malformed(String),
     #[error("the agent's other process has ended")]
     Closed,
+    #[error("the agent's other process does not answer: it was stopped, or it hangs")]
+    Silent,
 }
 
 impl ToLink {

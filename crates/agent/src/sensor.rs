@@ -20,6 +20,7 @@ use tally_sys::poll::Waker;
 use tally_syscheck::Policy;
 
 use crate::intake::Intake;
+use crate::pulse::Pulse;
 
 /// Where file events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,36 +56,43 @@ pub struct Coverage {
 pub struct Sensor {
     pub source: Source,
     pub coverage: Coverage,
+    /// Of its thread; without a sensor there is none.
+    pub pulse: Option<Arc<Pulse>>,
     stop: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Starts the best sensor, or the one that `only` names.
 pub fn start(policy: &Arc<Policy>, intake: &Arc<Intake>, only: Option<Source>) -> std::io::Result<Sensor> {
-    let stop = Arc::new(Waker::new()?);
+    let (stop, pulse) = (Arc::new(Waker::new()?), Arc::new(Pulse::default()));
     let mut refused = Vec::new();
     if only.is_none_or(|s| s == Source::Fanotify) {
-        match fanotify::start(policy, intake, &stop) {
-            Ok((thread, coverage)) => return Ok(running(Source::Fanotify, coverage, stop, thread)),
+        match fanotify::start(policy, intake, &stop, &pulse) {
+            Ok((thread, coverage)) => return Ok(running(Source::Fanotify, coverage, (stop, pulse), thread)),
             Err(error) => refused.push(format!("fanotify: {error}")),
         }
     }
     if only.is_none_or(|s| s == Source::Inotify) {
-        match inotify::start(policy, intake, &stop) {
+        match inotify::start(policy, intake, &stop, &pulse) {
             Ok((thread, mut coverage)) => {
                 coverage.cannot.splice(0..0, refused.into_iter().map(|why| format!("who made a change ({why})")));
-                return Ok(running(Source::Inotify, coverage, stop, thread));
+                return Ok(running(Source::Inotify, coverage, (stop, pulse), thread));
             }
             Err(error) => refused.push(format!("inotify: {error}")),
         }
     }
     let why = if refused.is_empty() { "asked for".to_owned() } else { refused.join("; ") };
     let cannot = vec![format!("changes as they happen, and who made them: only scans see changes ({why})")];
-    Ok(Sensor { source: Source::None, coverage: Coverage { can: Vec::new(), cannot }, stop, thread: None })
+    Ok(Sensor { source: Source::None, coverage: Coverage { can: Vec::new(), cannot }, pulse: None, stop, thread: None })
 }
 
-fn running(source: Source, coverage: Coverage, stop: Arc<Waker>, thread: JoinHandle<()>) -> Sensor {
-    Sensor { source, coverage, stop, thread: Some(thread) }
+fn running(
+    source: Source,
+    coverage: Coverage,
+    (stop, pulse): (Arc<Waker>, Arc<Pulse>),
+    thread: JoinHandle<()>,
+) -> Sensor {
+    Sensor { source, coverage, pulse: Some(pulse), stop, thread: Some(thread) }
 }
 
 impl Drop for Sensor {

@@ -243,14 +243,14 @@ fn a_configuration_of_an_agent_is_followed() {
     let _agent = Program::start("tally-agent", command);
     wait_until("the first snapshot", || {
         let held = fleet.site.try_ask(&["snapshot", "list", "web1"]);
-        if held.objects.len() == 1 { Ok(()) } else { Err(held.err) }
+        if disk::listed(&held.objects).len() == 1 { Ok(()) } else { Err(held.err) }
     });
     host.write("left.tmp", "x");
     let kept = host.write("kept", "x");
     wait_for("the kept file", || {
         let held = fleet.site.ask(0, &["snapshot", "list", "web1"]).objects;
         let entry = held.iter().find(|e| text_of_path(e) == kept.to_str().unwrap())?.clone();
-        assert_eq!(held.len(), 2);
+        assert_eq!(disk::listed(&held).len(), 2);
         (entry["md5"] == "9dd4e461268c8034f5c8564e155c67a6").then_some(())
     });
 }
@@ -310,7 +310,8 @@ fn without_root_it_watches_and_says_what_it_cannot_see() {
     command.arg("--watch").arg(site.tree());
     let mut up = Program::start("tally up", command);
     let watching = up.object("watching", |o| text(o, "/notice") == "watching");
-    assert_eq!((text(&watching, "/sensor"), &watching["entries"]), ("inotify", &3.into()));
+    assert_eq!(text(&watching, "/sensor"), "inotify");
+    assert!(watching["entries"].as_u64() > Some(3), "what is watched, and its own parts: {watching}");
     let cannot = up.object("what it cannot see", |o| text(o, "/notice") == "cannot");
     assert!(text(&cannot, "/text").contains("who made a change"), "{cannot}");
     fs::create_dir(site.in_tree("sub")).unwrap();

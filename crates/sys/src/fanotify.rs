@@ -92,6 +92,13 @@ impl Group {
         self.mark(flags, Mask::WATCHED | libc::FAN_EVENT_ON_CHILD, dir)
     }
 
+    /// How many filesystems are marked, as the kernel tells: whoever may take our descriptor can take a mark off, and an
+    /// unmounted filesystem has none. Source: proc_pid_fdinfo(5).
+    pub fn filesystems_marked(&self) -> io::Result<usize> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
+        Ok(text.lines().filter(|line| line.starts_with("fanotify sdev:")).count())
+    }
+
     /// The records that are waiting, as bytes for `parse`; empty when there are none.
     pub fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let (start, size) = (buffer.as_mut_ptr().cast(), buffer.len());

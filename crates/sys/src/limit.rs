@@ -21,6 +21,36 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// One limit of this process, by its name in prlimit(1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub name: &'static str,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// Those limits that could be lowered to hinder an agent; whoever may do so can do it to a process that runs.
+pub fn all() -> io::Result<Vec<Limit>> {
+    let kinds = [
+        ("nofile", libc::RLIMIT_NOFILE),
+        ("fsize", libc::RLIMIT_FSIZE),
+        ("data", libc::RLIMIT_DATA),
+        ("as", libc::RLIMIT_AS),
+        ("cpu", libc::RLIMIT_CPU),
+        ("nproc", libc::RLIMIT_NPROC),
+        ("memlock", libc::RLIMIT_MEMLOCK),
+    ];
+    let limit = |(name, kind)| {
+        let mut raw = MaybeUninit::<libc::rlimit>::uninit();
+        // SAFETY: `raw` is writable and of the size that the call fills.
+        check(unsafe { libc::getrlimit(kind, raw.as_mut_ptr()) })?;
+        // SAFETY: the call succeeded and filled it.
+        let raw = unsafe { raw.assume_init() };
+        Ok(Limit { name, soft: raw.rlim_cur, hard: raw.rlim_max })
+    };
+    kinds.into_iter().map(limit).collect()
+}
+
 const IOPRIO_WHO_PROCESS: i32 = 1;
 
 /// Lifts the limit of memory that this process may keep from being swapped out. EPERM: no CAP_SYS_RESOURCE.
@@ -89,6 +119,7 @@ mod tests {
         let raised = raise_open_files().unwrap();
         assert!(raised >= 256);
         assert_eq!(raise_open_files().unwrap(), raised);
+        assert!(all().unwrap().contains(&Limit { name: "nofile", soft: raised, hard: raised }));
     }
 
     #[test]

@@ -67,6 +67,13 @@ pub fn own_pid() -> u32 {
     std::process::id()
 }
 
+/// Who traces this process, if anybody does: whoever can read and change all that it does.
+pub fn tracer() -> io::Result<Option<u32>> {
+    let status = std::fs::read("/proc/self/status")?;
+    let tracer = field(&status, b"TracerPid:").next().and_then(number).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((tracer != 0).then_some(tracer))
+}
+
 /// More than any of these files holds, but a command line, which is cut.
 const READ_BYTES_MAX: usize = 8192;
 
@@ -135,6 +142,7 @@ mod tests {
         let own = read(own_pid()).unwrap();
         assert_eq!(own.exe.as_deref(), Some(std::env::current_exe().unwrap().as_os_str().as_encoded_bytes()));
         assert!(own.start_ticks.unwrap() > 0);
+        assert!(tracer().is_ok());
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         // Once it answers, its exec is over; before, its command line may still be empty.
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();

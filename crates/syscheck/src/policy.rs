@@ -191,6 +191,8 @@ pub struct Policy {
     watches: Vec<Watch>,
     exclude: Vec<Glob>,
     left_out: Vec<PathBytes>,
+    /// So many of the watches, the last ones, lose nothing to the policy's excludes.
+    own: usize,
     roots: Vec<Root>,
     /// For each watch, its own and the policy's excludes, as far as they can mean something in it.
     excludes: Vec<Globs>,
@@ -247,6 +249,13 @@ impl Policy {
             let root = watch.path.root();
             exists(&root) || root.parent().is_some_and(|parent| exists(&parent))
         });
+        self.index();
+    }
+
+    /// Adds what is watched whatever the policy says: none of its excludes takes anything out of these.
+    pub fn add_own(&mut self, watches: Vec<Watch>) {
+        self.own += watches.len();
+        self.watches.extend(watches);
         self.index();
     }
 
@@ -396,8 +405,12 @@ impl Policy {
             }
         }
         self.roots = roots;
-        let excludes = |w: &Watch| Globs::new(w.exclude.iter().chain(&self.exclude), w.path.literal());
-        self.excludes = self.watches.iter().map(excludes).collect();
+        let own_from = self.watches.len() - self.own.min(self.watches.len());
+        let excludes = |(place, watch): (usize, &Watch)| {
+            let general: &[Glob] = if place < own_from { &self.exclude } else { &[] };
+            Globs::new(watch.exclude.iter().chain(general), watch.path.literal())
+        };
+        self.excludes = self.watches.iter().enumerate().map(excludes).collect();
     }
 }
 

@@ -19,6 +19,7 @@ use tally_types::{
 use super::{Engine, Parts, Settings, now};
 use crate::board::Board;
 use crate::budget::Budget;
+use crate::health::Health;
 use crate::intake::Intake;
 use crate::notice::Notices;
 use crate::sensor::{self, Sensor, Source};
@@ -84,7 +85,8 @@ impl Host {
         // The state belongs to the thread that opened it.
         let thread = std::thread::spawn(move || {
             let state = State::open(&dir, now()).unwrap();
-            let board = Arc::new(Board::new(crate::program::first_status(&state), Arc::clone(&budget)));
+            let health = Arc::new(Health::new(Arc::clone(&inbox)));
+            let board = Arc::new(Board::new(crate::program::first_status(&state), Arc::clone(&budget), health));
             opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
             let engine = Engine::new(Parts {
                 state,

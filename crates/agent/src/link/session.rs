@@ -120,8 +120,8 @@ impl Link {
                 stop(talk, &reason);
                 self.stop = Some(reason);
             }
-            // A second hello or begin has no meaning within a conversation.
-            ToLink::Hello(_) | ToLink::Control(LinkControl::Begin { .. }) => {}
+            // A second hello or begin has no meaning within a conversation; pings are answered before.
+            ToLink::Hello(_) | ToLink::Control(LinkControl::Begin { .. } | LinkControl::Ping) => {}
         }
     }
 

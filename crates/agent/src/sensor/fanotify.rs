@@ -24,6 +24,7 @@ use super::Coverage;
 use super::actor::Actors;
 use super::resolver::{Places, Resolver};
 use crate::intake::{Command, Intake};
+use crate::pulse::{BEAT, Pulse};
 
 /// A directory that cannot be found is a reason to compare everything; that often at most.
 const UNRESOLVED_EVERY: Duration = Duration::from_secs(30);
@@ -34,6 +35,7 @@ pub fn start(
     policy: &Arc<Policy>,
     intake: &Arc<Intake>,
     stop: &Arc<Waker>,
+    pulse: &Arc<Pulse>,
 ) -> std::io::Result<(JoinHandle<()>, Coverage)> {
     if !caps::effective()?.has(caps::Capability::DacReadSearch) {
         // Without it the handles in the records lead nowhere.
@@ -56,6 +58,10 @@ pub fn start(
         renames_whole: true,
         unresolved: None,
         linking: Linking::default(),
+        pulse: Arc::clone(pulse),
+        marks: 0,
+        marks_seen: Instant::now(),
+        marks_missing: false,
     };
     let table = watcher.mounts.read()?;
     watcher.mark(&table);
@@ -86,12 +92,23 @@ struct Watcher {
     /// When it was last said that a directory cannot be found.
     unresolved: Option<Instant>,
     linking: Linking,
+    pulse: Arc<Pulse>,
+    /// So many filesystems are marked. Those of a volume with several roots, as of btrfs, are one.
+    marks: usize,
+    /// When it was last looked whether the marks are there.
+    marks_seen: Instant,
+    /// Then they were not all there.
+    marks_missing: bool,
 }
 
 impl Watcher {
     fn run(mut self, stop: &Waker) {
+        let pulse = Arc::clone(&self.pulse);
+        let _end = pulse.until_end();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
+            pulse.beat();
+            self.look_after_marks();
             match self.wait(stop) {
                 Ok(Woken { stop: true, .. }) => return,
                 Ok(woken) => self.serve(woken, &mut buffer),
@@ -112,7 +129,7 @@ impl Watcher {
             Waiter::new(self.mounts.as_fd(), Interest::Priority),
             Waiter::new(self.clock.as_fd(), Interest::Read),
         ];
-        poll::wait(&mut waiters, None)?;
+        poll::wait(&mut waiters, Some(BEAT))?;
         let [stop, records, mounts, clock] = waiters.map(|w| w.is_ready());
         Ok(Woken { stop, records, mounts, clock })
     }
@@ -135,6 +152,31 @@ impl Watcher {
                     self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
                 }
             }
+        }
+    }
+
+    /// Whoever can take our descriptor can take the marks off. What is missing at two looks in a row was not just unmounted:
+    /// it is marked again, and what happened meanwhile is found by comparing everything.
+    fn look_after_marks(&mut self) {
+        if self.marks_seen.elapsed() < BEAT {
+            return;
+        }
+        self.marks_seen = Instant::now();
+        let was_missing = self.marks_missing;
+        let marked = self.group.filesystems_marked().unwrap_or(usize::MAX);
+        self.marks_missing = marked < self.marks;
+        if !self.marks_missing {
+            return self.pulse.tell(None);
+        }
+        if !was_missing {
+            return;
+        }
+        let missing = self.marks - marked;
+        self.pulse.tell(Some(format!("marks of {missing} filesystems were taken off; they are set again")));
+        self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+        match self.mounts.read() {
+            Ok(table) => self.mounts_changed(&table),
+            Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
         }
     }
 
@@ -285,6 +327,7 @@ impl Watcher {
                 }
             }
         }
+        self.marks = self.group.filesystems_marked().unwrap_or_default();
         marked
     }
 

@@ -17,11 +17,13 @@ use tally_types::{FileKind, PathBytes};
 
 use super::Coverage;
 use crate::intake::{Command, Intake};
+use crate::pulse::{BEAT, Pulse};
 
 pub fn start(
     policy: &Arc<Policy>,
     intake: &Arc<Intake>,
     stop: &Arc<Waker>,
+    pulse: &Arc<Pulse>,
 ) -> std::io::Result<(JoinHandle<()>, Coverage)> {
     let mut watcher = Watcher {
         instance: Instance::new()?,
@@ -41,8 +43,8 @@ pub fn start(
         watcher.watch_tree(&root);
     }
     let coverage = watcher.coverage();
-    let stop = Arc::clone(stop);
-    let thread = std::thread::Builder::new().name("sensor".to_owned()).spawn(move || watcher.run(&stop))?;
+    let (stop, pulse) = (Arc::clone(stop), Arc::clone(pulse));
+    let thread = std::thread::Builder::new().name("sensor".to_owned()).spawn(move || watcher.run(&stop, &pulse))?;
     Ok((thread, coverage))
 }
 
@@ -59,12 +61,14 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn run(mut self, stop: &Waker) {
+    fn run(mut self, stop: &Waker, pulse: &Pulse) {
+        let _end = pulse.until_end();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
+            pulse.beat();
             let mut waiters =
                 [Waiter::new(stop.as_fd(), Interest::Read), Waiter::new(self.instance.as_fd(), Interest::Read)];
-            if let Err(error) = poll::wait(&mut waiters, None) {
+            if let Err(error) = poll::wait(&mut waiters, Some(BEAT)) {
                 tracing::error!(%error, "the sensor cannot wait for records and ends");
                 let cannot = vec![format!("changes as they happen: the sensor failed ({error})")];
                 self.intake.command_now(Command::Coverage { can: Vec::new(), cannot });

@@ -85,7 +85,7 @@ pub fn sha256(files: &[PathBuf]) -> Vec<(PathBuf, String)> {
     digests
 }
 
-/// What the lines of `tally snapshot list` say.
+/// What the lines of `tally snapshot list` say, but for what an agent watches of itself whatever it is told to watch.
 pub fn listed(entries: &[Value]) -> Picture {
     let facts = |entry: &Value| Facts {
         kind: text(entry, "/type").to_owned(),
@@ -96,7 +96,14 @@ pub fn listed(entries: &[Value]) -> Picture {
         sha256: text(entry, "/sha256").to_owned(),
         target: bytes_of(entry, "target"),
     };
-    entries.iter().map(|entry| (path_of(entry), facts(entry))).collect()
+    entries.iter().map(|entry| (path_of(entry), facts(entry))).filter(|(path, _)| !is_own(path)).collect()
+}
+
+/// An agent's program, its configuration, the directory of its state, and its identity.
+fn is_own(path: &[u8]) -> bool {
+    let path = Path::new(OsStr::from_bytes(path));
+    let is_file = ["tally", "tally-agent", "agent.toml"].iter().any(|name| path.ends_with(name));
+    is_file || path.ends_with("agent") || path.ancestors().any(|above| above.ends_with("agent/identity"))
 }
 
 /// In what two pictures differ, in words; `Ok` if in nothing.

@@ -1,17 +1,26 @@
 //! How the agent stands after its last commit: written by the engine, read by whoever tells the manager.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tally_proto::message::Status;
 
 use crate::budget::Budget;
 use crate::health::Health;
+use crate::report::{LastScan, Manager};
 
 pub struct Board {
     posted: Mutex<Posted>,
     changed: Condvar,
     budget: Arc<Budget>,
     health: Arc<Health>,
+    for_reports: Mutex<ForReports>,
+}
+
+/// What only a report tells.
+#[derive(Default)]
+struct ForReports {
+    last_scan: Option<LastScan>,
+    manager: Manager,
 }
 
 struct Posted {
@@ -24,7 +33,33 @@ struct Posted {
 impl Board {
     pub fn new(status: Status, budget: Arc<Budget>, health: Arc<Health>) -> Self {
         let posted = Mutex::new(Posted { status, version: 0, closed: false });
-        Self { posted, changed: Condvar::new(), budget, health }
+        let for_reports = ForReports { manager: manager(false, "not tried yet"), ..ForReports::default() };
+        Self { posted, changed: Condvar::new(), budget, health, for_reports: Mutex::new(for_reports) }
+    }
+
+    pub fn scanned(&self, scan: LastScan) {
+        self.for_reports().last_scan = Some(scan);
+    }
+
+    pub fn last_scan(&self) -> Option<LastScan> {
+        self.for_reports().last_scan.clone()
+    }
+
+    /// The manager knows this agent by this name.
+    pub fn connected(&self, name: &str) {
+        self.for_reports().manager = manager(true, name);
+    }
+
+    pub fn disconnected(&self, why: &str) {
+        self.for_reports().manager = manager(false, why);
+    }
+
+    pub fn manager(&self) -> Manager {
+        self.for_reports().manager.clone()
+    }
+
+    fn for_reports(&self) -> MutexGuard<'_, ForReports> {
+        self.for_reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn put(&self, status: Status) {
@@ -62,4 +97,8 @@ impl Board {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.changed.notify_all();
     }
+}
+
+fn manager(connected: bool, detail: &str) -> Manager {
+    Manager { connected, detail: detail.to_owned() }
 }

@@ -27,6 +27,7 @@ use crate::board::Board;
 use crate::budget::Budget;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
+use crate::report::LastScan;
 use crate::scan::{Base, Hint};
 use crate::sensor::{Coverage, Source};
 use crate::state::{Commit, PathEdit, State, StateError};
@@ -302,6 +303,7 @@ impl Engine {
         match outcome {
             ScanOutcome::Complete { entries, bytes, unseen } => {
                 if job.full {
+                    self.board.scanned(last_scan(took, entries, bytes));
                     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                     self.notices.tell(&Notice::Scanned { first: false, entries, bytes, millis });
                     self.scans.unseen = unseen;
@@ -504,6 +506,11 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// A scan of everything that has just ended.
+fn last_scan(took: Duration, entries: u64, read_bytes: u64) -> LastScan {
+    LastScan { ended: now().to_string(), seconds: took.as_secs_f64(), entries, read_bytes }
 }
 
 /// Takes a failure for want of room as not done, and no more than that.

@@ -6,6 +6,7 @@
 
 mod board;
 pub mod budget;
+pub mod desk;
 mod engine;
 pub mod enrol;
 mod guard;
@@ -20,6 +21,7 @@ pub mod observer;
 pub mod options;
 pub mod program;
 mod pulse;
+pub mod report;
 pub mod scan;
 mod seam;
 mod sensor;

@@ -177,6 +177,7 @@ impl Server {
                 break;
             }
             let why = served.err().map_or_else(|| "it has ended".to_owned(), |error| error.to_string());
+            self.sources.board.disconnected(&why);
             self.sources.health.tell(Part::Link, Some(format!("{why}; it is started again")));
             pause = if started.elapsed() > SETTLED { RESTART_FIRST } else { (pause * 2).min(RESTART_MAX) };
             std::thread::park_timeout(pause);
@@ -268,8 +269,14 @@ impl Server {
             ToSensor::LedgerMismatch { detail } => {
                 self.sources.intake.command(Command::LedgerMismatch { detail });
             }
-            ToSensor::Connected { agent, name } => self.sources.notices.tell(&Notice::Connected { agent, name }),
-            ToSensor::Disconnected { reason } => self.sources.notices.tell(&Notice::Disconnected { reason }),
+            ToSensor::Connected { agent, name } => {
+                self.sources.board.connected(&name);
+                self.sources.notices.tell(&Notice::Connected { agent, name });
+            }
+            ToSensor::Disconnected { reason } => {
+                self.sources.board.disconnected(&reason);
+                self.sources.notices.tell(&Notice::Disconnected { reason });
+            }
             ToSensor::Here => {}
             ToSensor::Done => return Ok(false),
         }

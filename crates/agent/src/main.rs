@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use tally_agent::options::{Command, EnrolOptions, Options};
-use tally_agent::{enrol, program};
+use tally_agent::options::{Command, EnrolOptions, Options, StatusOptions};
+use tally_agent::{desk, enrol, program};
 use tally_proto::sentence::shown;
 
 fn main() -> ExitCode {
     match run(Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tally-agent: {error:#}");
             ExitCode::from(2)
@@ -17,16 +17,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> anyhow::Result<()> {
+fn run(options: Options) -> anyhow::Result<ExitCode> {
     match options.command {
-        Command::Enrol(options) => enrol_host(&options),
-        Command::Run(options) => program::run(&options, &["link"]),
-        Command::Link(options) => program::link(&options),
+        Command::Enrol(options) => enrol_host(&options)?,
+        Command::Run(options) => program::run(&options, &["link"])?,
+        Command::Status(options) => return status(&options),
+        Command::Link(options) => program::link(&options)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Options::command(), "tally-agent", &mut std::io::stdout());
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
+    let dir = enrol::agent_dir(&tally_agent::state_dir(options.state.as_deref()));
+    let (json, report) = desk::ask(&dir)?;
+    if options.json {
+        print!("{json}");
+    } else {
+        print!("{report}");
+    }
+    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn enrol_host(options: &EnrolOptions) -> anyhow::Result<()> {

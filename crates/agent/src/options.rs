@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  fine
-  2  error: standard error says why";
+  1  problems, of `status`
+  2  error: standard error says why; of `status`, no agent runs here or it does not answer";
 
 #[derive(Debug, Parser)]
 #[command(name = "tally-agent", version, about = "The agent of Tallystick: watches this host for the manager", after_help = EXIT_CODES)]
@@ -22,6 +23,8 @@ pub enum Command {
     Enrol(EnrolOptions),
     /// Watch this host
     Run(RunOptions),
+    /// How the agent of this host is: what it sees, what it costs, and what is wrong
+    Status(StatusOptions),
     /// The part that speaks to the manager, started by `run`
     #[command(hide = true)]
     Link(LinkOptions),
@@ -74,6 +77,16 @@ pub struct RunOptions {
     /// Stop when standard input ends: with the program that holds its other end, however that ends
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// One JSON object instead of text (schema 1)
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -14,6 +14,7 @@ use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
 use crate::budget::Budget;
+use crate::desk::Desk;
 use crate::engine::{self, Engine, Parts, Settings};
 use crate::enrol;
 use crate::guard::{self, Guard, Watchman};
@@ -66,6 +67,17 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     }
     let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
     let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health))?;
+    let desk = Desk {
+        board: Arc::clone(&board),
+        budget: Arc::clone(&budget),
+        health: Arc::clone(&health),
+        watches: policy.roots(),
+        database: state.path().to_owned(),
+        began: Instant::now(),
+    };
+    if let Err(error) = desk.open() {
+        tracing::warn!(%error, "tally-agent status will not be answered");
+    }
     let watchman = Watchman::new(state.path(), sensor.pulse.clone(), Arc::clone(&intake), Arc::clone(&board))?;
     let guard = Guard::start(watchman, health)?;
     let engine = Engine::new(Parts {
@@ -143,7 +155,9 @@ pub fn absolute(path: &Path) -> Result<PathBytes> {
 /// What changes with each event is not watched: the databases, and the manager's whole part. The identity is.
 fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
     let own = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    for name in ["manager", "agent/agent.db", "agent/agent.db-wal", "agent/agent.db-shm", "agent/lock"] {
+    for name in
+        ["manager", "agent/agent.db", "agent/agent.db-wal", "agent/agent.db-shm", "agent/lock", "agent/status.sock"]
+    {
         policy.leave_out(absolute(&own.join(name))?);
     }
     Ok(())

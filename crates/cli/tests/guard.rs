@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::fleet::{Fleet, Host, agent_program};
-use support::program::{Program, is_alive, signal};
+use support::fleet::{Fleet, Host, agent_command, agent_program};
+use support::program::{Program, is_alive, run, signal};
 use support::{is_root, text, wait_for};
 
 const IMPAIRED: u64 = 200_123;
@@ -92,6 +92,42 @@ fn a_link_that_is_stopped_or_killed_is_replaced_and_told() {
         let changes = fleet.site.try_ask(&["change", "list", "--limit", "0"]).objects;
         changes.iter().any(|change| text(change, "/path") == file.to_str().unwrap()).then_some(())
     });
+}
+
+#[test]
+fn an_agent_tells_how_it_is_and_what_it_cost() {
+    let mut fleet = Fleet::new();
+    let manager = fleet.manager();
+    let host = fleet.enrolled("web1");
+    let status = |more: &[&str]| {
+        let mut command = agent_command(&["status", "--state"]);
+        command.arg(&host.state).args(more);
+        run(command)
+    };
+    let ran = status(&[]);
+    assert!(ran.code == 2 && ran.err.contains("no agent runs"), "{ran:?}");
+    let mut agent = host.run();
+    wait_for("a report without a problem", || (status(&[]).code == 0).then_some(()));
+    let report: serde_json::Value = serde_json::from_str(&status(&["--json"]).out).unwrap();
+    assert_eq!(
+        (&report["schema"], text(&report, "/state"), text(&report, "/manager/detail")),
+        (&1.into(), "watching", "web1")
+    );
+    assert!(
+        report["usage"]["rss_bytes"].as_u64() > Some(1_000_000) && report["last_scan"]["entries"].is_u64(),
+        "{report}"
+    );
+    drop(manager);
+    wait_for("the problem", || (status(&[]).code == 1).then_some(()));
+    let ran = status(&[]);
+    assert!(ran.out.starts_with("problem        no connection to the manager: "), "{ran:?}");
+    signal("STOP", i64::from(agent.pid()));
+    let ran = status(&[]);
+    assert!(ran.code == 2 && ran.err.contains("does not answer"), "{ran:?}");
+    signal("CONT", i64::from(agent.pid()));
+    agent.kill();
+    let ran = status(&[]);
+    assert!(ran.code == 2 && ran.err.contains("no agent runs"), "{ran:?}");
 }
 
 fn only(pids: &BTreeSet<u32>) -> u32 {

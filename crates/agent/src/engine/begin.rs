@@ -11,7 +11,7 @@ use tally_syscheck::{Mode, normalise};
 use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
-use super::{Engine, fact, now};
+use super::{Engine, fact, last_scan, now};
 use crate::budget::Urgency;
 use crate::log::{LogLook, LogRecord};
 use crate::notice::Notice;
@@ -162,6 +162,7 @@ impl Engine {
                     self.publish();
                     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     let (entries, bytes) = (position.entries, summary.bytes);
+                    self.board.scanned(last_scan(began.elapsed(), entries, bytes));
                     self.notices.tell(&Notice::Scanned { first: true, entries, bytes, millis });
                     self.tell_watching();
                     return Ok(());

@@ -110,6 +110,13 @@ impl OutboxReader {
         Ok(query.query_row([], read_position).optional()?)
     }
 
+    /// How many events wait, and their bytes.
+    pub fn depth(&self) -> Result<(u64, u64), StateError> {
+        let events = "SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM outbox";
+        let events: i64 = self.db.query_row(events, [], |row| row.get(0))?;
+        Ok((events.unsigned_abs(), bytes(&self.db)?.unsigned_abs()))
+    }
+
     /// The last positions of earlier epochs, ascending.
     pub fn ended(&self) -> Result<Vec<Position>, StateError> {
         let mut query = self.db.prepare_cached("SELECT epoch, last_seq FROM epochs ORDER BY epoch")?;

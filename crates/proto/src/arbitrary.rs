@@ -9,7 +9,7 @@ use proptest::sample::select;
 use tally_types::*;
 
 use crate::Position;
-use crate::limit::{NAME_BYTES_MAX, NUMBER_MAX};
+use crate::limit::{FOLD_MAX, LEAVES_MAX, NAME_BYTES_MAX, NUMBER_MAX};
 use crate::message::*;
 use crate::record::Record;
 
@@ -388,6 +388,9 @@ pub fn to_manager() -> impl Strategy<Value = ToManager> {
             missing
         })),
         text(1024).prop_map(|reason| ToManager::Farewell { reason }),
+        (text(4000), text(1024)).prop_map(|(text, origin)| ToManager::PolicyInUse(PolicyInUse { text, origin })),
+        Just(ToManager::AskLogs),
+        leaves().prop_map(ToManager::Leaves),
     ]
 }
 
@@ -410,7 +413,35 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         })),
         (number(), hashes()).prop_map(|(request, hashes)| ToAgent::WantNodes(WantNodes { request, hashes })),
         refused().prop_map(ToAgent::Refused),
+        text(4000).prop_map(|text| ToAgent::Policy { text }),
+        Just(ToAgent::PolicyNone),
+        Just(ToAgent::WantPolicy),
+        (vec(held_log(), 0..4), any::<bool>())
+            .prop_map(|(logs, is_last)| ToAgent::LogsHeld(LogsHeld { logs, is_last })),
+        any::<u64>().prop_map(|number| ToAgent::LeavesKept { number }),
     ]
+}
+
+fn held_log() -> impl Strategy<Value = HeldLog> {
+    (path(), number(), 0..=FOLD_MAX, any::<[u8; 32]>(), any::<[u8; 32]>())
+        .prop_map(|(path, size, fold, chain, tail)| HeldLog { path, size, fold, chain, tail })
+}
+
+fn told_log() -> impl Strategy<Value = ToldLog> {
+    let end = (number(), any::<[u8; 32]>()).prop_map(|(size, tail)| LogEnd { size, tail });
+    let proof =
+        (number(), hashes(), any::<[u8; 32]>()).prop_map(|(size, leaves, tail)| LogProof { size, leaves, tail });
+    (path(), 0..=FOLD_MAX, 0..=LEAVES_MAX as u64, hashes(), of(end), of(proof))
+        .prop_map(|(path, fold, first, leaves, end, proof)| ToldLog { path, fold, first, leaves, end, proof })
+}
+
+fn leaves() -> impl Strategy<Value = Leaves> {
+    (any::<u64>(), position(), vec(told_log(), 0..3), vec(path(), 0..3)).prop_map(|(number, at, logs, gone)| Leaves {
+        number,
+        at,
+        logs,
+        gone,
+    })
 }
 
 pub fn enrol_request() -> impl Strategy<Value = EnrolRequest> {

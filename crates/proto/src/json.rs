@@ -7,6 +7,7 @@
 mod entry;
 mod event;
 mod operator;
+mod policy;
 mod status;
 
 use base64::Engine;
@@ -19,6 +20,7 @@ pub use event::{actor, admin, alert, change, event, life};
 pub use operator::{
     TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, new_token, promoted, token,
 };
+pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
 pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, Told, agent_status, status};
 
 /// The schema that every outermost object names.

@@ -94,5 +94,20 @@ pub const NODE_BYTES_MAX: usize = 256 * 1024;
 pub const PROOF_HASHES_MAX: usize = 128;
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;
 
+/// The text of a policy, in one message with room for what goes with it.
+pub const POLICY_BYTES_MAX: usize = 960 * 1024;
+
+/// Logs of one agent whose seals the manager holds, and the most that one message names.
+pub const LOGS_MAX: usize = 4096;
+/// Leaves of one log: at so many, chunks are paired.
+pub const LEAVES_MAX: usize = 16_384;
+/// How often chunks can be paired: 64 KiB shifted so far is larger than any file.
+pub const FOLD_MAX: u8 = 47;
+/// Leaves in the manager's fold within one chunk of the agent's: enough for a log of more than 1 GiB that has grown by a
+/// factor of a thousand while the manager was told nothing of it.
+pub const PROOF_LEAVES_MAX: usize = 1024;
+/// What one message of leaves, and one of what the manager holds, is filled to.
+pub const LEAVES_BYTES_TARGET: usize = 256 * 1024;
+
 /// A certificate, a signing request, a key.
 pub const PEM_BYTES_MAX: usize = 16 * 1024;

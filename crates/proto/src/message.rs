@@ -6,6 +6,7 @@
 mod batch;
 mod enrol;
 mod refused;
+mod seals;
 
 use std::sync::Arc;
 
@@ -14,13 +15,14 @@ use tally_types::{AgentId, AgentState, Epoch, PATH_BYTES_MAX, PathBytes, Timesta
 pub use batch::{Batch, Mark};
 pub use enrol::{EnrolAnswer, EnrolReply, EnrolRequest};
 pub use refused::{Refused, RefusedCode};
+pub use seals::{HeldLog, Leaves, LogEnd, LogProof, LogsHeld, ToldLog};
 
 use crate::code::Code;
 use crate::codec::{DecodeError, Reader, Result, Writer};
 use crate::life::{read_lines, write_lines};
 use crate::limit::{
     EPOCHS_MAX, LINES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, NODE_BYTES_MAX, NOTE_BYTES_MAX, NUMBER_MAX,
-    PROOF_HASHES_MAX, TEXT_BYTES_MAX, WANT_NODES_MAX, WORD_BYTES_MAX,
+    POLICY_BYTES_MAX, PROOF_HASHES_MAX, TEXT_BYTES_MAX, WANT_NODES_MAX, WORD_BYTES_MAX,
 };
 use crate::position::{self, Position};
 
@@ -31,12 +33,20 @@ const BATCH: u8 = 2;
 const HEARTBEAT: u8 = 3;
 const NODES: u8 = 4;
 const FAREWELL: u8 = 5;
+const POLICY_IN_USE: u8 = 6;
+const ASK_LOGS: u8 = 7;
+const LEAVES: u8 = 8;
 pub(crate) const ENROL_REQUEST: u8 = 16;
 const WELCOME: u8 = 33;
 const ACK: u8 = 34;
 const CHECKPOINT: u8 = 35;
 const WANT_NODES: u8 = 36;
 pub(crate) const REFUSED: u8 = 37;
+const POLICY: u8 = 38;
+const POLICY_NONE: u8 = 39;
+const WANT_POLICY: u8 = 40;
+const LOGS_HELD: u8 = 41;
+const LEAVES_KEPT: u8 = 42;
 pub(crate) const ENROL_REPLY: u8 = 48;
 
 /// A message that its writer made too long.
@@ -55,6 +65,11 @@ pub enum ToManager {
     Farewell {
         reason: Arc<str>,
     },
+    /// The answer to `WantPolicy`.
+    PolicyInUse(PolicyInUse),
+    /// What does the manager hold of this agent's logs?
+    AskLogs,
+    Leaves(Leaves),
 }
 
 /// From the manager.
@@ -65,6 +80,28 @@ pub enum ToAgent {
     Checkpoint(Checkpoint),
     WantNodes(WantNodes),
     Refused(Refused),
+    /// The policy of the agent's group, to watch by from now on.
+    Policy {
+        text: Arc<str>,
+    },
+    /// The agent's group has no policy: it watches by its own.
+    PolicyNone,
+    /// Send the policy in use.
+    WantPolicy,
+    /// The answer to `AskLogs`.
+    LogsHeld(LogsHeld),
+    /// The leaves of that number are durable, or on record as contradicting those before.
+    LeavesKept {
+        number: u64,
+    },
+}
+
+/// The text by which an agent watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyInUse {
+    pub text: Arc<str>,
+    /// Where it comes from, in words: a file, the manager, a built-in profile.
+    pub origin: Arc<str>,
 }
 
 /// The first message of an agent on each connection.
@@ -273,6 +310,16 @@ impl ToManager {
                 w.u8(FAREWELL);
                 w.text(reason, TEXT_BYTES_MAX);
             }
+            Self::PolicyInUse(PolicyInUse { text, origin }) => {
+                w.u8(POLICY_IN_USE);
+                w.text(origin, TEXT_BYTES_MAX);
+                w.text(text, POLICY_BYTES_MAX);
+            }
+            Self::AskLogs => w.u8(ASK_LOGS),
+            Self::Leaves(leaves) => {
+                w.u8(LEAVES);
+                leaves.write(&mut w);
+            }
         }
         bounded(w)
     }
@@ -301,6 +348,12 @@ impl ToManager {
                 missing: read_hashes(&mut r, WANT_NODES_MAX)?,
             }),
             FAREWELL => Self::Farewell { reason: r.text(WHAT, TEXT_BYTES_MAX)?.into() },
+            POLICY_IN_USE => {
+                let origin = r.text(WHAT, TEXT_BYTES_MAX)?.into();
+                Self::PolicyInUse(PolicyInUse { text: r.text(WHAT, POLICY_BYTES_MAX)?.into(), origin })
+            }
+            ASK_LOGS => Self::AskLogs,
+            LEAVES => Self::Leaves(Leaves::read(&mut r)?),
             value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
         };
         r.end()?;
@@ -342,6 +395,20 @@ impl ToAgent {
                 w.u8(REFUSED);
                 refused.write(&mut w);
             }
+            Self::Policy { text } => {
+                w.u8(POLICY);
+                w.text(text, POLICY_BYTES_MAX);
+            }
+            Self::PolicyNone => w.u8(POLICY_NONE),
+            Self::WantPolicy => w.u8(WANT_POLICY),
+            Self::LogsHeld(held) => {
+                w.u8(LOGS_HELD);
+                held.write(&mut w);
+            }
+            Self::LeavesKept { number } => {
+                w.u8(LEAVES_KEPT);
+                w.number(*number);
+            }
         }
         bounded(w)
     }
@@ -369,6 +436,11 @@ impl ToAgent {
                 Self::WantNodes(WantNodes { request: r.number(WHAT)?, hashes: read_hashes(&mut r, WANT_NODES_MAX)? })
             }
             REFUSED => Self::Refused(Refused::read(&mut r)?),
+            POLICY => Self::Policy { text: r.text(WHAT, POLICY_BYTES_MAX)?.into() },
+            POLICY_NONE => Self::PolicyNone,
+            WANT_POLICY => Self::WantPolicy,
+            LOGS_HELD => Self::LogsHeld(LogsHeld::read(&mut r)?),
+            LEAVES_KEPT => Self::LeavesKept { number: r.number(WHAT)? },
             value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
         };
         r.end()?;

@@ -21,6 +21,9 @@
 //!   of (the agent was restored from an old copy, or its identity is used twice) end the session on the agent's side:
 //!   it begins a new epoch above them, or they would be taken for repetitions.
 //!
+//! - What the manager holds of an agent's logs is asked for at the beginning; leaves then go out one message at a time,
+//!   behind the events that explain them, and again until the manager has taken them in.
+//!
 //! Which identity is let in, what is stored how, and which nodes to ask for are their callers' affairs.
 
 pub mod agent;
@@ -51,3 +54,5 @@ pub const HEARTBEAT_MS_MIN: u32 = 50;
 pub const HEARTBEAT_MS_MAX: u32 = 600_000;
 /// The same loss makes the agent go back once in this time.
 pub const RESEND_MS: u64 = 1_000;
+/// Leaves of logs that were not answered for so many heartbeats are sent again.
+pub const LEAVES_AGAIN_BEATS: u32 = 3;

@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{
-    HEARTBEAT_MS, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, HEARTBEATS_MISSED_MAX, HELLO_AGAIN_MS, HELLO_MS, RESEND_MS,
-    WINDOW_BYTES,
+    HEARTBEAT_MS, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, HEARTBEATS_MISSED_MAX, HELLO_AGAIN_MS, HELLO_MS,
+    LEAVES_AGAIN_BEATS, RESEND_MS, WINDOW_BYTES,
 };
 use crate::event::Encoded;
 use crate::limit::{BATCH_BYTES_TARGET, BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, NODE_BYTES_MAX};
 use crate::message::{
-    Ack, Batch, Checkpoint, Heartbeat, Hello, Mark, Nodes, Refused, Status, ToAgent, ToManager, WantNodes, Welcome,
+    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, PolicyInUse, Refused, Status, ToAgent,
+    ToManager, WantNodes, Welcome,
 };
 use crate::position::Position;
 
@@ -28,6 +29,10 @@ pub enum AgentIn {
     Events(Vec<Encoded>),
     /// The answer to `NeedNodes`.
     Nodes { request: u64, nodes: Vec<Vec<u8>>, missing: Vec<[u8; 32]> },
+    /// The answer to `NeedLeaves`; `None` if there is nothing to tell.
+    Leaves(Option<Box<Leaves>>),
+    /// The answer to `WantPolicy`.
+    PolicyInUse(PolicyInUse),
     /// Send what is committed, say farewell, and close when all of it is acknowledged. The caller bounds the wait.
     Stop { reason: Arc<str> },
     /// The time named by `timeout` has come.
@@ -52,6 +57,16 @@ pub enum AgentOut {
     NeedNodes(WantNodes),
     /// Verify it, and keep it if it continues the one held.
     Checkpoint(Checkpoint),
+    /// The policy of this agent's group; `None`: it has none.
+    Policy(Option<Arc<str>>),
+    /// Answer with `PolicyInUse`.
+    WantPolicy,
+    /// What the manager holds of this agent's logs. `NeedLeaves` comes when all of it was said.
+    LogsHeld(LogsHeld),
+    /// Answer with `Leaves`. There is one of these at a time.
+    NeedLeaves,
+    /// The manager has taken in the leaves of that number.
+    LeavesKept { number: u64 },
     /// The conversation is over: nothing follows.
     Close(AgentClose),
 }
@@ -119,6 +134,7 @@ pub struct AgentSession {
     drained: Option<Position>,
     /// Where it last went back to, and when.
     went_back: Option<(Option<Position>, u64)>,
+    seals: Seals,
     stopping: Option<Arc<str>>,
     farewell_sent: bool,
 }
@@ -129,6 +145,19 @@ enum Phase {
     Greeting,
     Open,
     Closed,
+}
+
+/// How far the talk about logs has come.
+#[derive(Debug, Default)]
+struct Seals {
+    /// The manager has said all that it holds.
+    is_known: bool,
+    /// It is time to ask the caller for leaves.
+    is_due: bool,
+    /// The caller was asked and has not answered yet.
+    asked: bool,
+    /// Sent, and not known to have been taken in: the number, the message, and heartbeats since.
+    out: Option<(u64, Vec<u8>, u32)>,
 }
 
 /// A `Read` that is not answered yet.
@@ -177,6 +206,7 @@ impl AgentSession {
             reading: None,
             drained: None,
             went_back: None,
+            seals: Seals::default(),
             stopping: None,
             farewell_sent: false,
         }
@@ -196,6 +226,9 @@ impl AgentSession {
             AgentIn::Status(status) => self.status(*status),
             AgentIn::Events(events) => self.events(&events),
             AgentIn::Nodes { request, nodes, missing } => self.nodes(request, nodes, missing),
+            AgentIn::Leaves(leaves) => self.leaves(leaves),
+            AgentIn::PolicyInUse(policy) if self.phase == Phase::Open => self.send(&ToManager::PolicyInUse(policy)),
+            AgentIn::PolicyInUse(_) => {}
             AgentIn::Stop { reason } => self.stopping = Some(reason),
             AgentIn::Tick => {}
         }
@@ -251,6 +284,7 @@ impl AgentSession {
             self.heartbeat_ms = now_ms + self.heartbeat_every_ms;
             self.asked_status = true;
             self.out.push_back(AgentOut::NeedStatus);
+            self.beat_seals();
         }
         if self.all_sent() {
             self.say_farewell();
@@ -259,7 +293,63 @@ impl AgentSession {
             let bytes_max = self.pace.window_bytes - self.in_flight_bytes;
             self.out.push_back(AgentOut::Read { after: self.sent, bytes_max });
         }
+        self.ask_leaves();
         self.heartbeat();
+    }
+
+    /// What a heartbeat brings for the logs: what may have been lost is said again.
+    fn beat_seals(&mut self) {
+        self.seals.is_due = true;
+        if !self.seals.is_known {
+            return self.send(&ToManager::AskLogs);
+        }
+        if let Some((_, message, beats)) = &mut self.seals.out {
+            *beats += 1;
+            if *beats >= LEAVES_AGAIN_BEATS {
+                *beats = 0;
+                self.out.push_back(AgentOut::Send(message.clone()));
+            }
+        }
+    }
+
+    /// Leaves go out behind the events that explain them, one message at a time.
+    fn ask_leaves(&mut self) {
+        let Seals { is_known, is_due, asked, out } = &self.seals;
+        if *is_known && *is_due && !*asked && out.is_none() && self.all_sent() && !self.farewell_sent {
+            self.seals.is_due = false;
+            self.seals.asked = true;
+            self.out.push_back(AgentOut::NeedLeaves);
+        }
+    }
+
+    fn leaves(&mut self, leaves: Option<Box<Leaves>>) {
+        self.seals.asked = false;
+        let Some(leaves) = leaves.filter(|_| self.phase == Phase::Open && !self.farewell_sent) else { return };
+        let number = leaves.number;
+        match ToManager::Leaves(*leaves).encode() {
+            Ok(message) => {
+                self.out.push_back(AgentOut::Send(message.clone()));
+                self.seals.out = Some((number, message, 0));
+            }
+            Err(error) => self.close(AgentClose::Protocol(error.to_string())),
+        }
+    }
+
+    fn leaves_kept(&mut self, number: u64) {
+        if self.seals.out.as_ref().is_some_and(|(sent, ..)| *sent == number) {
+            self.seals.out = None;
+            // There may be more.
+            self.seals.is_due = true;
+            self.out.push_back(AgentOut::LeavesKept { number });
+        }
+    }
+
+    fn logs_held(&mut self, held: LogsHeld) {
+        if held.is_last {
+            self.seals.is_known = true;
+            self.seals.is_due = true;
+        }
+        self.out.push_back(AgentOut::LogsHeld(held));
     }
 
     /// Whether every committed event was handed to the transport.
@@ -388,6 +478,11 @@ impl AgentSession {
             (Phase::Open, ToAgent::Ack(ack)) => self.ack(now_ms, ack),
             (Phase::Open, ToAgent::Checkpoint(checkpoint)) => self.out.push_back(AgentOut::Checkpoint(checkpoint)),
             (Phase::Open, ToAgent::WantNodes(want)) => self.out.push_back(AgentOut::NeedNodes(want)),
+            (Phase::Open, ToAgent::Policy { text }) => self.out.push_back(AgentOut::Policy(Some(text))),
+            (Phase::Open, ToAgent::PolicyNone) => self.out.push_back(AgentOut::Policy(None)),
+            (Phase::Open, ToAgent::WantPolicy) => self.out.push_back(AgentOut::WantPolicy),
+            (Phase::Open, ToAgent::LogsHeld(held)) => self.logs_held(held),
+            (Phase::Open, ToAgent::LeavesKept { number }) => self.leaves_kept(number),
             // A second welcome, or what overtook the first: both come again if they matter.
             _ => {}
         }

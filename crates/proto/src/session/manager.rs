@@ -11,8 +11,8 @@ use tally_types::{AgentId, Epoch, Timestamp};
 use super::{HEARTBEAT_MS, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, HEARTBEATS_MISSED_MAX, HELLO_MS, PENDING_BYTES_MAX};
 use crate::codec::DecodeError;
 use crate::message::{
-    Ack, Batch, Checkpoint, Heartbeat, Hello, Mark, Nodes, Refused, RefusedCode, RunId, Status, ToAgent, ToManager,
-    WantNodes, Welcome,
+    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, PolicyInUse, Refused, RefusedCode, RunId,
+    Status, ToAgent, ToManager, WantNodes, Welcome,
 };
 use crate::position::Position;
 
@@ -31,6 +31,14 @@ pub enum ManagerIn {
     WantNodes(WantNodes),
     /// Give the agent a checkpoint of the ledger to keep.
     Checkpoint(Checkpoint),
+    /// Give the agent the policy of its group, or say that there is none.
+    Policy(Option<Arc<str>>),
+    /// Ask for the policy in use.
+    WantPolicy,
+    /// A part of the answer to `AskLogs`; also of its own accord where leaves do not fit what is held.
+    LogsHeld(LogsHeld),
+    /// The leaves of that number are taken in.
+    LeavesKept { number: u64 },
     /// The time named by `timeout` has come.
     Tick,
 }
@@ -70,6 +78,12 @@ pub enum ManagerOut {
     Nodes(Nodes),
     /// The agent stops in good order.
     Farewell { reason: Arc<str> },
+    /// By which policy the agent watches.
+    PolicyInUse(PolicyInUse),
+    /// Answer with `LogsHeld`.
+    AskLogs,
+    /// Compare them with what is held, keep them, and answer with `LeavesKept`. All events up to `Leaves::at` are stored.
+    Leaves(Leaves),
     /// The conversation is over: nothing follows.
     Close(ManagerClose),
 }
@@ -176,10 +190,13 @@ impl ManagerSession {
             ManagerIn::Refuse(refused) => self.refuse(refused),
             ManagerIn::Stored(position) => self.is_stored(position),
             ManagerIn::WantNodes(want) => self.want_nodes(want),
-            ManagerIn::Checkpoint(checkpoint) if self.phase == Phase::Open => {
-                self.send(&ToAgent::Checkpoint(checkpoint));
-            }
-            ManagerIn::Checkpoint(_) | ManagerIn::Tick => {}
+            ManagerIn::Checkpoint(checkpoint) => self.send_open(&ToAgent::Checkpoint(checkpoint)),
+            ManagerIn::Policy(Some(text)) => self.send_open(&ToAgent::Policy { text }),
+            ManagerIn::Policy(None) => self.send_open(&ToAgent::PolicyNone),
+            ManagerIn::WantPolicy => self.send_open(&ToAgent::WantPolicy),
+            ManagerIn::LogsHeld(held) => self.send_open(&ToAgent::LogsHeld(held)),
+            ManagerIn::LeavesKept { number } => self.send_open(&ToAgent::LeavesKept { number }),
+            ManagerIn::Tick => {}
         }
         if self.timeout().is_some_and(|at_ms| now_ms >= at_ms) {
             let why = if self.phase == Phase::Open { ManagerClose::Silent } else { ManagerClose::NoHello };
@@ -219,6 +236,11 @@ impl ManagerSession {
                 self.out.push_back(ManagerOut::Nodes(nodes));
             }
             (Phase::Open, ToManager::Farewell { reason }) => self.out.push_back(ManagerOut::Farewell { reason }),
+            (Phase::Open, ToManager::PolicyInUse(policy)) => self.out.push_back(ManagerOut::PolicyInUse(policy)),
+            (Phase::Open, ToManager::AskLogs) => self.out.push_back(ManagerOut::AskLogs),
+            // What explains them is not here yet: they come again.
+            (Phase::Open, ToManager::Leaves(leaves)) if leaves.at.seq > 0 && Some(leaves.at) > self.stored => {}
+            (Phase::Open, ToManager::Leaves(leaves)) => self.out.push_back(ManagerOut::Leaves(leaves)),
             // What overtook the hello or the welcome comes again; nodes that nobody asked for are of no use.
             _ => {}
         }
@@ -391,8 +413,15 @@ impl ManagerSession {
         self.send(&ToAgent::Ack(Ack { stored: self.stored, resend }));
     }
 
+    fn send_open(&mut self, message: &ToAgent) {
+        if self.phase == Phase::Open {
+            self.send(message);
+        }
+    }
+
     fn send(&mut self, message: &ToAgent) {
-        // None of these can be too long: the writer cuts lists and texts far below the limit of a message.
+        // None of these can be too long: the writer cuts lists and texts below the limit of a message, and whoever says what
+        // is held of logs counts the bytes.
         if let Ok(bytes) = message.encode() {
             self.out.push_back(ManagerOut::Send(bytes));
         }

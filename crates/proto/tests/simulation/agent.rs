@@ -1,10 +1,11 @@
 //! The agent of the simulation: what its disk holds, what a power cut leaves of it, and the process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tally_proto::Position;
 use tally_proto::event::Encoded;
-use tally_proto::message::{Hello, RunId, Status};
+use tally_proto::message::{Hello, Leaves, RunId, Status};
 use tally_proto::session::AgentSession;
 use tally_types::{AgentState, Epoch, Event, Timestamp};
 
@@ -19,6 +20,10 @@ pub struct Database {
     pub tree: Tree,
     /// The names of all events ever committed.
     pub history: Vec<u32>,
+    /// How much of the host's log is sealed.
+    pub sealed: usize,
+    /// The policy by which it watches.
+    pub policy: Option<Arc<str>>,
 }
 
 /// A position with a beginning.
@@ -43,6 +48,10 @@ pub struct Process {
     pub run_id: RunId,
     /// The connection and its session.
     pub session: Option<(u64, AgentSession)>,
+    /// How much of the log the manager holds, and what it is being told: the message's number and the length with it.
+    pub held: usize,
+    pub telling: Option<(u64, usize)>,
+    pub tellings: u64,
 }
 
 impl Agent {
@@ -55,7 +64,7 @@ impl Agent {
         }
         database.at.0 = Position::new((last.epoch.0 + 1).max(now_ms), 0);
         self.synced = self.committed.clone();
-        self.process = Some(Process { run_id, session: None });
+        self.process = Some(Process { run_id, session: None, held: 0, telling: None, tellings: 0 });
     }
 
     /// Compares the disk with the tree and commits an event for each difference.
@@ -95,6 +104,7 @@ impl Agent {
             state: AgentState::Watching,
             lag_us: 0,
             dropped: 0,
+            policy: self.committed.policy.as_ref().map(|text| model::root(text.as_bytes())),
             can: vec!["see".into()],
             cannot: Vec::new(),
             ..Status::default()
@@ -129,6 +139,26 @@ impl Agent {
                 takes
             })
             .collect()
+    }
+
+    /// Answers `NeedLeaves`.
+    pub fn leaves(&mut self, log: &[u32]) -> Option<Box<Leaves>> {
+        let (at, sealed) = (self.committed.at.0, self.committed.sealed);
+        let process = self.process.as_mut()?;
+        if sealed <= process.held {
+            return None;
+        }
+        process.tellings += 1;
+        let number = process.tellings;
+        process.telling = Some((number, sealed));
+        Some(Box::new(Leaves { number, at, logs: vec![model::told_log(log, process.held, sealed)], gone: Vec::new() }))
+    }
+
+    pub fn leaves_kept(&mut self, number: u64) {
+        let Some(process) = &mut self.process else { return };
+        if let Some((_, length)) = process.telling.take_if(|(telling, _)| *telling == number) {
+            process.held = length;
+        }
     }
 
     pub fn forget(&mut self, acked: Position) {

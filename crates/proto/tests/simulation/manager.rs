@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tally_proto::Position;
-use tally_proto::message::{Batch, RunId};
+use tally_proto::message::{Batch, Leaves, RunId};
 use tally_proto::session::{ManagerSession, Missing};
 use tally_types::Event;
 
@@ -17,6 +17,8 @@ pub struct Store {
     pub log: Vec<Event>,
     pub missing: Vec<Missing>,
     pub tree: Tree,
+    /// The leaves of the agent's log.
+    pub leaves: Vec<[u8; 32]>,
 }
 
 #[derive(Default)]
@@ -63,6 +65,22 @@ impl Manager {
         store.stored = Some(position);
         store.stored_run = run;
         Some((connection, position))
+    }
+
+    /// Takes leaves in. False: something before them is not here.
+    pub fn keep(&mut self, leaves: &Leaves) -> bool {
+        assert!(leaves.at.seq == 0 || self.store.stored >= Some(leaves.at), "leaves before what explains them");
+        let held = &mut self.store.leaves;
+        for log in &leaves.logs {
+            let first = log.first as usize;
+            if first > held.len() {
+                return false;
+            }
+            let both = held.len().min(first + log.leaves.len());
+            assert_eq!(held[first..both], log.leaves[..both - first], "leaves that contradict those before");
+            held.extend(&log.leaves[both - first..]);
+        }
+        true
     }
 
     /// Nodes came: if the tree is still that of the position they were asked for, it becomes the agent's.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tally_proto::Position;
+use tally_proto::message::{HeldLog, LogEnd, ToldLog};
 use tally_types::{
     Change, ChangeKind, DetectedBy, Digests, Entry, Event, EventBody, FileFlags, FileKind, FileTime, PathBytes,
     Timestamp,
@@ -113,4 +114,35 @@ fn change(event: &Event) -> &Change {
         EventBody::Change(change) => change,
         EventBody::Life(_) => unreachable!("the model makes changes only"),
     }
+}
+
+/// The log's only path.
+fn log_path() -> PathBytes {
+    PathBytes::new(&b"/log"[..]).unwrap()
+}
+
+const CHUNK_BYTES: u64 = 65_536;
+
+fn leaf(line: u32) -> [u8; 32] {
+    root(&line.to_le_bytes())
+}
+
+/// What the agent tells of its log: each line is a chunk.
+pub fn told_log(log: &[u32], first: usize, end: usize) -> ToldLog {
+    let end_of = LogEnd { size: end as u64 * CHUNK_BYTES, tail: [0; 32] };
+    let leaves = log[first..end].iter().map(|line| leaf(*line)).collect();
+    ToldLog { path: log_path(), fold: 0, first: first as u64, leaves, end: Some(end_of), proof: None }
+}
+
+/// What the manager says that it holds.
+pub fn held_log(leaves: usize) -> HeldLog {
+    HeldLog { path: log_path(), size: leaves as u64 * CHUNK_BYTES, fold: 0, chain: [0; 32], tail: [0; 32] }
+}
+
+pub fn held_length(log: &HeldLog) -> usize {
+    (log.size / CHUNK_BYTES) as usize
+}
+
+pub fn leaves(log: &[u32]) -> Vec<[u8; 32]> {
+    log.iter().map(|line| leaf(*line)).collect()
 }

@@ -1,9 +1,10 @@
 //! The world around the two: time, the transport, the host's disk, and everything that goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tally_proto::Position;
-use tally_proto::message::{RunId, WantNodes};
+use tally_proto::message::{LogsHeld, PolicyInUse, RunId, WantNodes};
 use tally_proto::session::{
     Admission, AgentClose, AgentIn, AgentOut, AgentSession, ManagerClose, ManagerIn, ManagerOut, ManagerSession, Pace,
 };
@@ -13,6 +14,8 @@ use crate::agent::{Agent, Database};
 use crate::manager::{Manager, Process, Store, Work};
 use crate::model::{self, Rng, Tree};
 
+/// What the agent's group watches by.
+const POLICY: &str = "profiles = [\"linux-base\"]";
 const HEARTBEAT_MS: u32 = 1_000;
 /// Faults and changes happen until then.
 const TROUBLE_MS: u64 = 40_000;
@@ -51,6 +54,10 @@ enum Task {
         connection: u64,
         position: Position,
     },
+    Tell {
+        connection: u64,
+        decision: ManagerIn,
+    },
     ChangeDisk,
     Sync,
     StartAgent,
@@ -68,6 +75,8 @@ enum Need {
     Read { after: Option<Position>, bytes_max: usize },
     Status,
     Nodes(WantNodes),
+    Leaves,
+    Policy,
 }
 
 pub struct World {
@@ -79,6 +88,8 @@ pub struct World {
     tasks: BTreeMap<(u64, u64), Task>,
     order: u64,
     disk: Tree,
+    /// A log on the host, which is only appended to.
+    log: Vec<u32>,
     agent: Agent,
     manager: Manager,
     /// The connection that carries, if any.
@@ -91,6 +102,8 @@ pub struct World {
     manager_copy: Option<Store>,
     manager_restored: bool,
     changes_left: u64,
+    /// What the agent last said of the policy that it uses.
+    policy_told: Option<Arc<str>>,
     farewell: bool,
     stopped: bool,
 }
@@ -108,6 +121,7 @@ impl World {
             tasks: BTreeMap::new(),
             order: 0,
             disk: Tree::new(),
+            log: Vec::new(),
             agent: Agent::default(),
             manager: Manager::default(),
             link: None,
@@ -118,6 +132,7 @@ impl World {
             manager_copy: None,
             manager_restored: false,
             changes_left,
+            policy_told: None,
             farewell: false,
             stopped: false,
         };
@@ -165,6 +180,9 @@ impl World {
         let seed = self.seed;
         assert_eq!(self.agent.committed.tree, self.disk, "seed {seed}: the agent has not seen everything");
         assert_eq!(self.manager.store.tree, self.disk, "seed {seed}: the roots are not equal");
+        assert_eq!(self.manager.store.leaves, model::leaves(&self.log), "seed {seed}: the manager lacks leaves");
+        assert_eq!(self.agent.committed.policy.as_deref(), Some(POLICY), "seed {seed}: the agent has another policy");
+        assert_eq!(self.policy_told.as_deref(), Some(POLICY), "seed {seed}: the manager was not told the policy");
     }
 
     fn run_until(&mut self, end_ms: u64) {
@@ -222,6 +240,10 @@ impl World {
                 self.feed_manager(ManagerIn::Stored(position));
             }
             Task::Stored { .. } => {}
+            Task::Tell { connection, decision } if self.manager_connection() == Some(connection) => {
+                self.feed_manager(decision);
+            }
+            Task::Tell { .. } => {}
             Task::ChangeDisk => self.change_disk(),
             Task::Sync => {
                 self.agent.synced = self.agent.committed.clone();
@@ -266,6 +288,7 @@ impl World {
             *names += 1;
             *names
         });
+        self.agent.committed.sealed = self.log.len();
         for event in events {
             let at = Position::of(&event);
             self.tell(|| format!("event {at}"));
@@ -281,6 +304,7 @@ impl World {
             return;
         }
         self.changes_left -= 1;
+        self.log.extend((0..self.rng.below(3)).map(|_| self.changes_left as u32));
         for _ in 0..=self.rng.below(4) {
             let path = self.rng.below(6) as u8;
             if self.rng.chance(25) {
@@ -387,6 +411,19 @@ impl World {
             AgentOut::Read { after, bytes_max } => Need::Read { after, bytes_max },
             AgentOut::NeedStatus => Need::Status,
             AgentOut::NeedNodes(want) => Need::Nodes(want),
+            AgentOut::NeedLeaves => Need::Leaves,
+            AgentOut::WantPolicy => Need::Policy,
+            AgentOut::Policy(text) => {
+                self.agent.committed.policy = text;
+                return;
+            }
+            AgentOut::LeavesKept { number } => return self.agent.leaves_kept(number),
+            AgentOut::LogsHeld(held) => {
+                let process = self.agent.process.as_mut().unwrap();
+                process.held = held.logs.first().map_or(0, model::held_length);
+                process.telling = None;
+                return;
+            }
         };
         self.after(0, 30, Task::Answer { connection, need });
     }
@@ -395,6 +432,11 @@ impl World {
         let input = match need {
             Need::Read { after, bytes_max } => AgentIn::Events(self.agent.read(after, bytes_max)),
             Need::Status => AgentIn::Status(Box::new(self.agent.status(self.now_ms))),
+            Need::Leaves => AgentIn::Leaves(self.agent.leaves(&self.log)),
+            Need::Policy => {
+                let text = self.agent.committed.policy.clone().unwrap_or_else(|| "none".into());
+                AgentIn::PolicyInUse(PolicyInUse { text, origin: "here".into() })
+            }
             Need::Nodes(want) => {
                 let node = model::node(&self.agent.committed.tree);
                 let (held, missing) = want.hashes.iter().partition(|hash| **hash == model::root(&node));
@@ -442,7 +484,24 @@ impl World {
                 }
             }
             ManagerOut::Nodes(nodes) => self.manager.sync(nodes.request, &nodes.nodes),
-            ManagerOut::Status(status) => assert_eq!(status.can.len(), 1),
+            ManagerOut::Status(status) => {
+                assert_eq!(status.can.len(), 1);
+                let is_set = status.policy == Some(model::root(POLICY.as_bytes()));
+                let next = if is_set { ManagerIn::WantPolicy } else { ManagerIn::Policy(Some(POLICY.into())) };
+                self.feed_manager(next);
+            }
+            ManagerOut::PolicyInUse(policy) => self.policy_told = Some(policy.text),
+            ManagerOut::AskLogs => {
+                let held = self.held(true);
+                self.after(0, 40, Task::Tell { connection, decision: held });
+            }
+            ManagerOut::Leaves(leaves) => {
+                if !self.manager.keep(&leaves) {
+                    let held = self.held(false);
+                    self.feed_manager(held);
+                }
+                self.after(0, 40, Task::Tell { connection, decision: ManagerIn::LeavesKept { number: leaves.number } });
+            }
             ManagerOut::Farewell { .. } => self.farewell = true,
             ManagerOut::Close(why) => {
                 self.tell(|| format!("manager closes: {why:?}"));
@@ -450,6 +509,12 @@ impl World {
                 self.closed(connection, Side::Manager);
             }
         }
+    }
+
+    /// What the manager holds of the agent's log, at this moment.
+    fn held(&self, is_last: bool) -> ManagerIn {
+        let logs = vec![model::held_log(self.manager.store.leaves.len())];
+        ManagerIn::LogsHeld(LogsHeld { logs, is_last })
     }
 
     /// What an older connection handed out is stored or dropped before a new one is let in.

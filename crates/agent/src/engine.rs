@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
-use tally_syscheck::{Due, Policy, RescanCause};
+use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use self::examine::{Draft, Occasion};
@@ -27,6 +27,7 @@ use crate::board::Board;
 use crate::budget::Budget;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
+use crate::policy::{Reception, Standing};
 use crate::report::LastScan;
 use crate::scan::{Base, Hint};
 use crate::sensor::{Coverage, Source};
@@ -46,6 +47,11 @@ pub(crate) mod fact {
     pub const CHECKPOINT: &str = "checkpoint";
     /// The root from which a new policy is being adopted, while it is.
     pub const ADOPTING: &str = "adopting_from";
+    /// The digest of the text of the policy by which the last run watched.
+    pub const POLICY_TEXT: &str = "policy_text";
+    /// Of the policy of the manager that is kept beside the state, and of the last one that was refused.
+    pub const POLICY_TAKEN_IN: &str = "policy_taken_in";
+    pub const POLICY_REFUSED: &str = "policy_refused";
 }
 
 /// How often it is written down that everything is still being watched.
@@ -60,6 +66,7 @@ const EVENTS_PER_COMMIT: usize = 512;
 pub struct Engine {
     state: State,
     policy: Arc<Policy>,
+    standing: Standing,
     intake: Arc<Intake>,
     board: Arc<Board>,
     notices: Arc<Notices>,
@@ -97,6 +104,7 @@ pub struct Engine {
 pub struct Parts {
     pub state: State,
     pub policy: Arc<Policy>,
+    pub standing: Standing,
     pub intake: Arc<Intake>,
     pub board: Arc<Board>,
     pub notices: Arc<Notices>,
@@ -110,12 +118,13 @@ pub use scans::Settings;
 
 impl Engine {
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { state, policy, intake, board, notices, coverage, sensor, settings, budget } = parts;
+        let Parts { state, policy, standing, intake, board, notices, coverage, sensor, settings, budget } = parts;
         let path = state.path().to_owned();
         let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
         Ok(Self {
             state,
             policy,
+            standing,
             intake,
             board,
             notices,
@@ -257,7 +266,33 @@ impl Engine {
             }
             Command::ClockSet { offset_us } => self.record(Life::ClockJump { offset_us }),
             Command::Life(life) => self.record(life),
+            Command::Policy { text } => self.policy_received(text.as_deref()),
             Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
+        }
+    }
+
+    /// A policy of the manager is checked and kept; then the agent begins anew with it.
+    fn policy_received(&mut self, text: Option<&str>) -> Result<(), StateError> {
+        let digest = text.map(|text| Config::digest(text).to_vec());
+        let received = match self.standing.keeper.receive(text) {
+            Ok(received) => received,
+            // The manager offers it again with the next connection.
+            Err(error) => Reception::Refused(format!("it cannot be kept: {error}")),
+        };
+        match received {
+            Reception::Same => Ok(()),
+            Reception::Kept => {
+                if_there_is_room(self.state.set_fact(fact::POLICY_TAKEN_IN, digest))?;
+                self.intake.renew("another policy is taken up");
+                Ok(())
+            }
+            Reception::Refused(why) => {
+                if self.state.fact::<Option<Vec<u8>>>(fact::POLICY_REFUSED)?.flatten() == digest {
+                    return Ok(());
+                }
+                self.record(Life::PolicyRefused { detail: why.into() })?;
+                if_there_is_room(self.state.set_fact(fact::POLICY_REFUSED, digest))
+            }
         }
     }
 
@@ -475,6 +510,7 @@ impl Engine {
             can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
             source: self.sensor.into(),
+            policy: Some(self.standing.in_use.digest),
             ..Status::default()
         }
     }

@@ -65,6 +65,10 @@ pub enum Command {
     },
     /// Something to record of the agent's own life.
     Life(Life),
+    /// The manager gives a policy, or says that it has none for this agent.
+    Policy {
+        text: Option<Arc<str>>,
+    },
     /// What the sensors can and cannot see has changed.
     Coverage {
         can: Vec<String>,
@@ -106,6 +110,8 @@ struct Inbox {
     coalescer: Coalescer,
     commands: VecDeque<Command>,
     stop: Option<String>,
+    /// The stop is for the sake of a new policy: the agent begins anew after it.
+    renews: bool,
     closed: bool,
     #[cfg(test)]
     abandoned: bool,
@@ -128,6 +134,7 @@ impl Intake {
             coalescer: Coalescer::new(limits),
             commands: VecDeque::new(),
             stop: None,
+            renews: false,
             closed: false,
             #[cfg(test)]
             abandoned: false,
@@ -187,9 +194,28 @@ impl Intake {
     }
 
     pub fn stop(&self, reason: &str) {
-        self.lock().stop.get_or_insert_with(|| reason.to_owned());
+        let mut inbox = self.lock();
+        inbox.renews = false;
+        inbox.stop.get_or_insert_with(|| reason.to_owned());
+        drop(inbox);
         self.stopping.store(true, Ordering::Relaxed);
         self.arrived.notify_one();
+    }
+
+    /// Stops the engine so that the agent begins anew, unless it was asked to stop for good.
+    pub fn renew(&self, reason: &str) {
+        let mut inbox = self.lock();
+        if inbox.stop.is_none() {
+            (inbox.stop, inbox.renews) = (Some(reason.to_owned()), true);
+        }
+        drop(inbox);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.arrived.notify_one();
+    }
+
+    /// Whether the agent is to begin anew when everything has ended.
+    pub fn renews(&self) -> bool {
+        self.lock().renews
     }
 
     /// Becomes true when the agent is asked to stop.

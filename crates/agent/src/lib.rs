@@ -19,6 +19,7 @@ pub mod log;
 pub mod notice;
 pub mod observer;
 pub mod options;
+mod policy;
 pub mod program;
 mod pulse;
 pub mod report;

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tally_proto::Position;
-use tally_proto::message::{Hello, RunId};
+use tally_proto::message::{Hello, PolicyInUse, RunId, ToAgent};
 use tally_snapshot::{NodeHash, NodeStore, SnapshotError};
 use tally_sys::poll::{self, Interest, Waiter};
 use tally_sys::spawn;
@@ -59,6 +59,7 @@ pub struct Sources {
     pub notices: Arc<Notices>,
     pub health: Arc<Health>,
     pub run_id: RunId,
+    pub policy: PolicyInUse,
     /// The newest verified checkpoint, as its note.
     pub checkpoint: Option<String>,
 }
@@ -277,10 +278,23 @@ impl Server {
                 self.sources.board.disconnected(&reason);
                 self.sources.notices.tell(&Notice::Disconnected { reason });
             }
+            ToSensor::FromManager(message) => self.take_message(*message),
+            ToSensor::NeedLeaves => self.shared.send(&ToLink::Leaves(None)),
             ToSensor::Here => {}
             ToSensor::Done => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What the manager says and the link cannot judge.
+    fn take_message(&self, message: ToAgent) {
+        match message {
+            ToAgent::Policy { text } => drop(self.sources.intake.command(Command::Policy { text: Some(text) })),
+            ToAgent::PolicyNone => drop(self.sources.intake.command(Command::Policy { text: None })),
+            ToAgent::WantPolicy => self.shared.send(&ToLink::PolicyInUse(self.sources.policy.clone())),
+            // The seam lets no other pass.
+            _ => {}
+        }
     }
 
     fn hello(&self) -> Result<Hello, StateError> {

@@ -45,6 +45,8 @@ pub enum Notice {
     StateFull {
         detail: String,
     },
+    /// The manager gave another policy: the agent begins anew with it.
+    Renewed,
     Stopped,
 }
 
@@ -118,6 +120,7 @@ pub fn sentence(notice: &Notice) -> String {
         Notice::StateFull { detail } => {
             format!("cannot store events: {detail}; they are found again when there is room")
         }
+        Notice::Renewed => "another policy: beginning anew with it".to_owned(),
         Notice::Stopped => "stopped".to_owned(),
     }
 }

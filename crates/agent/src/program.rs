@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tally_net::Identity;
-use tally_proto::message::{RunId, Status};
-use tally_syscheck::{AgentConfig, Config, Limits, Mode, Policy};
+use tally_proto::message::{PolicyInUse, RunId, Status};
+use tally_syscheck::{AgentConfig, Limits, Mode, Policy};
 use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
@@ -23,6 +23,7 @@ use crate::intake::Intake;
 use crate::link_server::{LinkProgram, LinkServer, Sources};
 use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
+use crate::policy::{self, Chosen, Standing};
 use crate::seam::IdentityText;
 use crate::sensor::{self, Source};
 use crate::state::{State, StateError};
@@ -39,8 +40,14 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     crate::start_logging();
     let state_dir = crate::state_dir(options.state.as_deref());
-    let (config, mut policy) = configuration(options)?;
     let identity = enrol::identity(&state_dir)?;
+    let agent_dir = enrol::agent_dir(&state_dir);
+    let state = open_state(&agent_dir, options.stop_with_stdin)?;
+    let taken_in = state.fact::<Option<Vec<u8>>>(engine::fact::POLICY_TAKEN_IN)?.flatten();
+    let taken_in = taken_in.and_then(|digest| digest.try_into().ok());
+    let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
+    let Chosen { config, mut policy, standing } =
+        policy::choose(&agent_dir, options.config.as_deref(), &watches, taken_in)?;
     let manager = match (&options.manager, &config.manager) {
         (Some(manager), _) => manager.clone(),
         (None, Some(manager)) => manager.to_string(),
@@ -49,7 +56,6 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     leave_out_own_state(&mut policy, &state_dir)?;
     guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.config.as_deref());
     let notices = Arc::new(Notices::new(options.json));
-    let state = open_state(&enrol::agent_dir(&state_dir), options.stop_with_stdin)?;
     let budget = Arc::new(Budget::new(config.budget));
     let waiting_bytes = usize::try_from(config.budget.memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);
     let intake = Arc::new(Intake::new(Limits { bytes_max: waiting_bytes, ..Limits::default() }));
@@ -66,7 +72,8 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         notices.tell(&Notice::Cannot { text: text.clone() });
     }
     let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
-    let link = start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health))?;
+    let link =
+        start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health), &standing)?;
     let desk = Desk {
         board: Arc::clone(&board),
         budget: Arc::clone(&budget),
@@ -83,6 +90,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let engine = Engine::new(Parts {
         state,
         policy,
+        standing,
         intake: Arc::clone(&intake),
         board,
         notices: Arc::clone(&notices),
@@ -96,38 +104,34 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     intake.close();
     drop(guard);
     drop(sensor);
-    link.stop(if worked.is_ok() { "the agent was asked to stop" } else { "the agent failed" });
+    let renews = worked.is_ok() && intake.renews();
+    link.stop(match (&worked, renews) {
+        (Err(_), _) => "the agent failed",
+        (_, true) => "the agent takes up another policy",
+        _ => "the agent was asked to stop",
+    });
+    if renews {
+        notices.tell(&Notice::Renewed);
+        return Err(begin_anew()).context("begin anew with another policy");
+    }
     notices.tell(&Notice::Stopped);
     Ok(worked?)
+}
+
+/// Runs this same program again in this process, with the same arguments. Returns only if that fails. Nothing of the old run
+/// is left in it; what happened in between is found by the scan at the start, and the gap is on record.
+fn begin_anew() -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    // The program that runs, whatever has become of its file.
+    std::process::Command::new("/proc/self/exe").arg0(name).args(args).exec()
 }
 
 /// The part that speaks to the manager, as a process of its own.
 pub fn link(options: &LinkOptions) -> Result<()> {
     crate::start_logging();
     crate::link::run(options)
-}
-
-fn configuration(options: &RunOptions) -> Result<(AgentConfig, Policy)> {
-    if let Some(file) = &options.config {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let (config, faults) = Config::parse(&text, &file.display().to_string());
-        if !faults.is_empty() {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            bail!("the configuration is not usable:\n{}", faults.join("\n"));
-        }
-        let policy = if config.policy.is_empty() { default_policy() } else { config.policy };
-        return Ok((config.agent, policy));
-    }
-    if options.watches.is_empty() {
-        return Ok((AgentConfig::default(), default_policy()));
-    }
-    let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
-    Ok((AgentConfig::default(), Policy::from_watch_args(&watches)))
-}
-
-fn default_policy() -> Policy {
-    use std::os::unix::ffi::OsStrExt;
-    Policy::defaults(|path| Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())).exists())
 }
 
 /// `PATH` or `PATH:log`; a relative path is meant from the working directory.
@@ -155,9 +159,15 @@ pub fn absolute(path: &Path) -> Result<PathBytes> {
 /// What changes with each event is not watched: the databases, and the manager's whole part. The identity is.
 fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
     let own = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    for name in
-        ["manager", "agent/agent.db", "agent/agent.db-wal", "agent/agent.db-shm", "agent/lock", "agent/status.sock"]
-    {
+    for name in [
+        "manager",
+        "agent/agent.db",
+        "agent/agent.db-wal",
+        "agent/agent.db-shm",
+        "agent/lock",
+        "agent/status.sock",
+        "agent/policy.toml",
+    ] {
         policy.leave_out(absolute(&own.join(name))?);
     }
     Ok(())
@@ -241,6 +251,7 @@ fn start_link(
     manager: String,
     identity: &Identity,
     (board, intake, notices, health): (&Arc<Board>, &Arc<Intake>, &Arc<Notices>, &Arc<Health>),
+    standing: &Standing,
 ) -> Result<LinkServer> {
     let mut args: Vec<String> = link_args.iter().map(|arg| (*arg).to_owned()).collect();
     if tally_sys::spawn::effective_uid() == 0 {
@@ -264,6 +275,7 @@ fn start_link(
         notices: Arc::clone(notices),
         health: Arc::clone(health),
         run_id: RunId(run_id),
+        policy: PolicyInUse { text: standing.in_use.text.clone(), origin: standing.in_use.origin.clone() },
         checkpoint: state.fact::<String>(engine::fact::CHECKPOINT)?,
     };
     Ok(LinkServer::start(LinkProgram { args, manager, identity }, sources)?)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tally_proto::Position;
 use tally_proto::event::Encoded;
 use tally_proto::limit::WANT_NODES_MAX;
-use tally_proto::message::{Heartbeat, Hello, Status, ToManager};
+use tally_proto::message::{Heartbeat, Hello, Leaves, PolicyInUse, Status, ToAgent, ToManager};
 use tally_types::Epoch;
 
 /// No frame is larger: an answer of as many nodes as may be asked for at once, at their usual size many times over.
@@ -38,6 +38,9 @@ pub enum ToLink {
         nodes: Vec<Arc<[u8]>>,
         missing: Vec<[u8; 32]>,
     },
+    /// `None` if there is nothing to tell.
+    Leaves(Option<Box<Leaves>>),
+    PolicyInUse(PolicyInUse),
     Control(LinkControl),
 }
 
@@ -50,6 +53,8 @@ pub enum LinkControl {
     Ping,
     /// The agent ends: say farewell and exit.
     Stop { reason: String },
+    /// No log has leaves to tell.
+    NoLeaves,
 }
 
 /// An agent's identity as it crosses the seam; it holds the private key, so it is never shown.
@@ -86,6 +91,11 @@ pub enum ToSensor {
         request: u64,
         hashes: Vec<[u8; 32]>,
     },
+    /// Answer with leaves of logs that the manager was not told yet.
+    NeedLeaves,
+    /// What the manager says and the link has no business with: policies, and what is held of logs.
+    #[serde(skip)]
+    FromManager(Box<ToAgent>),
     /// The manager has everything up to here.
     Acked {
         epoch: u64,
@@ -155,6 +165,9 @@ impl ToLink {
                 nodes.iter().try_for_each(|node| put_bytes(&mut body, node))?;
                 frame(NODES, &body)
             }
+            Self::Leaves(Some(leaves)) => message(&ToManager::Leaves((**leaves).clone())),
+            Self::Leaves(None) => frame(CONTROL, &json(&LinkControl::NoLeaves)?),
+            Self::PolicyInUse(policy) => message(&ToManager::PolicyInUse(policy.clone())),
             Self::Control(control) => frame(CONTROL, &json(control)?),
         }
     }
@@ -165,12 +178,17 @@ impl ToLink {
             Some((&MESSAGE, message)) => match ToManager::decode(message) {
                 Ok(ToManager::Hello(hello)) => Ok(Self::Hello(Box::new(hello))),
                 Ok(ToManager::Heartbeat(heartbeat)) => Ok(Self::Status(heartbeat.status)),
+                Ok(ToManager::Leaves(leaves)) => Ok(Self::Leaves(Some(Box::new(leaves)))),
+                Ok(ToManager::PolicyInUse(policy)) => Ok(Self::PolicyInUse(policy)),
                 Ok(_) => Err(malformed("a message that has no business here")),
                 Err(error) => Err(SeamError::Malformed(error.to_string())),
             },
             Some((&EVENTS, body)) => parse_events(body).map(Self::Events).ok_or_else(|| malformed("cut events")),
             Some((&NODES, body)) => parse_nodes(body).ok_or_else(|| malformed("cut nodes")),
-            Some((&CONTROL, control)) => from_json(control).map(Self::Control),
+            Some((&CONTROL, control)) => from_json(control).map(|control| match control {
+                LinkControl::NoLeaves => Self::Leaves(None),
+                control => Self::Control(control),
+            }),
             _ => Err(malformed("a frame of no known kind")),
         }
     }
@@ -210,12 +228,19 @@ fn parse_nodes(body: &[u8]) -> Option<ToLink> {
 
 impl ToSensor {
     pub fn frame(&self) -> Result<Vec<u8>, SeamError> {
-        frame(CONTROL, &json(self)?)
+        match self {
+            Self::FromManager(message) => {
+                frame(MESSAGE, &message.encode().map_err(|error| SeamError::Malformed(error.to_string()))?)
+            }
+            control => frame(CONTROL, &json(control)?),
+        }
     }
 
     pub fn parse(body: &[u8]) -> Result<Self, SeamError> {
-        let Some((&CONTROL, control)) = body.split_first() else {
-            return Err(malformed("a frame of no known kind"));
+        let control = match body.split_first() {
+            Some((&CONTROL, control)) => control,
+            Some((&MESSAGE, message)) => return Self::parse_message(message),
+            _ => return Err(malformed("a frame of no known kind")),
         };
         let parsed = from_json(control)?;
         match &parsed {
@@ -224,6 +249,20 @@ impl ToSensor {
                 hashes.len()
             ))),
             _ => Ok(parsed),
+        }
+    }
+}
+
+impl ToSensor {
+    /// Of the manager's messages only these concern the sensor.
+    fn parse_message(message: &[u8]) -> Result<Self, SeamError> {
+        use ToAgent::{LeavesKept, LogsHeld, Policy, PolicyNone, WantPolicy};
+        let message = ToAgent::decode(message).map_err(|error| SeamError::Malformed(error.to_string()))?;
+        match &message {
+            Policy { .. } | PolicyNone | WantPolicy | LogsHeld(_) | LeavesKept { .. } => {
+                Ok(Self::FromManager(Box::new(message)))
+            }
+            _ => Err(malformed("a message that has no business here")),
         }
     }
 }
@@ -319,6 +358,13 @@ mod tests {
             panic!("not nodes")
         };
         assert_eq!((&*nodes[0], missing), (&b"node"[..], vec![[8; 32]]));
+        let policy = ToSensor::FromManager(Box::new(ToAgent::Policy { text: "x".into() }));
+        assert_eq!(ToSensor::parse(&policy.frame().unwrap()[4..]).unwrap(), policy);
+        let refused = tally_proto::message::Refused::new(tally_proto::message::RefusedCode::Full, "x");
+        let other = ToSensor::FromManager(Box::new(ToAgent::Refused(refused)));
+        assert!(ToSensor::parse(&other.frame().unwrap()[4..]).is_err());
+        let none = ToLink::Leaves(None).frame().unwrap();
+        assert!(matches!(ToLink::parse(&none[4..]), Ok(ToLink::Leaves(None))));
         for body in [&b""[..], &[2, 3], &[3, 3], &[1, b'{'], &[0, 0xff], &[9]] {
             assert!(ToSensor::parse(body).is_err() && ToLink::parse(body).is_err(), "{body:?}");
         }

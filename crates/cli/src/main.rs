@@ -7,6 +7,7 @@ mod check;
 mod operate;
 mod options;
 mod pages;
+mod policy;
 mod render;
 mod serve;
 mod up;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::ask::ask;
 use crate::options::{
-    AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DiffOptions, DriftOptions, FilterOptions,
-    LedgerCommand, PromoteOptions, SnapshotCommand, TokenCommand,
+    AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DiffOptions, DriftOptions, ExplainOptions,
+    FilterOptions, LedgerCommand, PromoteOptions, SnapshotCommand, TokenCommand,
 };
 use crate::render::Kind;
 
@@ -32,6 +32,10 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Snapshot(SnapshotCommand::List { ask, agent, at, path, limit }) => {
             let request = json!({"op": "snapshot.list", "agent": agent, "at": at, "path": path, "limit": limit});
             show(&ask, Kind::Entries, &request)
+        }
+        Command::Policy(command) => crate::policy::run(command),
+        Command::Explain(ExplainOptions { ask, path, agent }) => {
+            show(&ask, Kind::Explained, &json!({"op": "explain", "path": path, "agent": agent}))
         }
         Command::Ledger(LedgerCommand::Verify(options)) => {
             seek(&options, Kind::Ledger, &json!({"op": "ledger.verify"}))

@@ -55,6 +55,11 @@ pub enum Command {
     /// Prove that the record was not rewritten
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// What agents watch, for each group of them
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Whether a path is watched, by which line, in which way, and why
+    Explain(ExplainOptions),
     /// A new one-time link to the console page
     Console(AskOptions),
     /// Record the state of paths in a file, without a daemon
@@ -289,6 +294,53 @@ pub enum SnapshotCommand {
         #[arg(long, value_name = "N", default_value_t = 0)]
         limit: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Give the agents of a group a policy: those that are connected take it up at once
+    Set {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// The group that the agents enrolled in
+        group: String,
+        /// The policy (TOML, docs/policy.md)
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Print the policy of a group
+    Show {
+        #[command(flatten)]
+        ask: AskOptions,
+        group: String,
+    },
+    /// The groups that have a policy, and how many of their agents watch by it
+    List(AskOptions),
+    /// Take the policy of a group back: its agents watch by their own
+    Remove {
+        #[command(flatten)]
+        ask: AskOptions,
+        group: String,
+    },
+    /// Say what is wrong with a file, each fault with its line and column; exit code 1 if anything is
+    Check {
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The file is an agent's own (--config), which may also name the manager and the state directory
+        #[arg(long)]
+        own: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainOptions {
+    #[command(flatten)]
+    pub ask: AskOptions,
+    /// An absolute path on the agent's host; it need not exist
+    pub path: String,
+    /// Name or id; not needed if there is only one agent
+    #[arg(long, value_name = "AGENT")]
+    pub agent: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -26,6 +26,9 @@ pub enum Kind {
     Token,
     Done,
     Console,
+    Policies,
+    Policy,
+    Explained,
 }
 
 /// Writes one object in the form that `kind` has for a person.
@@ -44,6 +47,9 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
         Kind::Tokens => token_line(out, value),
         Kind::Token => token_new(out, value),
         Kind::Console => writeln!(out, "{}", text(value, "link")),
+        Kind::Policies => policy_line(out, value),
+        Kind::Policy => write!(out, "{}", value.get("text").and_then(Value::as_str).unwrap_or_default()),
+        Kind::Explained => explained(out, value),
         Kind::Done => writeln!(out, "{}", text(value, "message")),
     }
 }
@@ -187,6 +193,42 @@ fn fields(out: &mut impl Write, value: &Value, indent: usize) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+fn policy_line(out: &mut impl Write, policy: &Value) -> io::Result<()> {
+    let digest: String = text(policy, "policy").chars().take(12).collect();
+    let (using, agents) = (number(policy, "agents_using"), number(policy, "agents"));
+    let (group, at, by) = (text(policy, "group"), text(policy, "set_at"), text(policy, "set_by"));
+    writeln!(out, "{group:<20} {digest}  used by {using} of {agents} agents  set {at} by {by}")
+}
+
+fn explained(out: &mut impl Write, told: &Value) -> io::Result<()> {
+    writeln!(out, "{} on {}: {}", text(told, "path"), text(told, "agent"), text(told, "text"))?;
+    let mut row = |name: &str, words: &str| {
+        if words.is_empty() { Ok(()) } else { writeln!(out, "  {name:<12} {words}") }
+    };
+    let words = |value: &Value, name: &str| {
+        list(value, name).iter().filter_map(Value::as_str).map(escape).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(watch) = told.get("watch").filter(|watch| watch.is_object()) {
+        row("mode", &text(watch, "mode"))?;
+        row("attributes", &words(watch, "attributes"))?;
+        row("digests", &words(watch, "digests"))?;
+        for (name, key) in [("levels below", "recursion"), ("hashed up to", "max_size")] {
+            let bound = watch.get(key).and_then(Value::as_u64).map(|bound| bound.to_string());
+            row(name, &bound.unwrap_or_default())?;
+        }
+        row("only", if text(watch, "only") == "everything" { "" } else { "executables, setuid files and devices" })?;
+        row("tags", &words(watch, "tags"))?;
+        row("why", &text(watch, "why"))?;
+    }
+    if text(told, "finding") == "watched" {
+        let how = if text(told, "seen") == "realtime" { "as it happens" } else { "by scans only" };
+        row("seen", &format!("{how}: {}", text(told, "seen_because")))?;
+    }
+    row("also", &words(told, "others"))?;
+    let digest: String = text(told, "policy").chars().take(12).collect();
+    row("policy", &format!("{digest} from {}", text(told, "policy_origin")))
 }
 
 /// As `ls -l` shows it, with the start of the digest.

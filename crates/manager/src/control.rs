@@ -7,6 +7,7 @@ pub mod answer;
 mod desk;
 mod fault;
 mod listing;
+mod policies;
 mod request;
 mod server;
 mod snapshots;

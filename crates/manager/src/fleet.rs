@@ -16,6 +16,7 @@ use crate::sync::Comparison;
 #[derive(Debug)]
 pub struct Member {
     pub name: Arc<str>,
+    pub group: Arc<str>,
     pub state: AgentState,
     pub last_seen: Option<Timestamp>,
     /// The last event that is durable, and the run that numbered it as far as this run of the manager knows.
@@ -23,6 +24,9 @@ pub struct Member {
     pub stored_run: Option<RunId>,
     pub can: Vec<Arc<str>>,
     pub cannot: Vec<Arc<str>>,
+    /// The policy by which it says that it watches, and the last one whose text it sent.
+    pub policy: Option<[u8; 32]>,
+    pub policy_known: Option<[u8; 32]>,
     /// Who speaks for it.
     pub holder: Holder,
     pub session: Option<Session>,
@@ -70,9 +74,12 @@ impl ClockSkew {
 }
 
 impl Member {
-    pub fn new(name: Arc<str>) -> Self {
+    pub fn new(name: Arc<str>, group: Arc<str>) -> Self {
         Self {
             name,
+            group,
+            policy: None,
+            policy_known: None,
             state: AgentState::NeverSeen,
             last_seen: None,
             stored: None,
@@ -95,7 +102,9 @@ impl Member {
             can: agent.can.clone(),
             cannot: agent.cannot.clone(),
             comparison: Comparison::new(agent.equal_at),
-            ..Self::new(agent.name.clone())
+            policy: agent.told.as_ref().and_then(|told| told.policy),
+            policy_known: agent.policy,
+            ..Self::new(agent.name.clone(), agent.group.clone())
         }
     }
 

@@ -10,6 +10,7 @@
 mod admission;
 mod news;
 mod orders;
+mod policies;
 mod recovery;
 mod scribe;
 mod status;
@@ -66,6 +67,8 @@ pub struct Ingest {
     fleet: BTreeMap<AgentId, Member>,
     /// Whose snapshot is being fetched or told: of 20,000 agents few, and only these are looked at each time.
     comparing: BTreeSet<AgentId>,
+    /// What groups watch by.
+    policies: BTreeMap<Arc<str>, policies::Given>,
     deadmen: Deadmen,
     /// The last number given to an event of the manager's own.
     own: Position,
@@ -98,6 +101,12 @@ enum Work {
         has_new_words: bool,
     },
     State(AgentId, AgentState),
+    /// By which policy an agent says that it watches.
+    Policy {
+        about: AgentId,
+        digest: [u8; 32],
+        policy: Box<tally_proto::message::PolicyInUse>,
+    },
     EqualAt(AgentId, Timestamp),
 }
 
@@ -148,6 +157,8 @@ impl Ingest {
             deadmen.resume(agent.id, agent.state, now.ms);
             fleet.insert(agent.id, Member::from_store(&agent));
         }
+        let given = reader.group_policies()?.into_iter();
+        let policies = given.map(|p| (p.group, policies::Given { digest: p.digest, text: p.text })).collect();
         let last = store.begin()?.stored(AgentId::MANAGER)?;
         let own = Position { epoch: next_epoch(last, now.wall), seq: 0 };
         Ok(Self {
@@ -158,6 +169,7 @@ impl Ingest {
             settings,
             fleet,
             comparing: BTreeSet::new(),
+            policies,
             deadmen,
             own,
             group: Group::default(),
@@ -228,6 +240,14 @@ impl Ingest {
             Input::Status { from, status, received } => self.status_told(now, from, status, received),
             Input::Compare { from, position, mark } => self.compare(now, from, position, mark),
             Input::Nodes { from, nodes } => self.nodes(now, from, &nodes),
+            Input::PolicyInUse { from, policy } => self.policy_told(from, policy),
+            Input::AskLogs { from } => {
+                self.tell(
+                    from,
+                    ManagerIn::LogsHeld(tally_proto::message::LogsHeld { logs: Vec::new(), is_last: true }),
+                );
+            }
+            Input::Leaves { .. } => {}
             Input::Farewell { from, reason } => self.farewell(from, &reason),
             Input::Closed { from } => self.closed(from),
             Input::Enrol { request, answer } => {

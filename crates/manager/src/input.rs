@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tally_net::Closer;
 use tally_proto::Position;
-use tally_proto::message::{Batch, EnrolAnswer, EnrolRequest, Hello, Mark, Nodes, Status};
+use tally_proto::message::{
+    Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, ToldLog,
+};
 use tally_proto::session::{ManagerIn, Missing};
 use tally_types::{Actor, AgentId, Entry, Event, EventBody, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +47,17 @@ pub enum Input {
     Nodes {
         from: Source,
         nodes: Nodes,
+    },
+    PolicyInUse {
+        from: Source,
+        policy: PolicyInUse,
+    },
+    AskLogs {
+        from: Source,
+    },
+    Leaves {
+        from: Source,
+        leaves: Leaves,
     },
     Farewell {
         from: Source,
@@ -87,6 +100,11 @@ impl Input {
             Self::Store { batch, .. } => batch.events.iter().map(event_bytes).sum(),
             Self::Nodes { nodes, .. } => {
                 nodes.nodes.iter().map(|node| node.len() + 32).sum::<usize>() + nodes.missing.len() * 32
+            }
+            Self::PolicyInUse { policy, .. } => policy.text.len() + policy.origin.len(),
+            Self::Leaves { leaves, .. } => {
+                let gone = leaves.gone.iter().map(|path| 32 + path.as_bytes().len()).sum::<usize>();
+                gone + leaves.logs.iter().map(ToldLog::bytes).sum::<usize>()
             }
             Self::Hello { .. } | Self::Status { .. } => 64 * 1024,
             _ => 0,

@@ -28,6 +28,7 @@ mod live;
 mod manager;
 mod moment;
 mod order;
+mod policy;
 mod queue;
 mod session;
 mod sync;

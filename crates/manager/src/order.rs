@@ -7,6 +7,8 @@ use tally_proto::json;
 use tally_snapshot::NodeHash;
 use tally_types::{AgentId, Timestamp};
 
+use crate::policy::GroupText;
+
 #[derive(Debug)]
 pub enum Order {
     /// What is wrong, and how everybody is.
@@ -24,6 +26,15 @@ pub enum Order {
     AgentRemove {
         actor: Arc<str>,
         agent: AgentId,
+    },
+    PolicySet {
+        actor: Arc<str>,
+        group: Arc<str>,
+        policy: GroupText,
+    },
+    PolicyRemove {
+        actor: Arc<str>,
+        group: Arc<str>,
     },
     Promote(Box<Promotion>),
     /// Somebody asked for a link to the console.

@@ -128,6 +128,9 @@ impl Session {
                 ManagerOut::Status(status) => Input::Status { from, status: Box::new(status), received: wall() },
                 ManagerOut::Compare { position, mark } => Input::Compare { from, position, mark },
                 ManagerOut::Nodes(nodes) => Input::Nodes { from, nodes },
+                ManagerOut::PolicyInUse(policy) => Input::PolicyInUse { from, policy },
+                ManagerOut::AskLogs => Input::AskLogs { from },
+                ManagerOut::Leaves(leaves) => Input::Leaves { from, leaves },
                 ManagerOut::Farewell { reason } => Input::Farewell { from, reason },
             };
             let bytes = input.bytes();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use support::agent::{ScriptedAgent, entry};
 use support::{Site, read_answer};
 use tally_manager::control;
-use tally_proto::message::{RefusedCode, RunId};
+use tally_proto::message::{PolicyInUse, RefusedCode, RunId};
 use tally_proto::session::AgentClose;
 use tally_types::{AgentState, Life};
 
@@ -324,6 +324,58 @@ fn each_heartbeat_brings_the_ledgers_newest_checkpoint() {
         assert_eq!(checkpoint.old_size, old.size);
         tally_ledger::verify_consistency(old.size, &old.root, new.size, &new.root, &proof).unwrap();
     }
+}
+
+#[test]
+fn a_groups_policy_is_given_to_its_agents_now_and_when_they_come() {
+    let (site, mut agent) = watched();
+    let text = "[[watch]]\npath = \"/opt\"\n";
+    let set = |text: &str| json!({"op": "policy.set", "group": "web", "text": text, "file": "web.toml"});
+    assert_eq!(agent.policies, [None]);
+    let faults = site.refusal(&set("[agent]\nstate = \"/x\"\n[[watch]]\npath = \"/opt\""));
+    assert!(faults.contains("web.toml:2:1: \"state\" is for the host's own file"), "{faults}");
+    let done = site.ask(&set(text));
+    assert!(done[0]["message"].as_str().unwrap().contains("1 in it, 1 connected"), "{done:?}");
+    site.pump(&mut agent, "the policy", |agent| agent.policies.last().is_some_and(|p| p.as_deref() == Some(text)));
+    let listed = &site.ask(&json!({"op": "policy.list"}))[0];
+    assert_eq!((&listed["agents"], &listed["agents_using"]), (&json!(1), &json!(0)));
+
+    // It takes it up and says so; it is not given again.
+    agent.cut();
+    agent.policy = PolicyInUse { text: text.into(), origin: "the manager".into() };
+    agent.policies.clear();
+    site.connect(&mut agent);
+    let using = |site: &Site| site.ask(&json!({"op": "policy.list"}))[0]["agents_using"] == 1;
+    site.wait_for(&mut agent, "the agent to say that it uses it", using);
+    site.wait_for(&mut agent, "the text to be known", |site| {
+        site.ask(&json!({"op": "agent.show", "agent": "web1"}))[0]["policy_origin"] == "the manager"
+    });
+    assert_eq!(agent.policies, []);
+    assert_eq!(site.ask(&json!({"op": "policy.show", "group": "web"}))[0]["text"], text);
+
+    // Removed while it is away, it is told when it comes back.
+    agent.cut();
+    site.ask(&json!({"op": "policy.remove", "group": "web"}));
+    site.connect(&mut agent);
+    site.pump(&mut agent, "the word that there is none", |agent| agent.policies.last() == Some(&None));
+    assert!(site.refusal(&json!({"op": "policy.remove", "group": "web"})).contains("has no policy"));
+}
+
+#[test]
+fn explains_by_the_policy_that_the_agent_says_it_uses() {
+    let (site, mut agent) = watched();
+    site.wait_for(&mut agent, "the policy to be known", |site| {
+        site.ask(&json!({"op": "agent.show", "agent": "web1"}))[0]["policy_origin"] != Value::Null
+    });
+    let told = |path: &str| site.ask(&json!({"op": "explain", "path": path}))[0].clone();
+    let watched = told("/etc/passwd");
+    assert_eq!((&watched["finding"], &watched["seen"]), (&json!("watched"), &json!("realtime")));
+    assert_eq!(watched["watch"]["place"], "/etc/tallystick/agent.toml:2");
+    assert_eq!(told("/srv/nfs/x")["seen"], "scan");
+    let excluded = told("/srv/cache/x");
+    assert_eq!((&excluded["finding"], &excluded["excluded_by"]), (&json!("excluded"), &json!("cache")));
+    assert_eq!((&told("/home")["finding"], &told("/home")["seen"]), (&json!("outside"), &json!("none")));
+    assert!(site.refusal(&json!({"op": "explain", "path": "etc"})).contains("absolute"));
 }
 
 #[test]

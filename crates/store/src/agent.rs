@@ -10,6 +10,7 @@ use tally_types::{AgentId, AgentState, Epoch, Timestamp};
 
 use crate::code;
 use crate::error::{Result, StoreError};
+use crate::policy;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -167,7 +168,7 @@ pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
          WHERE id = ?1 AND removed_at IS NULL",
     )?;
     statement.execute(params![id.0, at.0, code::state(AgentState::Stopped)])?;
-    Ok(())
+    policy::forget_of(conn, id)
 }
 
 pub fn set_state(conn: &Connection, id: AgentId, state: AgentState) -> Result<()> {

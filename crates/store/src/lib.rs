@@ -12,8 +12,8 @@
 //! | `lock` | held while a manager runs |
 //!
 //! If the database is lost, opening the store makes it again from the ledger. What then is missing: snapshots and baselines
-//! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, and agents that were made
-//! without an `Enrolled` event.
+//! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, agents that were made
+//! without an `Enrolled` event, and the texts of policies, until agents that use them have sent them.
 
 mod adoption;
 mod agent;
@@ -26,6 +26,7 @@ mod list;
 mod lock;
 mod log;
 mod nodes;
+mod policy;
 mod projection;
 mod promote;
 mod reader;
@@ -45,6 +46,7 @@ pub use history::{KeyEdit, change_edits, undo_edits};
 pub use list::{ActRow, AlertRow, EventRow, Filter, PathFilter};
 pub use log::{Head, LedgerReader};
 pub use nodes::Nodes;
+pub use policy::GroupPolicy;
 pub use promote::{Promoted, Promotion, Selected};
 pub use reader::{LedgerState, Reader, Snapshots};
 pub use store::Store;

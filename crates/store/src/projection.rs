@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::history::{KeyEdit, change_edits, moving, sorted};
 use crate::nodes::Nodes;
 use crate::span::Spans;
-use crate::{agent, code};
+use crate::{agent, code, policy};
 
 /// Rows of records that belong together in one SQL transaction.
 pub struct Projection<'c> {
@@ -61,9 +61,9 @@ impl<'c> Projection<'c> {
                 self.spans.add(self.conn, index, *time)?;
                 self.alert(index, *about, *time, rule, *event_index, bytes)
             }
-            Record::Admin { time, act, .. } => {
+            Record::Admin { time, actor, act } => {
                 self.spans.add(self.conn, index, *time)?;
-                self.act(index, *time, act, bytes)
+                self.act(index, *time, actor, act, bytes)
             }
         }
     }
@@ -231,13 +231,15 @@ impl<'c> Projection<'c> {
         Ok(())
     }
 
-    fn act(&mut self, index: u64, time: Timestamp, act: &AdminAct, bytes: &[u8]) -> Result<()> {
+    fn act(&mut self, index: u64, time: Timestamp, actor: &str, act: &AdminAct, bytes: &[u8]) -> Result<()> {
         let mut statement =
             self.conn.prepare_cached("INSERT INTO acts (ledger_index, time, record) VALUES (?1, ?2, ?3)")?;
         statement.execute(params![index as i64, time.0, bytes])?;
         match act {
             AdminAct::AgentRemoved { agent, .. } => agent::remove(self.conn, *agent, time),
             AdminAct::Promoted { agent, from, to, .. } => self.promoted(index, *agent, NodeHash(*from), NodeHash(*to)),
+            AdminAct::PolicySet { group, digest } => policy::assign(self.conn, group, digest, time, actor),
+            AdminAct::PolicyRemoved { group } => policy::withdraw(self.conn, group),
             _ => Ok(()),
         }
     }

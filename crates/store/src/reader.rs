@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError};
 use crate::list::{self, ActRow, AlertRow, EventRow, Filter, Which};
 use crate::log::LedgerReader;
 use crate::nodes::Nodes;
+use crate::policy::{self, GroupPolicy};
 use crate::token::{self, Token};
 use crate::{history, schema};
 
@@ -117,6 +118,20 @@ impl Reader {
     /// The newest first; secrets are not among what is known of them.
     pub fn tokens(&self) -> Result<Vec<Token>> {
         token::all(&*self.pool.take()?)
+    }
+
+    /// What groups of agents watch by, in the order of their names.
+    pub fn group_policies(&self) -> Result<Vec<GroupPolicy>> {
+        policy::all(&*self.pool.take()?)
+    }
+
+    pub fn group_policy(&self, group: &str) -> Result<Option<GroupPolicy>> {
+        policy::of_group(&*self.pool.take()?, group)
+    }
+
+    /// The text of a policy by its digest.
+    pub fn policy_text(&self, digest: &[u8; 32]) -> Result<Option<Arc<str>>> {
+        policy::text(&*self.pool.take()?, digest)
     }
 
     /// The snapshots of this moment.

@@ -25,6 +25,7 @@ const FORM_3: &str = "
 ALTER TABLE agents ADD COLUMN status BLOB;
 ALTER TABLE agents ADD COLUMN policy BLOB;
 ALTER TABLE agents ADD COLUMN policy_origin TEXT NOT NULL DEFAULT '';
+CREATE INDEX agents_policy ON agents(policy) WHERE policy IS NOT NULL;
 
 -- Texts of policies by their BLAKE3. Those that an operator set stay; one that an agent told stays as long as it uses it.
 CREATE TABLE policies (

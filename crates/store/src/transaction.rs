@@ -18,7 +18,7 @@ use crate::log::{Head, Log};
 use crate::nodes::Nodes;
 use crate::projection::{self, Projection};
 use crate::token::{self, NewToken};
-use crate::{code, history};
+use crate::{code, history, policy};
 
 /// The most bytes of records in one commit.
 pub const COMMIT_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -238,6 +238,17 @@ impl<'s> Transaction<'s> {
     pub fn revoke_token(&mut self, id: &str) -> Result<bool> {
         self.durable = true;
         token::revoke(self.conn, id)
+    }
+
+    /// Keeps the text of a policy that a group is given. The caller appends the act, which gives it.
+    pub fn keep_policy(&mut self, digest: &[u8; 32], text: &str) -> Result<()> {
+        self.durable = true;
+        policy::keep(self.conn, digest, text)
+    }
+
+    /// By which policy an agent says that it watches.
+    pub fn set_policy_in_use(&mut self, agent: AgentId, digest: &[u8; 32], text: &str, origin: &str) -> Result<()> {
+        policy::set_in_use(self.conn, agent, digest, text, origin)
     }
 
     pub fn remove_expired_tokens(&mut self, now: Timestamp) -> Result<usize> {

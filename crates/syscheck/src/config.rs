@@ -26,14 +26,24 @@ impl Config {
 
     /// Reads `text`. Every fault is reported, in the order of the text; what is faulty has its default.
     pub fn parse(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
-        parse::config(text, file, Author::Host)
+        parse::config(text, file, Author::Host, &AgentConfig::default())
+    }
+
+    /// BLAKE3 of a text, by which it is named.
+    pub fn digest(text: &str) -> [u8; 32] {
+        *blake3::hash(text.as_bytes()).as_bytes()
     }
 
     /// Reads a policy that a manager gives to a group of hosts. It says what is watched and how often it is scanned. That it
     /// watches nothing is a fault, and so is a key that only a host's own file may have: where the manager is, where the
     /// state lies, and whether policies are accepted.
     pub fn parse_group(text: &str, file: &str) -> (Self, Vec<Diagnostic>) {
-        parse::config(text, file, Author::Manager)
+        Self::parse_group_over(text, file, &AgentConfig::default())
+    }
+
+    /// As `parse_group`, on a host whose own file says `own`: that stays for what the policy does not name.
+    pub fn parse_group_over(text: &str, file: &str, own: &AgentConfig) -> (Self, Vec<Diagnostic>) {
+        parse::config(text, file, Author::Manager, own)
     }
 }
 

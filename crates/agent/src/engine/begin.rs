@@ -16,6 +16,7 @@ use crate::budget::Urgency;
 use crate::log::{LogLook, LogRecord};
 use crate::notice::Notice;
 use crate::observer::{Observer, PolicyPlan};
+use crate::policy::InUse;
 use crate::scan::{Base, Control, Found, Hint, Nothing, Options, ScanError, Seen, Summary, scan};
 use crate::state::{Commit, Nodes, NodesError, PathEdit, Position, Rebuilt, StateError};
 
@@ -51,6 +52,7 @@ impl Engine {
         self.state.set_fact(fact::BOOT, boot_id())?;
         let cannot = self.cannot().into_iter().map(Into::into).collect();
         self.record(Life::Started { version: env!("CARGO_PKG_VERSION").into(), cannot })?;
+        self.tell_policy()?;
         self.publish();
         if !has_state {
             return self.take_baseline();
@@ -64,6 +66,19 @@ impl Engine {
         job.earliest = Some(left.covered_until);
         self.start_scan(job);
         Ok(())
+    }
+
+    /// Puts on record that another text than before says what is watched, and that one was not usable.
+    fn tell_policy(&mut self) -> Result<(), StateError> {
+        if let Some(why) = self.standing.refused.take() {
+            self.record(Life::PolicyRefused { detail: why.into() })?;
+        }
+        let InUse { digest, origin, .. } = self.standing.in_use.clone();
+        let before = self.state.fact::<Vec<u8>>(fact::POLICY_TEXT)?;
+        if before.as_deref().is_some_and(|before| *before != digest) {
+            self.record(Life::PolicyApplied { origin, digest })?;
+        }
+        self.state.set_fact(fact::POLICY_TEXT, digest.to_vec())
     }
 
     /// Notes from which root a new policy is adopted, so that a kill in between does not forget it.

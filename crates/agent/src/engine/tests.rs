@@ -82,13 +82,16 @@ impl Host {
         let (opened, board) = std::sync::mpsc::channel();
         let (inbox, coverage, sensor_name) = (Arc::clone(&intake), sensor.coverage.clone(), sensor.source.name());
         let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
+        let watches = self.watches.clone();
         // The state belongs to the thread that opened it.
         let thread = std::thread::spawn(move || {
             let state = State::open(&dir, now()).unwrap();
             let health = Arc::new(Health::new(Arc::clone(&inbox)));
             let board = Arc::new(Board::new(crate::program::first_status(&state), Arc::clone(&budget), health));
             opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
+            let standing = crate::policy::choose(&dir, None, &watches, None).unwrap().standing;
             let engine = Engine::new(Parts {
+                standing,
                 state,
                 policy,
                 intake: inbox,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tally_net::{CloseCode, Conn, ConnError, Sender};
-use tally_proto::message::LedgerHead;
+use tally_proto::message::{LedgerHead, ToAgent};
 use tally_proto::session::{AgentClose, AgentIn, AgentOut, AgentSession};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -120,8 +120,11 @@ impl Link {
                 stop(talk, &reason);
                 self.stop = Some(reason);
             }
+            ToLink::Leaves(leaves) => talk.input(AgentIn::Leaves(leaves)),
+            ToLink::PolicyInUse(policy) => talk.input(AgentIn::PolicyInUse(policy)),
             // A second hello or begin has no meaning within a conversation; pings are answered before.
-            ToLink::Hello(_) | ToLink::Control(LinkControl::Begin { .. } | LinkControl::Ping) => {}
+            ToLink::Hello(_)
+            | ToLink::Control(LinkControl::Begin { .. } | LinkControl::Ping | LinkControl::NoLeaves) => {}
         }
     }
 
@@ -152,10 +155,21 @@ impl Link {
                     Judgement::Ignore => {}
                     Judgement::Mismatch(detail) => self.seam.send(&ToSensor::LedgerMismatch { detail }).await?,
                 },
+                AgentOut::NeedLeaves => self.seam.send(&ToSensor::NeedLeaves).await?,
+                AgentOut::Policy(Some(text)) => self.pass_on(ToAgent::Policy { text }).await?,
+                AgentOut::Policy(None) => self.pass_on(ToAgent::PolicyNone).await?,
+                AgentOut::WantPolicy => self.pass_on(ToAgent::WantPolicy).await?,
+                AgentOut::LogsHeld(held) => self.pass_on(ToAgent::LogsHeld(held)).await?,
+                AgentOut::LeavesKept { number } => self.pass_on(ToAgent::LeavesKept { number }).await?,
                 AgentOut::Close(close) => return Ok(Some(close)),
             }
         }
         Ok(None)
+    }
+
+    /// What only the sensor can judge.
+    async fn pass_on(&mut self, message: ToAgent) -> Result<(), SeamError> {
+        self.seam.send(&ToSensor::FromManager(Box::new(message))).await
     }
 
     async fn end(

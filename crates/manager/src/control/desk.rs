@@ -85,6 +85,13 @@ impl Desk<'_> {
             }
             Request::TokenList {} => self.token_list(answer),
             Request::TokenRevoke { id } => self.order(Order::TokenRevoke { actor: actor.into(), id }, answer),
+            Request::PolicySet { group, text, file } => self.policy_set(actor, &group, &text, &file, answer),
+            Request::PolicyShow { group } => self.policy_show(&group, answer),
+            Request::PolicyList {} => self.policy_list(answer),
+            Request::PolicyRemove { group } => {
+                self.order(Order::PolicyRemove { actor: actor.into(), group: group.into() }, answer)
+            }
+            Request::Explain { path, agent } => self.explain(&path, agent.as_deref(), answer),
             Request::ConsoleLink {} => self.console_link(answer),
         }
     }
@@ -142,7 +149,7 @@ impl Desk<'_> {
         }
     }
 
-    fn order(&self, order: Order, answer: &mut Answer<'_>) -> Result<(), Fault> {
+    pub(super) fn order(&self, order: Order, answer: &mut Answer<'_>) -> Result<(), Fault> {
         let object = match self.ask(order)? {
             Reply::Token(new) => {
                 let status = TokenStatus { id: &new.id, group: &new.group, uses_left: new.uses, expires: new.expires };

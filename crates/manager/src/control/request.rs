@@ -9,8 +9,8 @@ use tally_types::{ChangeKind, Level, Timestamp};
 
 use crate::moment::{MomentError, moment};
 
-/// A request line longer than this is refused.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// A request line longer than this is refused. The longest holds the text of a policy, in which JSON escapes some bytes.
+pub const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What a list is cut to where the request does not say.
 const LIMIT: u64 = 100;
 
@@ -73,6 +73,16 @@ pub enum Request {
     TokenList {},
     #[serde(rename = "token.revoke")]
     TokenRevoke { id: String },
+    #[serde(rename = "policy.set")]
+    PolicySet { group: String, text: String, file: String },
+    #[serde(rename = "policy.show")]
+    PolicyShow { group: String },
+    #[serde(rename = "policy.list")]
+    PolicyList {},
+    #[serde(rename = "policy.remove")]
+    PolicyRemove { group: String },
+    #[serde(rename = "explain")]
+    Explain { path: String, agent: Option<String> },
     #[serde(rename = "console.link")]
     ConsoleLink {},
 }

@@ -87,6 +87,8 @@ impl Ingest {
             now: now.wall,
         };
         self.tell(from, ManagerIn::Admit(admission));
+        self.offer_policy(from);
+        self.ask_policy(from.agent);
     }
 
     /// Gives a host its identity.
@@ -112,19 +114,19 @@ impl Ingest {
         self.authority.issue(&request.csr_pem, AgentId(u32::MAX), now.wall)?;
         let seq = self.own.seq + 1;
         let epoch = self.own.epoch;
-        let agent = self.transact(now, |scribe| {
+        let (agent, group) = self.transact(now, |scribe| {
             let group = match scribe.tx().spend_token(request.secret.as_bytes(), now.wall)? {
                 Entry::Granted(token) => token.group,
                 refused => return Err(EnrolFault::Refused(token_refusal(&refused))),
             };
             let agent = scribe.tx().create_agent(&request.name, &group, now.wall)?;
-            let body = EventBody::Life(Life::Enrolled { name: request.name.clone(), group });
+            let body = EventBody::Life(Life::Enrolled { name: request.name.clone(), group: group.clone() });
             let event = Event { epoch, seq, time: now.wall, body };
             scribe.record(&event_record(AgentId::MANAGER, agent, now.wall, event))?;
-            Ok(agent)
+            Ok((agent, group))
         })?;
         self.own.seq = seq;
-        self.fleet.insert(agent, Member::new(request.name.clone()));
+        self.fleet.insert(agent, Member::new(request.name.clone(), group));
         let cert_pem: Arc<str> = self.authority.issue(&request.csr_pem, agent, now.wall)?.into();
         let ledger_key = self.store.ledger_key().into();
         tracing::info!(%agent, name = %request.name, "a host was enrolled");

@@ -65,6 +65,7 @@ impl Ingest {
         // While nothing can be written there is no newer one, and what waits must not grow with each heartbeat.
         if self.stuck.is_none() {
             self.group.after.push(After::Checkpoint { from });
+            self.ask_policy(from.agent);
         }
     }
 
@@ -80,6 +81,7 @@ impl Ingest {
             member.can.clone_from(&status.can);
             member.cannot.clone_from(&status.cannot);
         }
+        member.policy = status.policy;
         let was_off = member.clock.is_told;
         // It is not told while nothing can be written: a clock that jumps would fill the group.
         let is_off = self.stuck.is_none() && member.clock.is_news(offset_us);

@@ -33,6 +33,11 @@ impl Ingest {
             Order::TokenNew { actor, group, uses, expires } => self.token_new(now, &actor, group, uses, expires),
             Order::TokenRevoke { actor, id } => self.token_revoke(now, &actor, &id),
             Order::AgentRemove { actor, agent } => self.agent_remove(now, &actor, agent),
+            Order::PolicySet { actor, group, policy } => match check_group(&group) {
+                Ok(()) => self.policy_set(now, &actor, &group, &policy),
+                Err(why) => Ok(Reply::Refused(why)),
+            },
+            Order::PolicyRemove { actor, group } => self.policy_remove(now, &actor, &group),
             Order::Promote(promotion) => self.promote(now, *promotion),
             Order::ConsoleLogin { detail } => self.console_login(now, detail),
         };
@@ -53,11 +58,8 @@ impl Ingest {
         if expires <= now.wall {
             return Ok(Reply::Refused("the token would have expired already".to_owned()));
         }
-        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if group.is_empty() || group.len() > GROUP_BYTES_MAX || !group.chars().all(is_plain) {
-            return Ok(Reply::Refused(format!(
-                "a group has 1 to {GROUP_BYTES_MAX} letters, digits, and \".\", \"-\", \"_\""
-            )));
+        if let Err(why) = check_group(&group) {
+            return Ok(Reply::Refused(why));
         }
         let token = Token::generate(self.authority.fingerprint()).ok_or(StoreError::NoRandomness)?;
         let secret = token.secret_text();
@@ -125,4 +127,12 @@ impl Ingest {
         self.transact(now, |scribe| scribe.act(&"console".into(), AdminAct::ConsoleLogin { detail }))?;
         Ok(Reply::Done(String::new()))
     }
+}
+
+fn check_group(group: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if group.is_empty() || group.len() > GROUP_BYTES_MAX || !group.chars().all(is_plain) {
+        return Err(format!("a group has 1 to {GROUP_BYTES_MAX} letters, digits, and \".\", \"-\", \"_\""));
+    }
+    Ok(())
 }

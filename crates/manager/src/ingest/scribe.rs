@@ -55,6 +55,9 @@ impl<'s, 'i> Scribe<'s, 'i> {
                 self.tx.set_report(*about, &report)
             }
             Work::State(about, state) => self.tx.set_state(*about, *state),
+            Work::Policy { about, digest, policy } => {
+                self.tx.set_policy_in_use(*about, digest, &policy.text, &policy.origin)
+            }
             Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),
         })
     }

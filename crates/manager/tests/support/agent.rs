@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use tally_net::{CloseCode, Conn, ConnectError, Identity, ManagerAddress};
 use tally_proto::event::Encoded;
-use tally_proto::message::{Checkpoint, Hello, LedgerHead, RunId, Status};
+use tally_proto::message::{Checkpoint, Hello, LedgerHead, PolicyInUse, RunId, Status};
 use tally_proto::session::{AgentClose, AgentIn, AgentOut, AgentSession};
 use tally_proto::{Position, entry as entry_codec};
 use tally_snapshot::{Edit, MemoryStore, NodeHash, NodeStore, apply, empty_root};
 use tally_types::*;
 
 use super::PATIENCE;
+
+/// What an agent watches by, as long as nobody gives it another policy.
+pub const OWN_POLICY: &str = "[[watch]]\npath = [\"/etc\", \"/srv\"]\nexclude = \"cache\"\n";
 
 pub struct ScriptedAgent {
     manager: ManagerAddress,
@@ -28,6 +31,9 @@ pub struct ScriptedAgent {
     pub checkpoints: Vec<Checkpoint>,
     pub closed: Option<AgentClose>,
     pub is_welcome: bool,
+    /// By which it says that it watches, and what the manager gave it.
+    pub policy: PolicyInUse,
+    pub policies: Vec<Option<std::sync::Arc<str>>>,
     link: Option<(AgentSession, Conn)>,
     start: Instant,
 }
@@ -49,6 +55,8 @@ impl ScriptedAgent {
             checkpoints: Vec::new(),
             closed: None,
             is_welcome: false,
+            policy: PolicyInUse { text: OWN_POLICY.into(), origin: "/etc/tallystick/agent.toml".into() },
+            policies: Vec::new(),
             link: None,
             start: Instant::now(),
         }
@@ -125,6 +133,9 @@ impl ScriptedAgent {
             entries: self.entries,
             state: if self.has_baseline { AgentState::Watching } else { AgentState::Baselining },
             lag_us: 1500,
+            policy: Some(tally_syscheck::Config::digest(&self.policy.text)),
+            source: "fanotify".into(),
+            blind: vec![PathBytes::new(&b"/srv/nfs"[..]).unwrap()],
             can: vec!["see changes as they happen".into()],
             cannot: vec!["who changed a file".into()],
             ..Status::default()
@@ -249,6 +260,13 @@ impl ScriptedAgent {
                     self.checkpoints.push(checkpoint);
                     continue;
                 }
+                AgentOut::WantPolicy => AgentIn::PolicyInUse(self.policy.clone()),
+                AgentOut::Policy(policy) => {
+                    self.policies.push(policy);
+                    continue;
+                }
+                AgentOut::NeedLeaves => AgentIn::Leaves(None),
+                AgentOut::LogsHeld(_) | AgentOut::LeavesKept { .. } => continue,
                 AgentOut::Close(why) => {
                     self.closed = Some(why);
                     if let Some((_, conn)) = self.link.take() {

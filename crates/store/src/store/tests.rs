@@ -203,6 +203,47 @@ fn life_shows_in_the_agents_row() {
     assert_eq!(state(&lab).current, None);
 }
 
+#[test]
+fn a_group_has_the_policy_of_the_last_act_and_its_text_comes_back_from_an_agent() {
+    let mut lab = Lab::new();
+    let (web1, web2) = (lab.enrol("web1"), lab.enrol("web2"));
+    let set = |digest| Record::Admin {
+        time: NOW,
+        actor: "root".into(),
+        act: tally_types::AdminAct::PolicySet { group: "web".into(), digest },
+    };
+    let mut transaction = lab.store.begin().unwrap();
+    transaction.keep_policy(&[1; 32], "one").unwrap();
+    let _ = transaction.append(&set([1; 32])).unwrap();
+    transaction.set_policy_in_use(web1.id, &[2; 32], "two", "a file").unwrap();
+    transaction.set_policy_in_use(web2.id, &[2; 32], "two", "a file").unwrap();
+    transaction.commit(NOW).unwrap();
+    let reader = lab.store.reader();
+    let held = reader.group_policy("web").unwrap().unwrap();
+    assert_eq!((held.digest, held.text.as_deref(), &*held.set_by), ([1; 32], Some("one"), "root"));
+    let agent = reader.agent(web1.id).unwrap().unwrap();
+    assert_eq!((agent.policy, &*agent.policy_origin), (Some([2; 32]), "a file"));
+    // What nobody uses any more goes, unless an operator set it.
+    for (host, left) in [(&web1, Some("two".into())), (&web2, None)] {
+        let mut transaction = lab.store.begin().unwrap();
+        transaction.set_policy_in_use(host.id, &[1; 32], "one", "the manager").unwrap();
+        transaction.commit(NOW).unwrap();
+        assert_eq!(reader.policy_text(&[2; 32]).unwrap(), left);
+    }
+    let mut transaction = lab.store.begin().unwrap();
+    let removed = tally_types::AdminAct::PolicyRemoved { group: "web".into() };
+    let _ = transaction.append(&Record::Admin { time: NOW, actor: "root".into(), act: removed }).unwrap();
+    let _ = transaction.append(&set([3; 32])).unwrap();
+    transaction.commit(NOW).unwrap();
+    let held = reader.group_policies().unwrap();
+    assert_eq!((held.len(), held[0].digest, &held[0].text), (1, [3; 32], &None));
+    let mut transaction = lab.store.begin().unwrap();
+    transaction.set_policy_in_use(web1.id, &[3; 32], "three", "the manager").unwrap();
+    transaction.commit(NOW).unwrap();
+    assert_eq!(reader.group_policy("web").unwrap().unwrap().text.as_deref(), Some("three"));
+    assert_eq!(reader.policy_text(&[1; 32]).unwrap().as_deref(), Some("one"));
+}
+
 /// A crash between the ledger's sync and the database's commit.
 #[test]
 fn records_without_rows_are_projected_when_the_store_opens() {

@@ -39,9 +39,9 @@ pub(crate) enum Author {
     Manager,
 }
 
-pub(crate) fn config(text: &str, file: &str, author: Author) -> (Config, Vec<Diagnostic>) {
-    let file = file.into();
-    let mut reader = Reader { file, text, author, faults: Vec::new(), more: 0, digests: Algorithms::SHA256 };
+pub(crate) fn config(text: &str, file: &str, author: Author, base: &AgentConfig) -> (Config, Vec<Diagnostic>) {
+    let (file, digests) = (file.into(), base.digests);
+    let mut reader = Reader { file, text, author, base, faults: Vec::new(), more: 0, digests };
     if text.len() > Config::TEXT_BYTES_MAX {
         let message = format!("the file has {} bytes, the limit is {}", text.len(), Config::TEXT_BYTES_MAX);
         reader.fault(0..0, message);
@@ -62,6 +62,8 @@ struct Reader<'t> {
     file: Arc<str>,
     text: &'t str,
     author: Author,
+    /// What holds where the text says nothing.
+    base: &'t AgentConfig,
     faults: Vec<Diagnostic>,
     /// Faults that were not kept.
     more: usize,
@@ -93,14 +95,14 @@ impl Reader<'_> {
 
     fn document(&mut self, document: &DeTable<'_>) -> Config {
         self.unknown_keys(document, &TOP_KEYS, "in the file");
-        let agent = document.get("agent").map(|value| self.agent(value)).unwrap_or_default();
+        let agent = document.get("agent").map_or_else(|| self.base.clone(), |value| self.agent(value));
         self.digests = agent.digests;
         let (mut watches, mut exclude) = (Vec::new(), Vec::new());
         if let Some(value) = document.get("profiles") {
             for (name, span) in self.strings(value) {
                 match PROFILES.iter().find(|(known, _)| *known == name) {
                     Some((name, text)) => {
-                        let (profile, _) = config(text, name, Author::Host);
+                        let (profile, _) = config(text, name, Author::Host, self.base);
                         watches.extend(profile.policy.watches);
                         exclude.extend(profile.policy.exclude);
                     }
@@ -128,7 +130,7 @@ impl Reader<'_> {
     }
 
     fn agent(&mut self, value: &Value<'_>) -> AgentConfig {
-        let mut agent = AgentConfig::default();
+        let mut agent = self.base.clone();
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type(value.span(), "an [agent] table", value.get_ref());
             return agent;
@@ -172,12 +174,14 @@ impl Reader<'_> {
         if let Some(value) = given("digests") {
             agent.digests = self.digests(value);
         }
-        agent.budget = given("budget").map(|value| self.budget(value)).unwrap_or_default();
+        if let Some(value) = given("budget") {
+            agent.budget = self.budget(value);
+        }
         agent
     }
 
     fn budget(&mut self, value: &Value<'_>) -> Budget {
-        let mut budget = Budget::default();
+        let mut budget = self.base.budget;
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type(value.span(), "an [agent.budget] table", value.get_ref());
             return budget;

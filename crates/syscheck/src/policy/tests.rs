@@ -316,6 +316,9 @@ fn a_policy_of_the_manager_cannot_say_what_only_the_host_may() {
         ]
     );
     assert_eq!(config.agent.scan_interval_s, 7200);
+    let own = AgentConfig { rehash_days: 3, manager: Some("m".into()), ..AgentConfig::default() };
+    let (config, _) = Config::parse_group_over("profiles = [\"linux-base\"]\n[agent]\nthreads = 1", "g", &own);
+    assert_eq!(config.agent, AgentConfig { threads: 1, ..own });
     let (_, faults) = Config::parse_group("exclude = [\"*\"]", "g");
     assert!(faults[0].message.contains("watches nothing"), "{faults:?}");
     assert_eq!(Config::parse("", "own").1, []);

@@ -81,7 +81,7 @@ impl Bench {
         });
         let agent = agent.unwrap();
         self.ingest.own.seq = seq;
-        self.ingest.fleet.insert(agent, Member::new(name.into()));
+        self.ingest.fleet.insert(agent, Member::new(name.into(), "default".into()));
         agent
     }
 

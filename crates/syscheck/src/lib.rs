@@ -13,6 +13,7 @@ mod compare;
 mod config;
 mod glob;
 mod policy;
+pub mod text;
 
 pub use coalescer::{Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal};
 pub use compare::{Below, Difference, below, compare, is_move, normalise};

@@ -193,7 +193,7 @@ mod tests {
 
     fn watched(mode: Mode) -> Watched {
         let (digests, max_size, only, depth_left, watch) = (Algorithms::SHA256, None, Only::Everything, None, 0);
-        Watched { mode, attributes: mode.attributes(), digests, max_size, only, depth_left, watch }
+        Watched { mode, attributes: mode.attributes(), digests, max_size, only, diff: false, depth_left, watch }
     }
 
     fn entry(kind: FileKind) -> Entry {

@@ -143,6 +143,8 @@ pub struct Watch {
     /// Files of more bytes are not hashed.
     pub max_size: Option<u64>,
     pub only: Only,
+    /// Keep the text of files, and tell of a change what became of it. Only where the mode is `Static`.
+    pub diff: bool,
     /// Such as `pci_dss_11.5.2`.
     pub tags: Vec<Arc<str>>,
     /// The reason why it is watched, for reports.
@@ -164,6 +166,7 @@ impl Watch {
             exclude: Vec::new(),
             max_size: None,
             only: Only::Everything,
+            diff: false,
             tags: Vec::new(),
             why: None,
             place: None,
@@ -179,6 +182,7 @@ pub struct Watched {
     pub digests: Algorithms,
     pub max_size: Option<u64>,
     pub only: Only,
+    pub diff: bool,
     /// How many levels below this path are still covered; `None` is all.
     pub depth_left: Option<u32>,
     /// The watch that decided: `Policy::watch` gives its tags.
@@ -316,6 +320,7 @@ impl Policy {
             digests: watch.digests,
             max_size: watch.max_size,
             only: watch.only,
+            diff: watch.diff,
             depth_left: depth_left.map(|levels| u32::try_from(levels).unwrap_or(0)),
             watch: place,
         })

@@ -141,6 +141,9 @@ fn is_private(path: &PathBytes) -> bool {
         b".my.cnf",
         b".vault-token",
         b"token",
+        b"credentials",
+        b"user-data.txt",
+        b"vendor-data.txt",
     ];
     const ENDS: &[&[u8]] = &[
         b".key",

@@ -17,7 +17,12 @@ use crate::glob::Glob;
 pub(super) const LINUX_BASE: &str = include_str!("../../profiles/linux-base.toml");
 
 /// The profiles that `profiles = [...]` can name.
-const PROFILES: [(&str, &str); 1] = [("linux-base", LINUX_BASE)];
+pub(super) const PROFILES: [(&str, &str); 4] = [
+    ("linux-base", LINUX_BASE),
+    ("pci", include_str!("../../profiles/pci.toml")),
+    ("web", include_str!("../../profiles/web.toml")),
+    ("aws-ec2", include_str!("../../profiles/aws-ec2.toml")),
+];
 
 const TOP_KEYS: [&str; 4] = ["agent", "exclude", "profiles", "watch"];
 const AGENT_KEYS: [&str; 8] =
@@ -25,8 +30,8 @@ const AGENT_KEYS: [&str; 8] =
 /// Of these, what only the host's own file may say.
 const HOST_KEYS: [&str; 3] = ["manager", "state", "accept_policy"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
-const WATCH_KEYS: [&str; 10] =
-    ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "tags", "why"];
+const WATCH_KEYS: [&str; 11] =
+    ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "diff", "tags", "why"];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -243,6 +248,7 @@ impl Reader<'_> {
         if let Some(value) = given("only") {
             watch.only = self.name(value, "value", Only::from_name, &Only::ALL.map(Only::name)).unwrap_or_default();
         }
+        watch.diff = given("diff").is_some_and(|value| self.diff(value, &watch));
         if let Some(value) = given("tags") {
             watch.tags = self.strings(value).into_iter().map(|(tag, _)| tag.into()).collect();
         }
@@ -309,6 +315,18 @@ impl Reader<'_> {
             None if content && watch.mode != Mode::Log => self.digests,
             None => Algorithms::EMPTY,
         }
+    }
+
+    fn diff(&mut self, value: &Value<'_>, watch: &Watch) -> bool {
+        let wanted = self.truth(value).unwrap_or(false);
+        let kept = watch.mode == Mode::Static && !watch.digests.is_empty();
+        if wanted && !kept {
+            self.fault(
+                value.span(),
+                "a text can be kept only in mode \"static\" and where the content is watched; remove \"diff\"",
+            );
+        }
+        wanted && kept
     }
 
     fn digests(&mut self, value: &Value<'_>) -> Algorithms {

@@ -84,6 +84,60 @@ fn the_built_in_profile_has_no_fault_and_covers_what_it_says() {
 }
 
 #[test]
+fn each_profile_has_no_fault_and_adds_to_linux_base() {
+    for (name, text) in parse::PROFILES {
+        let (policy, faults) = Policy::parse(text, name);
+        assert_eq!(faults, []);
+        assert!(policy.watches().iter().all(|w| w.why.is_some() && !w.tags.is_empty()), "{name}");
+        let both = self::policy(&format!("profiles = [\"linux-base\", \"{name}\"]"));
+        for watch in policy.watches().iter().filter(|w| w.path.is_plain()) {
+            let at = watch.path.root();
+            // Named by the profile, it is watched as the profile says, unless a later or deeper watch says more.
+            let judged = both.judge(&at).unwrap_or_else(|| panic!("{name}: {at} is not watched"));
+            assert_eq!(judged.mode, watch.mode, "{name}: {at}");
+        }
+    }
+    let all = policy("profiles = [\"linux-base\", \"pci\", \"web\", \"aws-ec2\"]");
+    let answer = |at: &str| all.judge(&path(at)).map(|w| (w.mode.name(), w.diff));
+    for (at, expected) in [
+        ("/etc/hosts", Some(("static", true))),
+        ("/etc/shadow", Some(("static", false))),
+        ("/etc/ssl/certs/a.pem", Some(("static", false))),
+        ("/etc/ssh/sshd_config", Some(("static", true))),
+        ("/usr/bin/ls", Some(("static", false))),
+        ("/opt/pay/conf/app.ini", Some(("static", true))),
+        ("/opt/pay/bin/app", Some(("static", false))),
+        ("/opt/pay/logs/a.log", Some(("log", false))),
+        ("/opt/pay/logs/a.pid", None),
+        ("/var/log/audit/audit.log", Some(("log", false))),
+        ("/var/log/journal/x/system.journal", Some(("journal", false))),
+        ("/var/log/shop/pay.log", Some(("log", false))),
+        ("/var/www/html/index.php", Some(("static", true))),
+        ("/var/www/html/uploads/cat.png", Some(("directory", false))),
+        ("/var/www/html/uploads/a/cat.php", Some(("static", true))),
+        ("/var/www/html/cache/x", None),
+        ("/var/lib/cloud/instance/user-data.txt", Some(("static", false))),
+        ("/var/lib/cloud/instance/obj.pkl", Some(("directory", false))),
+        ("/root/.aws/credentials", Some(("static", true))),
+    ] {
+        assert_eq!(answer(at), expected, "{at}");
+    }
+}
+
+#[test]
+fn a_diff_needs_a_content_that_is_watched() {
+    let (policy, faults) = Policy::parse(
+        "[[watch]]\npath = \"/a\"\ndiff = true\n[[watch]]\npath = \"/b\"\nmode = \"log\"\ndiff = true\n\
+         [[watch]]\npath = \"/c\"\nattributes = [\"mode\"]\ndiff = true\n[[watch]]\npath = \"/d\"\ndiff = 1\n",
+        "p",
+    );
+    let diffs: Vec<_> = policy.watches().iter().map(|w| w.diff).collect();
+    assert_eq!(diffs, [true, false, false, false]);
+    let lines: Vec<_> = faults.iter().map(|f| f.line).collect();
+    assert_eq!(lines, [7, 11, 14]);
+}
+
+#[test]
 fn the_most_specific_watch_wins_and_its_depth_and_excludes_count() {
     let policy = policy(
         r#"

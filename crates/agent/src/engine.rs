@@ -11,6 +11,7 @@ mod linked;
 mod scans;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::HashSet;
 use std::sync::Arc;

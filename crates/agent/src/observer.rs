@@ -1,7 +1,7 @@
 //! Looking at one watched path: its entry, and of a log also what became of the bytes that were already written.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use tally_sys::open::{self, Access};
@@ -125,6 +125,17 @@ impl<'b> Observer<'b> {
             dirent::each(dir.as_fd(), &mut dirent::Buffer::default(), |entry| found |= entry.ino == ino)
         });
         listed.is_ok() && found
+    }
+
+    /// The bytes of a regular file, `None` if it has more than `bytes_max` or is another kind of thing.
+    pub fn read(&self, path: &PathBytes, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+        let fd = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Read)?;
+        if stat::of(fd.as_fd())?.kind != FileKind::File {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        File::from(fd).take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+        Ok((bytes.len() <= bytes_max).then_some(bytes))
     }
 
     fn open_log(&self, path: &PathBytes) -> Result<Option<File>, Unseen> {

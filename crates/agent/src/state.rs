@@ -13,6 +13,7 @@ mod logs;
 mod nodes;
 mod outbox;
 mod schema;
+mod texts;
 mod tidier;
 
 use std::fs;
@@ -33,6 +34,7 @@ pub use logs::LogReader;
 pub use nodes::{Nodes, NodesError};
 use outbox::OUTBOX_BYTES_MAX;
 pub use outbox::{OutboxReader, OutboxRow};
+pub use texts::KeptText;
 
 use self::tidier::Tidier;
 use crate::log::LogRecord;
@@ -128,6 +130,8 @@ pub struct Commit {
     pub events: Vec<(Timestamp, EventBody)>,
     /// What is known of logs; `None` forgets it.
     pub logs: Vec<(PathBytes, Option<LogRecord>)>,
+    /// Texts of files (`texts`); `None` forgets it.
+    pub texts: Vec<(PathBytes, Option<KeptText>)>,
     /// Facts that hold from then on.
     pub facts: Vec<(&'static str, Value)>,
 }
@@ -138,11 +142,16 @@ impl Commit {
         self.edits.extend(later.edits);
         self.events.extend(later.events);
         self.logs.extend(later.logs);
+        self.texts.extend(later.texts);
         self.facts.extend(later.facts);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.events.is_empty() && self.logs.is_empty() && self.facts.is_empty()
+        self.edits.is_empty()
+            && self.events.is_empty()
+            && self.logs.is_empty()
+            && self.texts.is_empty()
+            && self.facts.is_empty()
     }
 }
 
@@ -298,6 +307,11 @@ impl State {
         Ok(paths)
     }
 
+    /// The text that was kept of a file.
+    pub fn text(&self, path: &PathBytes) -> Result<Option<KeptText>, StateError> {
+        texts::get(&self.db, path)
+    }
+
     /// What is known of a log.
     pub fn log(&self, path: &PathBytes) -> Result<Option<LogRecord>, StateError> {
         logs::get(&self.db, path)
@@ -350,6 +364,9 @@ impl State {
         }
         for (path, log) in &commit.logs {
             self.put_log(path, log.as_ref())?;
+        }
+        for (path, text) in &commit.texts {
+            texts::put(&self.db, path, text.as_ref())?;
         }
         position.seq = self.append_events(&commit.events, &position)?;
         for (name, value) in &commit.facts {

@@ -11,6 +11,7 @@ use tally_syscheck::{Mode, normalise};
 use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
+use super::text::is_of_use;
 use super::{Engine, fact, last_scan, now};
 use crate::budget::Urgency;
 use crate::log::{LogLook, LogRecord};
@@ -127,7 +128,8 @@ impl Engine {
             let end = self.compared_from;
             commit.events.push((now(), EventBody::Life(Life::Gap { start, end, cause })));
         }
-        if self.adopting.take().is_some() {
+        let adopted = self.adopting.take().is_some();
+        if adopted {
             let position = self.state.position();
             let root = position.root.map_or([0; 32], |r| r.0);
             let taken = Life::BaselineTaken { entries: position.entries, root };
@@ -140,7 +142,7 @@ impl Engine {
         self.commit(commit)?;
         self.publish();
         self.tell_watching();
-        Ok(())
+        if adopted { self.keep_texts(self.state.below(&PathBytes::root())?) } else { Ok(()) }
     }
 
     pub(super) fn tell_watching(&self) {
@@ -154,6 +156,7 @@ impl Engine {
         for path in self.state.below(&PathBytes::root())? {
             if self.policy.judge(&path).is_none() {
                 commit.logs.push((path.clone(), None));
+                commit.texts.push((path.clone(), None));
                 commit.edits.push((path, PathEdit::Remove));
             }
             if commit.edits.len() >= DROPS_AT_ONCE {
@@ -170,7 +173,8 @@ impl Engine {
             let mut summary = Summary::default();
             let taken = self.build_baseline(&mut summary)?;
             match taken {
-                Ok(position) => {
+                Ok((position, texts)) => {
+                    self.keep_texts(texts)?;
                     self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
                     self.write_covered()?;
                     self.fill_links()?;
@@ -194,7 +198,8 @@ impl Engine {
         }
     }
 
-    fn build_baseline(&mut self, summary: &mut Summary) -> Result<Result<Position, NoBaseline>, StateError> {
+    /// The first snapshot, and of which files the text is to be kept.
+    fn build_baseline(&mut self, summary: &mut Summary) -> Result<Result<Baseline, NoBaseline>, StateError> {
         let base = match Base::host() {
             Ok(base) => base,
             Err(error) => return Ok(Err(NoBaseline::Failed(error.to_string()))),
@@ -206,6 +211,7 @@ impl Engine {
             Control::paced(self.scans.budget().pace(Urgency::Urgent, settings.interval), self.intake.stopping());
         // Nothing else is done on this thread until the baseline is taken. What happens meanwhile waits for it.
         let _yielding = Yielding::begin();
+        let mut texts = Vec::new();
         let taken = self.state.replace_snapshot(now(), |nodes| {
             let mut building = Building::new(&base, nodes, &policy).map_err(NoBaseline::Failed)?;
             let mut told = Instant::now();
@@ -223,6 +229,7 @@ impl Engine {
                 Err(ScanError::Threads(error)) => return Err(NoBaseline::Failed(error.to_string())),
                 Err(ScanError::Known(never)) => match never {},
             };
+            texts = std::mem::take(&mut building.texts);
             match building.finish() {
                 Err(what) => Err(NoBaseline::Failed(what)),
                 Ok(_) if summary.cancelled => Err(NoBaseline::Stopped),
@@ -232,13 +239,16 @@ impl Engine {
         match taken {
             Ok(taken) => {
                 self.scans.unseen = summary.blind.iter().map(|b| format!("all of {}: {}", b.path, b.why)).collect();
-                Ok(taken)
+                Ok(taken.map(|position| (position, texts)))
             }
             Err(error) if error.is_full() => Ok(Err(NoBaseline::Failed(error.to_string()))),
             Err(error) => Err(error),
         }
     }
 }
+
+/// A first snapshot, and of which files the text is to be kept.
+type Baseline = (Position, Vec<PathBytes>);
 
 /// The two trees of a first snapshot while they grow.
 struct Building<'b> {
@@ -247,6 +257,8 @@ struct Building<'b> {
     entries: Builder<Nodes>,
     hints: Builder<Nodes>,
     logs: Vec<(PathBytes, LogRecord)>,
+    /// Files of which the text is to be kept.
+    texts: Vec<PathBytes>,
     failed: Option<SnapshotError<NodesError>>,
     key: Vec<u8>,
 }
@@ -255,7 +267,16 @@ impl<'b> Building<'b> {
     fn new(base: &'b Base, nodes: Nodes, policy: &'b tally_syscheck::Policy) -> Result<Self, String> {
         let observer = Observer::new(base).map_err(|error| format!("open /: {error}"))?;
         let (entries, hints) = (Builder::new(nodes.clone()), Builder::new(nodes));
-        Ok(Self { policy, observer, entries, hints, logs: Vec::new(), failed: None, key: Vec::new() })
+        Ok(Self {
+            policy,
+            observer,
+            entries,
+            hints,
+            logs: Vec::new(),
+            texts: Vec::new(),
+            failed: None,
+            key: Vec::new(),
+        })
     }
 
     fn see(&mut self, seen: Seen<()>) -> ControlFlow<()> {
@@ -283,6 +304,9 @@ impl<'b> Building<'b> {
             self.logs.extend(observed.log.map(|log| (path.clone(), log.record)));
         }
         let Some(entry) = normalise(entry, &watched) else { return Ok(()) };
+        if is_of_use(path, watched.diff) {
+            self.texts.push(path.clone());
+        }
         self.key.clear();
         self.key.extend(path.as_bytes().iter().map(|&b| if b == b'/' { 0 } else { b }));
         self.entries.push(&self.key, &entry_codec::encode(&entry))?;

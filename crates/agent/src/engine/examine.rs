@@ -15,7 +15,7 @@ use super::Engine;
 use crate::log::{LogLook, LogRecord};
 use crate::observer::{Observed, Observer};
 use crate::scan::{Base, Hint};
-use crate::state::{Commit, PathEdit, StateError};
+use crate::state::{Commit, KeptText, PathEdit, StateError};
 
 /// How deep directories are followed within one look. What lies deeper is left to a rescan.
 const BELOW_MAX: usize = 4096;
@@ -113,6 +113,19 @@ impl<'b> Draft<'b> {
     pub fn take(&mut self) -> Commit {
         self.after.clear();
         std::mem::take(&mut self.commit)
+    }
+
+    pub fn text(&mut self, path: &PathBytes, text: Option<KeptText>) {
+        self.commit.texts.push((path.clone(), text));
+    }
+
+    /// What this draft will keep of a text; `None` if it says nothing of it.
+    pub fn drafted_text(&self, path: &PathBytes) -> Option<Option<KeptText>> {
+        self.commit.texts.iter().rev().find(|(p, _)| p == path).map(|(_, text)| text.clone())
+    }
+
+    pub const fn observer(&self) -> &Observer<'b> {
+        &self.observer
     }
 
     fn hint(&mut self, path: PathBytes, hint: Hint) {
@@ -296,6 +309,8 @@ impl Engine {
         };
         let silent = before.is_none() && self.is_covered_anew(path)?;
         let after = seen.as_ref().map(|(entry, _)| entry.clone());
+        let was = moved_from.as_ref().map_or((path, before.as_ref()), |(from, entry)| (from, Some(entry)));
+        let told = self.tell_text(path, was, after.as_ref(), draft)?;
         match seen {
             Some((entry, hint)) => draft.put(path, entry, hint),
             None => draft.remove(path),
@@ -305,6 +320,8 @@ impl Engine {
         }
         let mut change = difference.into_change(path.clone(), before, after, occasion.detected_by);
         change.notes = notes;
+        (change.diff, change.summary) = (told.diff, told.summary);
+        change.tags = self.tags(path);
         if let Some((from, entry)) = moved_from {
             draft.remove(&from);
             change.kind = ChangeKind::Moved;

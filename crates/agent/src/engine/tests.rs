@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::{Position, event};
 use tally_snapshot::NodeHash;
-use tally_syscheck::{Limits, Mode, Policy};
+use tally_syscheck::{Glob, Limits, Mode, Policy, Watch};
 use tally_types::{
     AgentState, ByteRange, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
 };
@@ -27,6 +27,7 @@ use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
 mod disk;
 mod filesystems;
+mod texts;
 
 /// Long enough for the slowest machine; nothing waits that long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ struct Host {
     source: Source,
     interval: Duration,
     budget: tally_syscheck::Budget,
+    /// Tell which lines of a text changed.
+    diff: bool,
 }
 
 impl Host {
@@ -56,7 +59,15 @@ impl Host {
         fs::create_dir(&watched).unwrap();
         let watches = vec![(path(&watched), None)];
         let budget = tally_syscheck::Budget::default();
-        Self { dir, watched, watches, source: Source::Fanotify, interval: Duration::from_secs(3600), budget }
+        Self {
+            dir,
+            watched,
+            watches,
+            source: Source::Fanotify,
+            interval: Duration::from_secs(3600),
+            budget,
+            diff: false,
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -73,9 +84,17 @@ impl Host {
         self.start_in("state")
     }
 
+    fn policy(&self) -> Policy {
+        let watch = |(path, mode): &(PathBytes, Option<Mode>)| Watch {
+            diff: self.diff,
+            ..Watch::new(Glob::exactly(path), mode.unwrap_or_default())
+        };
+        Policy::from_watches(self.watches.iter().map(watch).collect(), Vec::new())
+    }
+
     fn start_in(&self, state: &str) -> Running {
         let dir = self.dir.path().join(state);
-        let policy = Arc::new(Policy::from_watch_args(&self.watches));
+        let policy = Arc::new(self.policy());
         let intake = Arc::new(Intake::new(Limits::default()));
         let sensor = sensor::start(&policy, &intake, Some(self.source)).unwrap();
         assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
@@ -130,6 +149,7 @@ impl Host {
             source: Source::None,
             interval: self.interval,
             budget: self.budget,
+            diff: self.diff,
         };
         let running = host.start_in(&name);
         let root = running.board.status().root.unwrap();

@@ -8,7 +8,7 @@ use super::{BUSY_WAIT, StateError};
 
 /// What leads from each layout to the next one, the first from nothing; a new file takes all the steps. `user_version`
 /// says how many were taken. A step is never changed once it is released.
-const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS];
+const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS, TEXTS];
 
 const FIRST: &str = "
     CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -44,6 +44,22 @@ const LOGS_IN_PARTS: &str = "
         SELECT whole_logs.rowid * 256 + n, substr(state, 11 + n * 4096, min(4096, length(state) - 42 - n * 4096))
         FROM whole_logs, part WHERE length(state) - 42 > n * 4096;
     DROP TABLE whole_logs;
+";
+
+/// Texts (`texts`), and how many bytes they have together.
+const TEXTS: &str = "
+    CREATE TABLE texts (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL UNIQUE,
+        sha256 BLOB NOT NULL,
+        bytes BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE texts_size (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT;
+    INSERT INTO texts_size (id, bytes) VALUES (1, 0);
+    CREATE TRIGGER text_put AFTER INSERT ON texts
+        BEGIN UPDATE texts_size SET bytes = bytes + length(new.bytes); END;
+    CREATE TRIGGER text_gone AFTER DELETE ON texts
+        BEGIN UPDATE texts_size SET bytes = bytes - length(old.bytes); END;
 ";
 
 /// Opens the file for the engine, creating or checking the tables.
@@ -112,6 +128,6 @@ mod tests {
         }
         db.pragma_update(None, "user_version", 99).unwrap();
         drop(db);
-        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 2 })));
+        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 3 })));
     }
 }

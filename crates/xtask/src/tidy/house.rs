@@ -64,7 +64,7 @@ pub const OWNED: &[Owned] = &[
     owned("rusqlite", &["store", "agent"]),
     owned("libc", &["sys"]),
     owned("aya", &["sys"]),
-    owned("zstd", &["proto"]),
+    owned("zstd", &["proto", "agent"]),
     owned("indicatif", &["cli"]),
     owned("clap_complete", &["agent", "cli"]),
     owned("clap_mangen", &["cli"]),

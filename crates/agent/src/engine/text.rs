@@ -1,0 +1,113 @@
+//! Texts: what is kept of them, and what their change says.
+//!
+//! A text is read right after the look that recorded its file, and believed only if it has the digest of that record: so a
+//! diff never shows what is not in the snapshot. Where that fails the change is told all the same, without its lines.
+
+use std::sync::Arc;
+
+use tally_syscheck::text::{self, BYTES_MAX, Content, Told};
+use tally_types::{Entry, FileKind, PathBytes};
+
+use super::Engine;
+use super::examine::Draft;
+use crate::observer::Observer;
+use crate::state::{Commit, KeptText, StateError};
+
+/// Texts stored in one commit while those of a baseline are read.
+const TEXTS_AT_ONCE: usize = 128;
+
+const NOT_KEPT: &str = "its text before was not kept";
+const NOT_READ: &str = "it changed again before its text was read";
+const TOO_LONG: &str = "longer than 256 KiB";
+const NO_FILE: &str = "not a file before and after";
+
+impl Engine {
+    /// What is to be told of the text at `path`, which was `before` (at a path that may be another one) and is `after`. Adds
+    /// to `draft` what is kept from now on.
+    pub(super) fn tell_text(
+        &self,
+        path: &PathBytes,
+        (was_at, before): (&PathBytes, Option<&Entry>),
+        after: Option<&Entry>,
+        draft: &mut Draft<'_>,
+    ) -> Result<Told, StateError> {
+        let wants_diff = self.policy.judge(path).is_some_and(|watched| watched.diff);
+        let same = before.zip(after).is_some_and(|(before, after)| before.digests == after.digests);
+        if !is_of_use(path, wants_diff) || (same && was_at == path) {
+            return Ok(Told::default());
+        }
+        let kept = match draft.drafted_text(was_at) {
+            Some(drafted) => drafted,
+            None => self.state.text(was_at)?,
+        };
+        let now =
+            after.filter(|entry| entry.kind == FileKind::File).and_then(|entry| read(draft.observer(), path, entry));
+        let told = if same {
+            Told::default()
+        } else {
+            let before = known(before, kept.as_ref(), NOT_KEPT);
+            let after = known(after, now.as_ref(), NOT_READ);
+            text::tell(path, before, after, wants_diff)
+        };
+        if was_at != path {
+            draft.text(was_at, None);
+        }
+        draft.text(path, now);
+        Ok(told)
+    }
+
+    /// Reads and keeps the texts of those of `paths` of which a text is of use.
+    pub(super) fn keep_texts(&mut self, paths: Vec<PathBytes>) -> Result<(), StateError> {
+        let base = self.fresh_base();
+        let observer = Observer::new(&base).map_err(|source| StateError::Io { path: "/".into(), source })?;
+        let policy = Arc::clone(&self.policy);
+        let is_kept = |path: &&PathBytes| policy.judge(path).is_some_and(|watched| is_of_use(path, watched.diff));
+        let mut commit = Commit::default();
+        for path in paths.iter().filter(is_kept) {
+            let Some(entry) = self.state.entry(path)?.filter(|entry| entry.kind == FileKind::File) else { continue };
+            commit.texts.extend(read(&observer, path, &entry).map(|text| (path.clone(), Some(text))));
+            if commit.texts.len() >= TEXTS_AT_ONCE {
+                self.commit(std::mem::take(&mut commit))?;
+            }
+        }
+        self.commit(commit)
+    }
+
+    /// Of the watch that covers `path`.
+    pub(super) fn tags(&self, path: &PathBytes) -> Vec<Arc<str>> {
+        let watched = self.policy.judge(path);
+        watched.and_then(|watched| self.policy.watch(&watched)).map_or_else(Vec::new, |watch| watch.tags.clone())
+    }
+}
+
+/// Whether the text of `path` is of use: for a diff, or for what it means.
+pub(super) fn is_of_use(path: &PathBytes, wants_diff: bool) -> bool {
+    wants_diff || text::has_form(path)
+}
+
+/// The text of the file that `entry` records, if it is still that and not too long.
+fn read(observer: &Observer<'_>, path: &PathBytes, entry: &Entry) -> Option<KeptText> {
+    let recorded = entry.digests.sha256?;
+    if entry.size > BYTES_MAX as u64 {
+        return None;
+    }
+    let bytes = observer.read(path, BYTES_MAX).ok()??;
+    let is_recorded = sha256(&bytes) == recorded;
+    is_recorded.then(|| text::kept(path, &bytes))?.map(|bytes| KeptText { sha256: recorded, bytes })
+}
+
+/// The text of `entry`, if `kept` is that.
+fn known<'t>(entry: Option<&Entry>, kept: Option<&'t KeptText>, why_not: &'t str) -> Content<'t> {
+    match (entry, kept) {
+        (None, _) => Content::Absent,
+        (Some(entry), _) if entry.kind != FileKind::File => Content::Unknown(NO_FILE),
+        (Some(entry), _) if entry.size > BYTES_MAX as u64 => Content::Unknown(TOO_LONG),
+        (Some(entry), Some(kept)) if entry.digests.sha256 == Some(kept.sha256) => Content::Text(&kept.bytes),
+        _ => Content::Unknown(why_not),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

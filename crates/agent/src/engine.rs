@@ -8,6 +8,7 @@ mod begin;
 mod carry;
 mod examine;
 mod linked;
+mod overflow;
 mod scans;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use self::examine::{Draft, Occasion};
+use self::overflow::Missing;
 use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
 use crate::budget::Budget;
@@ -96,8 +98,7 @@ pub struct Engine {
     /// Files, by device and inode, that have got a further name and are to be looked up, and when that was done last.
     linked: HashSet<(u64, u64)>,
     sought: Instant,
-    /// What was said of the coalescer's memory.
-    degraded_told: u64,
+    missing: Missing,
     lag_us: u64,
 }
 
@@ -145,7 +146,7 @@ impl Engine {
             dropped: 0,
             linked: HashSet::new(),
             sought: Instant::now(),
-            degraded_told: 0,
+            missing: Missing::default(),
             lag_us: 0,
         })
     }
@@ -236,11 +237,21 @@ impl Engine {
                     _ => DetectedBy::Scan,
                 };
                 let mut job = Job::subtree(rescan.path, rescan.depth, detected_by);
+                if rescan.cause == RescanCause::MemoryLimit {
+                    let ago_us = self.intake.now_us().saturating_sub(rescan.since_us);
+                    let since = now().minus_micros(i64::try_from(ago_us).unwrap_or(i64::MAX));
+                    (job.closes, job.earliest) = (true, Some(since));
+                    self.note_lost("agent", 0, since)?;
+                }
                 job.actors = rescan.actors;
                 job.records = rescan.records;
                 // It compares with what is stored when it begins.
                 self.commit(draft.take())?;
                 self.start_scan(job);
+                Ok(())
+            }
+            Due::Storm(storm) => {
+                draft.event(now(), Self::storm(storm));
                 Ok(())
             }
         }
@@ -260,7 +271,7 @@ impl Engine {
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
             Command::Hints { root, hints } => self.learn(root, hints),
             Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
-            Command::RecordsLost { queue, lost } => self.records_lost(queue, lost),
+            Command::RecordsLost { queue, lost, since, within } => self.records_lost(queue, lost, since, &within),
             Command::Linked(inodes) => {
                 self.linked.extend(inodes);
                 Ok(())
@@ -345,6 +356,9 @@ impl Engine {
                     self.scans.unseen = unseen;
                     self.publish();
                 }
+                if job.closes {
+                    self.close_gap(took)?;
+                }
                 self.after_scan(&job, took)
             }
             ScanOutcome::Cancelled => Ok(()),
@@ -354,14 +368,6 @@ impl Engine {
                 Ok(())
             }
         }
-    }
-
-    /// Records are gone: what they would have said is found by comparing everything, and the gap is on record.
-    fn records_lost(&mut self, queue: &'static str, lost: u64) -> Result<(), StateError> {
-        self.dropped = self.dropped.saturating_add(lost.max(1));
-        self.record(Life::Overflow { queue: queue.into(), lost })?;
-        self.start_scan(Job::full(DetectedBy::Scan));
-        Ok(())
     }
 
     fn coverage_changed(&mut self, coverage: Coverage) -> Result<(), StateError> {
@@ -441,7 +447,6 @@ impl Engine {
         if self.is_covered() && self.covered_written.elapsed() >= COVERED_EVERY {
             self.covered_written = Instant::now();
             self.write_covered()?;
-            self.tell_degraded()?;
         }
         if self.scans.lateness_changed() {
             let cannot = self.cannot().into_iter().map(Into::into).collect();
@@ -458,20 +463,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Says, at most once in that time, that single paths were given up for rescans. Those are under way already; only what
-    /// came and went in between is lost.
-    fn tell_degraded(&mut self) -> Result<(), StateError> {
-        let degraded = self.intake.degraded();
-        if degraded == self.degraded_told {
-            return Ok(());
-        }
-        self.degraded_told = degraded;
-        self.record(Life::Overflow { queue: "agent".into(), lost: 0 })
-    }
-
     /// Whether all that happened up to now is stored: then that may be written down.
     fn is_covered(&self) -> bool {
-        self.comparing && self.stuck.is_none() && self.sees_live && !self.scans.is_comparing_all()
+        let compared = !self.scans.is_comparing_all() && self.missing.is_nothing();
+        self.comparing && self.stuck.is_none() && self.sees_live && compared
     }
 
     /// Until when everything was watched. Without a sensor that is when the last scan of everything began.

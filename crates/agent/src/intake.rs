@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tally_proto::Position;
 use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
-use tally_types::{Epoch, Life, PathBytes};
+use tally_types::{Epoch, Life, PathBytes, Timestamp};
 
 use crate::links::Links;
 use crate::pulse::Pulse;
@@ -52,10 +52,14 @@ pub enum Command {
         scan: u64,
         outcome: ScanOutcome,
     },
-    /// The kernel dropped records, or a sensor failed: everything must be compared.
+    /// The kernel dropped records, or they cannot be understood: what they would have told of must be compared.
     RecordsLost {
         queue: &'static str,
         lost: u64,
+        /// All before that were told.
+        since: Timestamp,
+        /// Where, if that is known; empty is everywhere.
+        within: Vec<PathBytes>,
     },
     /// Files, by device and inode, that have got a further name somewhere.
     Linked(Vec<(u64, u64)>),
@@ -261,11 +265,6 @@ impl Intake {
     /// Whether no path waits for a look.
     pub fn is_idle(&self) -> bool {
         self.lock().coalescer.is_empty()
-    }
-
-    /// How often single paths had to be given up for a rescan, for want of memory.
-    pub fn degraded(&self) -> u64 {
-        self.lock().coalescer.counters().degraded
     }
 
     /// Everything that still waits, due or not: for an orderly end.

@@ -48,13 +48,18 @@ impl Group {
         for target in [true, false] {
             for unlimited_queue in [true, false] {
                 let features = Features { target, unlimited_queue };
-                match init(features) {
-                    Ok(fd) => return Ok(Self { fd, features }),
+                match Self::with(features) {
+                    Ok(group) => return Ok(group),
                     Err(error) => refused = Some(error),
                 }
             }
         }
         Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
+    }
+
+    /// A group with just these features.
+    pub fn with(features: Features) -> io::Result<Self> {
+        init(features).map(|fd| Self { fd, features })
     }
 
     pub const fn features(&self) -> Features {

@@ -27,6 +27,7 @@ mod tests;
 pub use due::{Due, Look, LookBelow, Rescan, RescanCause};
 pub use limits::Limits;
 pub use signal::{Kinds, Signal};
+pub use storm::StormReport;
 
 use keys::Key;
 use pending::{Actors, Children, Pending, PendingRescan};
@@ -61,6 +62,8 @@ pub struct Coalescer {
 enum Job {
     Look,
     Rescan,
+    /// Tell of a directory in which very much happened.
+    Storm,
 }
 
 impl Coalescer {
@@ -72,7 +75,7 @@ impl Coalescer {
             rescans: BTreeMap::new(),
             queue: BTreeMap::new(),
             actors: Actors::default(),
-            storm: Storm::new(limits.storm_looks, limits.storm_window_us, limits.bytes_max / 16),
+            storm: Storm::new(limits),
             bytes: 0,
             next_seq: 0,
             counters: Counters::default(),
@@ -121,6 +124,7 @@ impl Coalescer {
             match job {
                 Job::Look => self.look_is_due(now_us, seq, key, &mut out),
                 Job::Rescan => self.rescan_is_due(key, &mut out),
+                Job::Storm => out.extend(self.storm.report(&key).map(Due::Storm)),
             }
         }
         out
@@ -266,7 +270,10 @@ impl Coalescer {
     fn emit(&mut self, now_us: u64, key: &Key, out: &mut Vec<Due>) {
         let Some(pending) = self.forget(key) else { return };
         self.actors.leave(&pending.actors);
-        self.storm.looked(key, now_us);
+        if let Some((directory, due_us)) = self.storm.looked(key, pending.records, now_us) {
+            let seq = self.seq();
+            self.queue.insert((due_us, seq), (directory, Job::Storm));
+        }
         self.counters.looks += 1;
         let path = keys::path(key);
         let actors = pending.actors.clone();
@@ -290,6 +297,7 @@ impl Coalescer {
                 cause: RescanCause::DirectoryMoved,
                 actors,
                 records: 0,
+                since_us: pending.first_us,
             })),
         }
     }
@@ -314,6 +322,7 @@ impl Coalescer {
             cause: rescan.cause,
             actors: rescan.actors,
             records: rescan.records,
+            since_us: rescan.first_us,
         }));
     }
 

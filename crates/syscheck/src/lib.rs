@@ -15,7 +15,9 @@ mod glob;
 mod policy;
 pub mod text;
 
-pub use coalescer::{Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal};
+pub use coalescer::{
+    Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal, StormReport,
+};
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
 pub use config::{AgentConfig, Budget, Config, Rate};
 pub use glob::{Glob, GlobError};

@@ -55,6 +55,8 @@ pub(super) struct Job {
     pub full: bool,
     /// Made by the clock, not because something was missed.
     routine: bool,
+    /// What was missed is on record as a gap, which ends with it.
+    pub closes: bool,
     rehash: Rehash,
 }
 
@@ -69,8 +71,15 @@ impl Job {
             earliest: None,
             full: true,
             routine: false,
+            closes: false,
             rehash: Rehash::None,
         }
+    }
+
+    /// Of everything, or of all that lies within some places: it finds what records would have told that are lost since then.
+    pub fn closing(roots: Vec<PathBytes>, since: Timestamp) -> Self {
+        let full = roots.is_empty();
+        Self { roots, full, closes: true, earliest: Some(since), ..Self::full(DetectedBy::Scan) }
     }
 
     /// Names the time since when what it finds can have happened, if that is not known already.
@@ -79,6 +88,13 @@ impl Job {
             self.earliest.get_or_insert(compared_from);
         }
         self
+    }
+
+    /// Does the work of another one as well.
+    fn stand_for(&mut self, other: &Self) {
+        self.routine &= other.routine;
+        self.closes |= other.closes;
+        self.earliest = self.earliest.zip(other.earliest).map(|(a, b)| a.min(b)).or(self.earliest).or(other.earliest);
     }
 
     pub fn subtree(path: PathBytes, depth: Option<u32>, detected_by: DetectedBy) -> Self {
@@ -257,19 +273,26 @@ impl Scans {
 
     /// Many single scans that wait are one of everything.
     fn wait(&mut self, job: Job) {
-        let same = |w: &Job| w.roots == job.roots && w.depth == job.depth && w.full == job.full;
-        if self.waiting.iter().any(same) {
-            return;
+        let same = |w: &&mut Job| w.roots == job.roots && w.depth == job.depth && w.full == job.full;
+        if let Some(waiting) = self.waiting.iter_mut().find(same) {
+            return waiting.stand_for(&job);
         }
-        if self.waiting.len() >= WAITING_MAX && !job.full {
-            self.waiting.retain(|waiting| waiting.full);
-            if self.waiting.is_empty() {
-                let earliest = job.earliest;
-                self.waiting.push_back(Job { earliest, ..Job::full(DetectedBy::Scan) });
-            }
-            return;
+        if self.waiting.len() < WAITING_MAX || job.full {
+            return self.waiting.push_back(job);
         }
-        self.waiting.push_back(job);
+        let parts = self.waiting.iter().filter(|waiting| !waiting.full).chain([&job]);
+        let mut all = Job::full(DetectedBy::Scan);
+        parts.for_each(|part| all.stand_for(part));
+        self.waiting.retain(|waiting| waiting.full);
+        match self.waiting.front_mut() {
+            Some(waiting) => waiting.stand_for(&all),
+            None => self.waiting.push_back(all),
+        }
+    }
+
+    /// Whether a scan that ends a gap runs or is still to come.
+    pub fn is_closing(&self) -> bool {
+        self.running.iter().map(|r| &r.job).chain(&self.waiting).any(|job| job.closes)
     }
 
     /// Whether a comparison of everything runs or is still to come.

@@ -27,6 +27,7 @@ use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
 mod disk;
 mod filesystems;
+mod overflow;
 mod texts;
 
 /// Long enough for the slowest machine; nothing waits that long unless it fails.

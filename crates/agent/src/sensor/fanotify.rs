@@ -14,15 +14,17 @@ use tally_sys::caps;
 use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
 use tally_sys::fs_kind::{self, FsKind};
+use tally_sys::handle::Fsid;
 use tally_sys::mount::{self, Mount, Table};
 use tally_sys::poll::{self, Interest, Waiter, Waker};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
-use tally_types::{Actor, PathBytes};
+use tally_types::{Actor, PathBytes, Timestamp};
 
 use self::other_name::Linking;
 use super::Coverage;
 use super::actor::Actors;
 use super::resolver::{Places, Resolver};
+use crate::engine;
 use crate::intake::{Command, Intake};
 use crate::pulse::{BEAT, Pulse};
 
@@ -45,7 +47,7 @@ pub fn start(
         ));
     }
     let mut watcher = Watcher {
-        group: Group::new()?,
+        group: group()?,
         mounts: mount::Watch::open()?,
         clock: SetWatch::new()?,
         clock_offset_us: clock::offset_us(),
@@ -58,6 +60,7 @@ pub fn start(
         renames_whole: true,
         unresolved: None,
         linking: Linking::default(),
+        told_up_to: engine::now(),
         pulse: Arc::clone(pulse),
         marks: 0,
         marks_seen: Instant::now(),
@@ -76,6 +79,20 @@ pub fn start(
     Ok((thread, coverage))
 }
 
+fn group() -> std::io::Result<Group> {
+    #[cfg(test)]
+    if LIMITED_QUEUE.get() {
+        return Group::with(fanotify::Features { target: true, unlimited_queue: false });
+    }
+    Group::new()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// A sensor that is started by this thread has the kernel's limit on its queue.
+    pub static LIMITED_QUEUE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 struct Watcher {
     group: Group,
     mounts: mount::Watch,
@@ -92,6 +109,8 @@ struct Watcher {
     /// When it was last said that a directory cannot be found.
     unresolved: Option<Instant>,
     linking: Linking,
+    /// When the queue was empty last, as far as is known.
+    told_up_to: Timestamp,
     pulse: Arc<Pulse>,
     /// So many filesystems are marked. Those of a volume with several roots, as of btrfs, are one.
     marks: usize,
@@ -146,10 +165,16 @@ impl Watcher {
         }
         if woken.records {
             match self.group.read(buffer) {
-                Ok(bytes) => self.take(bytes),
+                Ok(bytes) => {
+                    let emptied = bytes.len() < BUFFER_BYTES / 2;
+                    self.take(bytes);
+                    if emptied {
+                        self.told_up_to = engine::now();
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "records cannot be read");
-                    self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+                    self.lost(Vec::new());
                 }
             }
         }
@@ -172,8 +197,10 @@ impl Watcher {
             return;
         }
         let missing = self.marks - marked;
+        let looks_us = i64::try_from(BEAT.as_micros()).unwrap_or(i64::MAX).saturating_mul(3);
+        self.told_up_to = self.told_up_to.min(engine::now().minus_micros(looks_us));
         self.pulse.tell(Some(format!("marks of {missing} filesystems were taken off; they are set again")));
-        self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+        self.lost(Vec::new());
         match self.mounts.read() {
             Ok(table) => self.mounts_changed(&table),
             Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
@@ -196,7 +223,7 @@ impl Watcher {
                 Ok(record) => self.record(&record),
                 Err(error) => {
                     tracing::warn!(%error, "a record is not understood");
-                    self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+                    self.lost(Vec::new());
                 }
             }
             if self.signals.len() >= SIGNALS_AT_ONCE {
@@ -216,7 +243,7 @@ impl Watcher {
 
     fn record(&mut self, record: &Record<'_>) {
         if record.mask.has(Mask::OVERFLOW) {
-            self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+            self.lost(Vec::new());
             return;
         }
         let is_directory = record.mask.has(Mask::ON_DIRECTORY);
@@ -274,7 +301,7 @@ impl Watcher {
         let places: Places = match self.resolver.directory(name.dir) {
             Ok(places) => places,
             Err(error) => {
-                self.cannot_resolve(&error);
+                self.cannot_resolve(name.dir.fsid(), &error);
                 return Vec::new();
             }
         };
@@ -286,12 +313,18 @@ impl Watcher {
         places.iter().filter_map(path).filter(|path| policy.judge(path).is_some() || policy.descend(path)).collect()
     }
 
-    /// What happened in a directory that cannot be found is found by comparing everything, once in a while.
-    fn cannot_resolve(&mut self, error: &std::io::Error) {
+    fn lost(&self, within: Vec<PathBytes>) {
+        let since = self.told_up_to;
+        self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0, since, within });
+    }
+
+    /// What happened in a directory that cannot be found is found by comparing all of its filesystem, once in a while.
+    fn cannot_resolve(&mut self, fsid: Fsid, error: &std::io::Error) {
         if self.unresolved.is_none_or(|last| last.elapsed() > UNRESOLVED_EVERY) {
             self.unresolved = Some(Instant::now());
             tracing::warn!(%error, "a directory of a record cannot be found");
-            self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0 });
+            let within = self.resolver.points(fsid);
+            self.lost(within);
         }
     }
 

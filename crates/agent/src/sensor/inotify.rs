@@ -13,9 +13,10 @@ use tally_sys::open::{self, Access};
 use tally_sys::poll::{self, Interest, Waiter, Waker};
 use tally_sys::{dirent, fs_kind, stat};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
-use tally_types::{FileKind, PathBytes};
+use tally_types::{FileKind, PathBytes, Timestamp};
 
 use super::Coverage;
+use crate::engine;
 use crate::intake::{Command, Intake};
 use crate::pulse::{BEAT, Pulse};
 
@@ -34,6 +35,7 @@ pub fn start(
         list: dirent::Buffer::default(),
         unwatched: 0,
         first_refusal: None,
+        told_up_to: engine::now(),
     };
     for root in policy.roots() {
         // The directory above tells when the root itself is replaced, removed or made.
@@ -58,6 +60,8 @@ struct Watcher {
     /// Directories that could not be watched.
     unwatched: u64,
     first_refusal: Option<String>,
+    /// When all that waited was read last.
+    told_up_to: Timestamp,
 }
 
 impl Watcher {
@@ -79,14 +83,22 @@ impl Watcher {
             }
             let before = self.unwatched;
             match self.instance.read(&mut buffer) {
-                Ok(bytes) => self.take(bytes),
-                Err(_) => self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0 }),
+                Ok(bytes) => {
+                    self.take(bytes);
+                    self.told_up_to = engine::now();
+                }
+                Err(_) => self.lost(),
             }
             if self.unwatched != before {
                 let Coverage { can, cannot } = self.coverage();
                 self.intake.command_now(Command::Coverage { can, cannot });
             }
         }
+    }
+
+    fn lost(&self) {
+        let (since, within) = (self.told_up_to, Vec::new());
+        self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0, since, within });
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -96,7 +108,7 @@ impl Watcher {
         for record in inotify::parse(bytes) {
             match record {
                 Ok(record) => self.record(&record, &mut signals, &mut half),
-                Err(_) => self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0 }),
+                Err(_) => self.lost(),
             }
         }
         self.intake.signals(signals);
@@ -104,7 +116,7 @@ impl Watcher {
 
     fn record(&mut self, record: &Record<'_>, signals: &mut Vec<Signal>, half: &mut Option<(u32, PathBytes)>) {
         if record.mask.has(Mask::OVERFLOW) {
-            self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0 });
+            self.lost();
             return;
         }
         if record.mask.has(Mask::IGNORED) {

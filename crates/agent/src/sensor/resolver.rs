@@ -130,6 +130,12 @@ impl Resolver {
         self.filesystems.len()
     }
 
+    /// Where a filesystem is mounted.
+    pub fn points(&self, fsid: Fsid) -> Vec<PathBytes> {
+        let shown = self.filesystems.get(&fsid).into_iter().flat_map(Filesystem::shown);
+        shown.filter_map(|s| PathBytes::new(s.point.clone()).ok()).collect()
+    }
+
     /// Forgets every remembered directory: one of them may have another path now.
     pub fn forget_directories(&mut self) {
         self.directories.clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tally_types::{Actor, PathBytes};
 
 use super::Kinds;
+use super::storm::StormReport;
 use super::temporary::is_temporary;
 
 /// What is to be done now. `due` gives them in the order in which they have to be done.
@@ -13,6 +14,8 @@ pub enum Due {
     Look(Look),
     LookBelow(LookBelow),
     Rescan(Rescan),
+    /// Nothing has to be done; it is to be told.
+    Storm(StormReport),
 }
 
 /// Look at one path.
@@ -74,6 +77,8 @@ pub struct Rescan {
     /// Those whose signals the rescan stands for, as far as they are known.
     pub actors: Vec<Arc<Actor>>,
     pub records: u32,
+    /// When the first of those signals came, or it was asked for.
+    pub since_us: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,8 +87,6 @@ pub enum RescanCause {
     MemoryLimit,
     /// A directory came or went with all that is in it.
     DirectoryMoved,
-    /// The kernel dropped records.
-    KernelOverflow,
     /// The agent wants to know: a new mount, a new policy, a watch that came too late.
     Asked,
 }
@@ -93,7 +96,6 @@ impl RescanCause {
         match self {
             Self::MemoryLimit => "memory-limit",
             Self::DirectoryMoved => "directory-moved",
-            Self::KernelOverflow => "kernel-overflow",
             Self::Asked => "asked",
         }
     }

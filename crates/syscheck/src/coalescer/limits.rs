@@ -17,9 +17,16 @@ pub struct Limits {
     pub quiet_us: u64,
     /// And after so long at most.
     pub quiet_max_us: u64,
-    /// More looks than this at one path in `storm_window_us` make it one look in that time.
+    /// After more looks than this at one path in `storm_window_us` it is left alone for `gap_us` after each, for twice as
+    /// long each time, and for `gap_max_us` at most, until it has been quiet for a window.
     pub storm_looks: u32,
     pub storm_window_us: u64,
+    pub gap_us: u64,
+    pub gap_max_us: u64,
+    /// More looks than this in one directory in the window are told of with a count, and so is a path that is left alone,
+    /// where it is about so many records of the kernel.
+    pub storm_directory_looks: u64,
+    pub storm_records: u64,
 }
 
 impl Limits {
@@ -31,7 +38,8 @@ impl Limits {
 
 impl Default for Limits {
     /// 8 MiB hold about 25,000 waiting paths, a fifth of the agent's memory; the times keep a single act's way to an event
-    /// under 10 ms and a busy log at one look in five seconds.
+    /// under 10 ms and a busy log at one look in five seconds. A file that changes all the time makes some twenty changes in
+    /// the first minute and four in each further one.
     fn default() -> Self {
         Self {
             bytes_max: 8 << 20,
@@ -40,8 +48,12 @@ impl Default for Limits {
             rename_settle_us: 500_000,
             quiet_us: 1_000_000,
             quiet_max_us: 5_000_000,
-            storm_looks: 128,
-            storm_window_us: 1_000_000,
+            storm_looks: 16,
+            storm_window_us: 60_000_000,
+            gap_us: 1_000_000,
+            gap_max_us: 15_000_000,
+            storm_directory_looks: 5_000,
+            storm_records: 1_000,
         }
     }
 }

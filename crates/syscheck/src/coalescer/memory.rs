@@ -78,6 +78,7 @@ impl Coalescer {
         self.actors.leave(&pending.actors);
         if let Some(rescan) = self.rescans.get_mut(directory) {
             rescan.records = rescan.records.saturating_add(pending.records);
+            rescan.first_us = rescan.first_us.min(pending.first_us);
         }
         if pending.children != Children::AsTheyAre {
             self.add_rescan(now_us, &key, None, RescanCause::MemoryLimit, None);

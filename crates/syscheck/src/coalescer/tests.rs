@@ -39,6 +39,7 @@ fn shown(due: &[Due]) -> Vec<String> {
             Some(depth) => format!("rescan {} to {depth}", rescan.path),
             None => format!("rescan {}", rescan.path),
         },
+        Due::Storm(storm) => format!("storm {}", storm.path),
     };
     due.iter().map(show).collect()
 }
@@ -80,22 +81,68 @@ fn an_open_file_is_looked_at_after_a_quiet_second_or_five() {
 }
 
 #[test]
-fn a_storming_path_comes_down_to_its_final_state_with_a_count() {
+fn a_path_that_changes_all_the_time_costs_some_looks_a_minute() {
     let mut c = coalescer();
-    let (mut count, mut records) = (0, 0);
-    for now in (0..10_000_000).step_by(1_000) {
-        c.signal(now, signal("/a", Kinds::CLOSE_WRITE));
-        for look in looks(c.due(now, 9)) {
-            count += 1;
-            records += u64::from(look.records);
+    let (mut looked, mut storms, mut records) = (vec![0; 11], vec![], 0);
+    let mut take = |due: Vec<Due>, now: u64| {
+        for due in due {
+            match due {
+                Due::Look(look) => {
+                    looked[(now / 60_000_000) as usize] += 1;
+                    records += u64::from(look.records);
+                }
+                Due::Storm(storm) => storms.push((now / 60_000_000, storm)),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    for now in (0..600_000_000).step_by(5_000) {
+        c.signal(now, signal("/d/a", Kinds::CLOSE_WRITE));
+        take(c.due(now, 9), now);
+    }
+    // The last state is always looked at, and every record is told of.
+    take(c.due(620_000_000, 9), 620_000_000);
+    take(c.due(700_000_000, 9), 659_999_999);
+    assert_eq!(looked, [23, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1]);
+    assert_eq!(records, 120_000);
+    assert!((9..=10).contains(&storms.len()), "about once a minute: {}", storms.len());
+    assert!(
+        storms
+            .iter()
+            .all(|(_, storm)| (storm.path == path("/d")) && storm.paths == 1 && storm.duration_us <= 60_000_000)
+    );
+    let told: u64 = storms.iter().map(|(_, storm)| storm.records).sum();
+    assert_eq!(told, 120_000);
+    // After a calm minute it is as fast as any.
+    c.signal(800_000_000, signal("/d/a", Kinds::CLOSE_WRITE));
+    assert_eq!(looks(c.due(800_002_000, 9)).len(), 1);
+    assert_eq!(c.queue.len(), 0);
+}
+
+#[test]
+fn a_storm_over_a_directory_is_told_with_its_count_and_no_path_is_left_out() {
+    let mut c = coalescer();
+    let (mut looked, mut storms) = (0, vec![]);
+    for n in 0..20_000u64 {
+        let now = n * 1_000;
+        c.signal(now, signal(&format!("/d/{n}"), Kinds::CREATE | Kinds::CLOSE_WRITE));
+        for due in c.due(now, 99) {
+            match due {
+                Due::Look(_) => looked += 1,
+                Due::Storm(storm) => storms.push(storm),
+                other => panic!("{other:?}"),
+            }
         }
     }
-    let last = looks(c.due(20_000_000, 9));
-    assert_eq!(records + u64::from(last[0].records), 10_000);
-    assert!((128..=140).contains(&count), "{count}");
-    // After a calm time it is as fast as any.
-    c.signal(30_000_000, signal("/a", Kinds::CLOSE_WRITE));
-    assert_eq!(looks(c.due(30_002_000, 9)).len(), 1);
+    for due in c.drain() {
+        match due {
+            Due::Look(_) => looked += 1,
+            Due::Storm(storm) => storms.push(storm),
+            other => panic!("{other:?}"),
+        }
+    }
+    let [storm] = &storms[..] else { panic!("{storms:?}") };
+    assert_eq!((looked, storm.records, storm.paths), (20_000, 20_000, 20_000));
 }
 
 #[test]
@@ -283,6 +330,7 @@ impl Owed {
         for one in due {
             match one {
                 Due::Look(look) => drop(self.looks.remove(&look.path)),
+                Due::Storm(_) => {}
                 Due::LookBelow(below) => self.below.retain(|path| !path.is_within(&below.path)),
                 Due::Rescan(rescan) => {
                     let levels =
@@ -331,8 +379,8 @@ fn every_signal_is_followed_by_a_look(steps: Vec<Step>, bytes_max: usize) -> Res
         prop_assert!(c.bytes() <= bytes_max.max(4_000), "{}", c.bytes());
         prop_assert!(owed.is_empty() || c.next_due().is_some());
     }
-    // Nothing waits longer than the longest patience.
-    now += 6_000_000;
+    // Nothing waits longer than the longest patience, and no storm is told of later than after a minute.
+    now += 70_000_000;
     loop {
         let due = c.due(now, 3);
         if due.is_empty() {

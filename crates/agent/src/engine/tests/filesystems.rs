@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use tally_types::{Change, ChangeKind, EventBody, PathBytes};
@@ -179,22 +180,24 @@ fn shown(change: &Change, dir: &Path) -> String {
     }
 }
 
+/// Each has a name of its own: one file that is written all the time is looked at more and more seldom.
+static SENTINELS: AtomicU32 = AtomicU32::new(0);
+
 impl Running {
     /// Everything that the kernel has told up to now is looked at and stored when this returns; those changes.
     pub(super) fn settled(&mut self, host: &Host) -> Vec<Change> {
-        let sentinel = host.at("sentinel");
         let mut changes = Vec::new();
         // The first one's arrival means that all records before it are in the coalescer; the second one's, that what was in
         // there has been stored.
-        for round in 0..2 {
-            let text = format!("{round} {:?}", Instant::now());
-            fs::write(&sentinel, &text).unwrap();
+        for _ in 0..2 {
+            let sentinel = super::path(&host.at(&format!("sentinel-{}", SENTINELS.fetch_add(1, Ordering::Relaxed))));
+            File::create(std::str::from_utf8(sentinel.as_bytes()).unwrap()).unwrap();
             self.wait("the sentinel is seen", |agent| {
                 let mut seen = false;
                 for body in agent.new_events() {
                     if let EventBody::Change(change) = body {
-                        let is_sentinel = change.path == super::path(&sentinel);
-                        seen |= is_sentinel && change.after.as_ref().is_some_and(|e| e.size == text.len() as u64);
+                        let is_sentinel = change.path == sentinel;
+                        seen |= is_sentinel;
                         changes.extend((!is_sentinel).then_some(*change));
                     }
                 }
@@ -225,7 +228,6 @@ fn every_way(kind: &'static str) {
     }
     let (Some(disk), Some(act)) = (Disk::new(kind), Act::new()) else { return };
     let host = Host::on(&disk.point());
-    host.write("sentinel", "");
     for way in WAYS {
         fs::create_dir(host.at(way.name)).unwrap();
         (way.before)(&host.at(way.name));
@@ -268,7 +270,6 @@ impl Bench {
         }
         let (disk, act) = (Disk::new("ext4")?, Act::new()?);
         let host = Host::on(&disk.point());
-        host.write("sentinel", "");
         before(&host);
         let agent = host.start();
         Some(Self { disk, host, agent, act })

@@ -5,6 +5,7 @@ mod bench;
 mod bpf;
 mod deny;
 mod fuzz;
+mod kernels;
 mod man;
 mod step;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     Bench(bench::Options),
     /// Run a fuzz target, list them, or check that all build
     Fuzz(fuzz::Options),
+    /// Run the sensors' tests on Debian's 6.1 kernel in QEMU: minutes, so not a part of `test`
+    TestKernels(kernels::Options),
     /// Write man pages and shell completions into a directory
     Man {
         /// Where to; it is made if need be
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Bpf => bpf::build(root),
         Task::Bench(options) => bench::start(root, &options),
         Task::Fuzz(options) => fuzz::start(root, &options),
+        Task::TestKernels(options) => kernels::start(root, &options),
         Task::Man { dir } => man::write(root, &root.join(dir)),
     };
     match done {

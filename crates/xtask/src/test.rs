@@ -2,7 +2,7 @@
 //! after one has failed, so that one run tells everything; the last line is the count that test runners print.
 
 mod report;
-mod setup;
+pub mod setup;
 
 use std::path::Path;
 use std::process::Stdio;

@@ -58,7 +58,7 @@ pub fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     ensure!(
         answers("apt-get", &["--version"]),
         "missing: {}; this is not Debian or Ubuntu, so install them by hand",

@@ -250,6 +250,19 @@ async fn a_hostile_file_name_is_text_on_every_page() {
 }
 
 #[tokio::test]
+async fn the_page_of_an_agent_says_how_it_knows() {
+    let served = Served::start(|fleet| {
+        let web = fleet.enrol("web-1", "web", 1);
+        fleet.report(web, tally_types::AgentState::Watching, 1, 1, 0, (&["changes"], &[]));
+    })
+    .await;
+    let page = served.get("/agent/001", &served.log_in().await).await;
+    for said in ["fanotify", "bpf: refused (a policy of the host forbids it)", "audit: in use", "/mnt/&#60;nfs&#62;"] {
+        assert!(page.body.contains(said), "{said} in {}", page.body);
+    }
+}
+
+#[tokio::test]
 async fn one_change_is_shown_in_full() {
     let mut ids = Vec::new();
     let served = Served::start(|fleet| {

@@ -98,6 +98,31 @@ pub async fn all(State(shared): State<Arc<Shared>>, query: RawQuery) -> Result<R
     render(&AgentsPage { shell: Shell::live("/agents", "Agents"), name: shown(&name), agents, total, older })
 }
 
+/// Where an agent's knowledge comes from, as it told last.
+struct Sources {
+    /// Of changes: fanotify, inotify, none.
+    events: String,
+    /// Of who made them: bpf, audit, proc, none.
+    who: String,
+    /// Each source that it tried, in words.
+    tiers: Vec<String>,
+    /// Mounts below which only scans see.
+    blind: Vec<String>,
+}
+
+impl Sources {
+    /// `None` of an agent that has not said: it may be older than the question.
+    fn new(agent: &Agent) -> Option<Self> {
+        let told = agent.told.as_deref().filter(|told| !told.source.is_empty())?;
+        Some(Self {
+            events: shown(&told.source),
+            who: shown(if told.who.is_empty() { "none" } else { &told.who }),
+            tiers: told.tiers.iter().map(|text| shown(text)).collect(),
+            blind: told.blind.iter().map(|path| shown(&path.to_string())).collect(),
+        })
+    }
+}
+
 #[derive(Template)]
 #[template(path = "agent.html")]
 struct AgentPage {
@@ -107,6 +132,7 @@ struct AgentPage {
     enrolled: Exact,
     removed: Option<Exact>,
     can: Vec<String>,
+    sources: Option<Sources>,
     current: Option<String>,
     baseline: Option<String>,
     /// The baseline is what the agent has now.
@@ -128,6 +154,7 @@ pub async fn one(State(shared): State<Arc<Shared>>, Path(text): Path<String>) ->
         enrolled: Exact::new(agent.enrolled_at),
         removed: agent.removed_at.map(Exact::new),
         can: agent.can.iter().map(|text| shown(text)).collect(),
+        sources: Sources::new(&agent),
         current: root(agent.current),
         baseline: root(agent.baseline),
         is_baseline: agent.current.is_some() && agent.current == agent.baseline,

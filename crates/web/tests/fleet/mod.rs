@@ -115,7 +115,11 @@ impl Fleet {
     ) {
         let arcs = |texts: &[&str]| texts.iter().map(|text| Arc::from(*text)).collect::<Vec<Arc<str>>>();
         let (can, cannot) = (arcs(words.0), arcs(words.1));
-        let status = Status { state, entries, lag_us: 1_300, dropped, can, cannot, ..Status::default() };
+        let tiers = vec!["bpf: refused (a policy of the host forbids it)".into(), "audit: in use".into()];
+        let (source, who, blind) =
+            ("fanotify".into(), "audit".into(), vec![PathBytes::new(&b"/mnt/<nfs>"[..]).unwrap()]);
+        let sources = Status { tiers, source, who, blind, ..Status::default() };
+        let status = Status { state, entries, lag_us: 1_300, dropped, can, cannot, ..sources };
         let report = Report { seen_at: self.now.minus_micros(ago), status: &status, has_new_words: true };
         let mut transaction = self.store.begin().unwrap();
         transaction.set_report(id, &report).unwrap();

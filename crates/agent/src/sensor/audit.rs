@@ -34,6 +34,8 @@ const TRIAL: Duration = Duration::from_secs(3);
 const NO_PROGRAM: &str = "/dev/null/tallystick-trial";
 /// Records taken before somebody else gets a turn.
 const RECORDS_AT_ONCE: usize = 16_384;
+/// How long records that are on their way are waited for.
+const SETTLING: Duration = Duration::from_millis(20);
 /// How often ended processes are looked for, since their end is not told.
 const SWEEP_NS: u64 = 2_000_000_000;
 /// How often the audit status is asked for.
@@ -118,9 +120,11 @@ impl AuditSource {
         Ok((source, words))
     }
 
-    /// Reads what waits. `take` gets each start of a program, and each end that a look around found.
+    /// Reads what waits, and what is on its way: a program may have acted before the record of its start came through the
+    /// kernel's queue. `take` gets each start of a program, and each end that a look around found.
     pub fn drain(&mut self, mut take: impl FnMut(ProcessEvent)) -> io::Result<Drained> {
         let mut drained = Drained::default();
+        let (deadline, mut is_settled) = (Instant::now() + SETTLING, false);
         for _ in 0..RECORDS_AT_ONCE {
             match self.next()? {
                 Next::Exec(exec) if exec.cmdline.is_some() => {
@@ -130,7 +134,8 @@ impl AuditSource {
                 // A start that failed is told by rules of others.
                 Next::Exec(_) | Next::Other => {}
                 Next::Gap => drained.has_gap = true,
-                Next::Nothing => break,
+                Next::Nothing if is_settled => break,
+                Next::Nothing => is_settled = !self.is_more_to_come(deadline),
             }
         }
         let now = clock::boottime_ns();
@@ -144,6 +149,15 @@ impl AuditSource {
             self.check(&mut drained);
         }
         Ok(drained)
+    }
+
+    /// Whether the kernel still holds records, some of which were then waited for.
+    fn is_more_to_come(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.rules.control.status().map_or(0, |status| status.backlog) == 0 {
+            return false;
+        }
+        poll::wait(&mut [Waiter::new(self.listener.as_fd(), Interest::Read)], Some(left)).is_ok()
     }
 
     fn next(&mut self) -> io::Result<Next> {

@@ -45,6 +45,7 @@ const TOOLS: &[&str] = &[
     "btrfs",
     "mkfs.btrfs",
     "auditd",
+    "auditctl",
     "debugfs",
     "gzip",
     "xz",

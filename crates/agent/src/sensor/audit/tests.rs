@@ -267,6 +267,24 @@ fn an_audit_daemon_goes_on_and_its_rules_stay() {
     assert_eq!((after.backlog_limit, after.lost), (status.backlog_limit, status.lost));
 }
 
+/// Only a boot undoes it, so this is for a machine that is booted for tests (`cargo xtask test-kernels`).
+#[test]
+#[ignore = "locks the audit rules until the next boot"]
+fn locked_rules_are_used_if_they_tell_of_starts() {
+    let Some(kept) = Kept::new() else { return };
+    kept.control.set_on(true).unwrap();
+    ABIS.iter().for_each(|abi| kept.control.add(&Rule::starts(*abi, "their-rule")).unwrap());
+    let locked = Command::new("auditctl").args(["-e", "2"]).stdout(Stdio::null()).status().unwrap();
+    assert!(locked.success());
+    let rules = kept.control.rules().unwrap();
+    let (mut source, words) = AuditSource::start().unwrap();
+    assert!(words.can.contains("by rules of others, which are locked"), "{words:?}");
+    all_are_told(&mut source, 20);
+    drop(source);
+    assert_eq!(kept.control.rules().unwrap(), rules);
+    assert_eq!(kept.control.status().unwrap().mode, Mode::Locked);
+}
+
 #[test]
 fn keys_name_their_owner() {
     let owner = Owner { pid: 7, start_ticks: 99, turned_on: false };

@@ -1,8 +1,11 @@
 //! How the agent stands after its last commit: written by the engine, read by whoever tells the manager.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tally_proto::limit::LOGS_MAX;
 use tally_proto::message::Status;
+use tally_types::PathBytes;
 
 use crate::budget::Budget;
 use crate::health::Health;
@@ -14,6 +17,21 @@ pub struct Board {
     budget: Arc<Budget>,
     health: Arc<Health>,
     for_reports: Mutex<ForReports>,
+    changed_logs: Mutex<ChangedLogs>,
+}
+
+/// Logs whose seals were committed since they were last asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChangedLogs {
+    Some(BTreeSet<PathBytes>),
+    /// More than are worth counting, or it is not known which.
+    All,
+}
+
+impl Default for ChangedLogs {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
 }
 
 /// What only a report tells.
@@ -34,7 +52,34 @@ impl Board {
     pub fn new(status: Status, budget: Arc<Budget>, health: Arc<Health>) -> Self {
         let posted = Mutex::new(Posted { status, version: 0, closed: false });
         let for_reports = ForReports { manager: manager(false, "not tried yet"), ..ForReports::default() };
-        Self { posted, changed: Condvar::new(), budget, health, for_reports: Mutex::new(for_reports) }
+        Self {
+            posted,
+            changed: Condvar::new(),
+            budget,
+            health,
+            for_reports: Mutex::new(for_reports),
+            changed_logs: Mutex::default(),
+        }
+    }
+
+    /// The seals of these logs were committed.
+    pub fn logs_changed<'p>(&self, paths: impl Iterator<Item = &'p PathBytes>) {
+        let mut changed = self.changed_logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let ChangedLogs::Some(some) = &mut *changed {
+            some.extend(paths.cloned());
+            if some.len() > LOGS_MAX {
+                *changed = ChangedLogs::All;
+            }
+        }
+    }
+
+    /// Everything was sealed anew.
+    pub fn all_logs_changed(&self) {
+        *self.changed_logs.lock().unwrap_or_else(PoisonError::into_inner) = ChangedLogs::All;
+    }
+
+    pub fn take_changed_logs(&self) -> ChangedLogs {
+        std::mem::take(&mut self.changed_logs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn scanned(&self, scan: LastScan) {

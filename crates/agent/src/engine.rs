@@ -415,6 +415,7 @@ impl Engine {
         match self.state.commit(&commit, now()) {
             Ok(_) => {
                 self.learn_links(&commit);
+                self.board.logs_changed(commit.logs.iter().map(|(path, _)| path));
                 self.publish();
                 Ok(())
             }

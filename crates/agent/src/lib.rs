@@ -27,6 +27,7 @@ pub mod scan;
 mod seam;
 mod sensor;
 mod state;
+mod teller;
 
 use std::path::{Path, PathBuf};
 

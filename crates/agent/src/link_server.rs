@@ -28,6 +28,7 @@ use crate::intake::{Command, Intake};
 use crate::notice::{Notice, Notices};
 use crate::seam::{self, EVENTS_BYTES_MAX, IdentityText, LinkControl, SeamError, ToLink, ToSensor};
 use crate::state::{Nodes, OutboxReader, StateError};
+use crate::teller::Teller;
 
 /// A link that ended is started again after this long, doubled each time.
 const RESTART_FIRST: Duration = Duration::from_millis(200);
@@ -156,6 +157,7 @@ impl Shared {
 struct Server {
     outbox: OutboxReader,
     nodes: Nodes,
+    teller: Teller,
     program: LinkProgram,
     sources: Sources,
     shared: Arc<Shared>,
@@ -166,7 +168,8 @@ impl Server {
     fn open(program: LinkProgram, sources: Sources, shared: Arc<Shared>) -> Result<Self, StateError> {
         let outbox = OutboxReader::open(&sources.state)?;
         let nodes = Nodes::open_reader(&sources.state).map_err(SnapshotError::Store)?;
-        Ok(Self { outbox, nodes, program, sources, shared })
+        let teller = Teller::open(&sources.state, Arc::clone(&sources.board))?;
+        Ok(Self { outbox, nodes, teller, program, sources, shared })
     }
 
     fn run(mut self) {
@@ -247,6 +250,7 @@ impl Server {
         match asked {
             ToSensor::NeedHello => {
                 let hello = self.hello().map_err(state_failed)?;
+                self.teller.begin();
                 self.shared.send(&ToLink::Hello(Box::new(hello)));
             }
             ToSensor::NeedStatus => self.shared.send(&ToLink::Status(self.sources.board.status())),
@@ -278,8 +282,11 @@ impl Server {
                 self.sources.board.disconnected(&reason);
                 self.sources.notices.tell(&Notice::Disconnected { reason });
             }
-            ToSensor::FromManager(message) => self.take_message(*message),
-            ToSensor::NeedLeaves => self.shared.send(&ToLink::Leaves(None)),
+            ToSensor::FromManager(message) => self.take_message(*message).map_err(state_failed)?,
+            ToSensor::NeedLeaves => {
+                let leaves = self.teller.next().map_err(state_failed)?;
+                self.shared.send(&ToLink::Leaves(leaves));
+            }
             ToSensor::Here => {}
             ToSensor::Done => return Ok(false),
         }
@@ -287,14 +294,17 @@ impl Server {
     }
 
     /// What the manager says and the link cannot judge.
-    fn take_message(&self, message: ToAgent) {
+    fn take_message(&mut self, message: ToAgent) -> Result<(), StateError> {
         match message {
             ToAgent::Policy { text } => drop(self.sources.intake.command(Command::Policy { text: Some(text) })),
             ToAgent::PolicyNone => drop(self.sources.intake.command(Command::Policy { text: None })),
             ToAgent::WantPolicy => self.shared.send(&ToLink::PolicyInUse(self.sources.policy.clone())),
+            ToAgent::LogsHeld(held) => self.teller.held(held)?,
+            ToAgent::LeavesKept { number } => self.teller.kept(number),
             // The seam lets no other pass.
             _ => {}
         }
+        Ok(())
     }
 
     fn hello(&self) -> Result<Hello, StateError> {

@@ -29,7 +29,6 @@ use tally_proto::{Position as WirePosition, entry as entry_codec, event as event
 use tally_snapshot::{Cursor, Edit, NodeHash, SnapshotError};
 use tally_types::{Entry, Epoch, Event, EventBody, PathBytes, PathError, Timestamp};
 
-#[expect(unused_imports, reason = "the link does not ask for seals yet")]
 pub use logs::LogReader;
 pub use nodes::{Nodes, NodesError};
 use outbox::OUTBOX_BYTES_MAX;

@@ -7,7 +7,7 @@ use crate::Outcome;
 use crate::ask::ask;
 use crate::options::{
     AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DiffOptions, DriftOptions, ExplainOptions,
-    FilterOptions, LedgerCommand, PromoteOptions, SnapshotCommand, TokenCommand,
+    FilterOptions, LedgerCommand, LogCommand, PromoteOptions, SnapshotCommand, TokenCommand,
 };
 use crate::render::Kind;
 
@@ -34,6 +34,9 @@ pub fn run(command: Command) -> Result<Outcome> {
             show(&ask, Kind::Entries, &request)
         }
         Command::Policy(command) => crate::policy::run(command),
+        Command::Log(LogCommand::List { ask, agent }) => {
+            show(&ask, Kind::Logs, &json!({"op": "log.list", "agent": agent}))
+        }
         Command::Explain(ExplainOptions { ask, path, agent }) => {
             show(&ask, Kind::Explained, &json!({"op": "explain", "path": path, "agent": agent}))
         }

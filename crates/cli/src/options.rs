@@ -52,6 +52,9 @@ pub enum Command {
     /// List what the manager holds of an agent
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// What the manager holds of an agent's append-only logs
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Prove that the record was not rewritten
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -329,6 +332,17 @@ pub enum PolicyCommand {
         /// The file is an agent's own (--config), which may also name the manager and the state directory
         #[arg(long)]
         own: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// The logs whose seals the manager holds, and up to which size
+    List {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// Name or id; not needed if there is only one agent
+        agent: Option<String>,
     },
 }
 

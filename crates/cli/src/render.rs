@@ -29,6 +29,7 @@ pub enum Kind {
     Policies,
     Policy,
     Explained,
+    Logs,
 }
 
 /// Writes one object in the form that `kind` has for a person.
@@ -49,6 +50,10 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
         Kind::Console => writeln!(out, "{}", text(value, "link")),
         Kind::Policies => policy_line(out, value),
         Kind::Policy => write!(out, "{}", value.get("text").and_then(Value::as_str).unwrap_or_default()),
+        Kind::Logs => {
+            let (size, chunks, at) = (number(value, "size"), number(value, "chunks"), text(value, "told_at"));
+            writeln!(out, "{size:>14} bytes {chunks:>6} chunks  told {at}  {}", text(value, "path"))
+        }
         Kind::Explained => explained(out, value),
         Kind::Done => writeln!(out, "{}", text(value, "message")),
     }

@@ -32,6 +32,8 @@ pub struct Member {
     pub session: Option<Session>,
     pub comparison: Comparison,
     pub clock: ClockSkew,
+    /// It has more logs than the manager keeps the seals of.
+    pub has_many_logs: bool,
     /// When two copies of it were last seen, by the steady clock.
     pub duplicate_ms: Option<u64>,
 }
@@ -90,6 +92,7 @@ impl Member {
             session: None,
             comparison: Comparison::default(),
             clock: ClockSkew::default(),
+            has_many_logs: false,
             duplicate_ms: None,
         }
     }

@@ -13,6 +13,7 @@ mod orders;
 mod policies;
 mod recovery;
 mod scribe;
+mod seals;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -101,6 +102,17 @@ enum Work {
         has_new_words: bool,
     },
     State(AgentId, AgentState),
+    /// The seals of a log, with its leaves from `first` on.
+    Log {
+        about: AgentId,
+        log: Box<tally_store::LogSeals>,
+        first: u64,
+        leaves: Vec<[u8; 32]>,
+    },
+    ForgetLog {
+        about: AgentId,
+        path: tally_types::PathBytes,
+    },
     /// By which policy an agent says that it watches.
     Policy {
         about: AgentId,
@@ -115,6 +127,7 @@ enum After {
     Stored { from: Source, position: Position },
     Admit { from: Source },
     Checkpoint { from: Source },
+    LeavesKept { from: Source, number: u64 },
 }
 
 /// The state cannot be written.
@@ -241,13 +254,8 @@ impl Ingest {
             Input::Compare { from, position, mark } => self.compare(now, from, position, mark),
             Input::Nodes { from, nodes } => self.nodes(now, from, &nodes),
             Input::PolicyInUse { from, policy } => self.policy_told(from, policy),
-            Input::AskLogs { from } => {
-                self.tell(
-                    from,
-                    ManagerIn::LogsHeld(tally_proto::message::LogsHeld { logs: Vec::new(), is_last: true }),
-                );
-            }
-            Input::Leaves { .. } => {}
+            Input::AskLogs { from } => self.tell_logs(from),
+            Input::Leaves { from, leaves } => self.leaves(now, from, leaves),
             Input::Farewell { from, reason } => self.farewell(from, &reason),
             Input::Closed { from } => self.closed(from),
             Input::Enrol { request, answer } => {
@@ -347,6 +355,7 @@ impl Ingest {
             }
             After::Admit { from } => self.admit(now, from),
             After::Checkpoint { from } => self.send_checkpoint(from),
+            After::LeavesKept { from, number } => self.leaves_kept(from, number),
         }
     }
 

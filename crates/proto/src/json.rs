@@ -18,7 +18,8 @@ use tally_types::{AgentId, EventId, Timestamp};
 pub use entry::{entry, snapshot_entry};
 pub use event::{actor, admin, alert, change, event, life};
 pub use operator::{
-    TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, new_token, promoted, token,
+    LogStatus, TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, log, new_token, promoted,
+    token,
 };
 pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
 pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, Told, agent_status, status};

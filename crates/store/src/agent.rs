@@ -10,7 +10,7 @@ use tally_types::{AgentId, AgentState, Epoch, Timestamp};
 
 use crate::code;
 use crate::error::{Result, StoreError};
-use crate::policy;
+use crate::{policy, seals};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -168,6 +168,7 @@ pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
          WHERE id = ?1 AND removed_at IS NULL",
     )?;
     statement.execute(params![id.0, at.0, code::state(AgentState::Stopped)])?;
+    seals::forget_of(conn, id)?;
     policy::forget_of(conn, id)
 }
 

@@ -13,7 +13,8 @@
 //!
 //! If the database is lost, opening the store makes it again from the ledger. What then is missing: snapshots and baselines
 //! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, agents that were made
-//! without an `Enrolled` event, and the texts of policies, until agents that use them have sent them.
+//! without an `Enrolled` event, the texts of policies, until agents that use them have sent them, and the seals of logs,
+//! which agents tell anew.
 
 mod adoption;
 mod agent;
@@ -33,6 +34,7 @@ mod reader;
 #[cfg(test)]
 mod sample;
 mod schema;
+mod seals;
 mod span;
 mod store;
 mod token;
@@ -49,6 +51,7 @@ pub use nodes::Nodes;
 pub use policy::GroupPolicy;
 pub use promote::{Promoted, Promotion, Selected};
 pub use reader::{LedgerState, Reader, Snapshots};
+pub use seals::LogSeals;
 pub use store::Store;
 pub use token::{Entry, NewToken, Token};
 pub use transaction::{COMMIT_BYTES_MAX, Committed, Stored, Transaction};

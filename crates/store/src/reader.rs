@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _};
 use tally_ledger::Hash;
 use tally_snapshot::{Difference, NodeHash, NodeStore, apply, diff};
-use tally_types::{AgentId, EventId, RuleId, Timestamp};
+use tally_types::{AgentId, EventId, PathBytes, RuleId, Timestamp};
 
 use crate::agent::{self, Agent};
 use crate::error::{Result, StoreError};
@@ -19,6 +19,7 @@ use crate::list::{self, ActRow, AlertRow, EventRow, Filter, Which};
 use crate::log::LedgerReader;
 use crate::nodes::Nodes;
 use crate::policy::{self, GroupPolicy};
+use crate::seals::{self, LogSeals};
 use crate::token::{self, Token};
 use crate::{history, schema};
 
@@ -132,6 +133,24 @@ impl Reader {
     /// The text of a policy by its digest.
     pub fn policy_text(&self, digest: &[u8; 32]) -> Result<Option<Arc<str>>> {
         policy::text(&*self.pool.take()?, digest)
+    }
+
+    /// What is known of an agent's logs, in the order of their paths.
+    pub fn logs(&self, id: AgentId) -> Result<Vec<LogSeals>> {
+        seals::all(&*self.pool.take()?, id)
+    }
+
+    pub fn log(&self, id: AgentId, path: &PathBytes) -> Result<Option<LogSeals>> {
+        seals::get(&*self.pool.take()?, id, path)
+    }
+
+    pub fn log_count(&self, id: AgentId) -> Result<u64> {
+        seals::count(&*self.pool.take()?, id)
+    }
+
+    /// The leaves of a log from `first` on.
+    pub fn log_leaves(&self, id: AgentId, path: &PathBytes, first: u64) -> Result<Vec<[u8; 32]>> {
+        seals::leaves(&*self.pool.take()?, id, path, first)
     }
 
     /// The snapshots of this moment.

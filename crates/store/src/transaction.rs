@@ -17,6 +17,7 @@ use crate::error::{Result, StoreError};
 use crate::log::{Head, Log};
 use crate::nodes::Nodes;
 use crate::projection::{self, Projection};
+use crate::seals::{self, LogSeals};
 use crate::token::{self, NewToken};
 use crate::{code, history, policy};
 
@@ -249,6 +250,16 @@ impl<'s> Transaction<'s> {
     /// By which policy an agent says that it watches.
     pub fn set_policy_in_use(&mut self, agent: AgentId, digest: &[u8; 32], text: &str, origin: &str) -> Result<()> {
         policy::set_in_use(self.conn, agent, digest, text, origin)
+    }
+
+    /// Puts what is known of a log of an agent in the place of what was, with `leaves` as its leaves from `first` on.
+    pub fn put_log(&mut self, agent: AgentId, log: &LogSeals, first: u64, leaves: &[[u8; 32]]) -> Result<()> {
+        self.durable = true;
+        seals::put(self.conn, agent, log, first, leaves)
+    }
+
+    pub fn forget_log(&mut self, agent: AgentId, path: &PathBytes) -> Result<()> {
+        seals::forget(self.conn, agent, path)
     }
 
     pub fn remove_expired_tokens(&mut self, now: Timestamp) -> Result<usize> {

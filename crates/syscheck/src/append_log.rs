@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use tally_types::ChangeKind;
 
+pub mod copy;
 mod sealer;
 mod state;
 #[cfg(test)]

@@ -175,6 +175,7 @@ impl Engine {
             match taken {
                 Ok((position, texts)) => {
                     self.keep_texts(texts)?;
+                    self.board.all_logs_changed();
                     self.state.set_fact(fact::POLICY, policy_digest(&self.policy))?;
                     self.write_covered()?;
                     self.fill_links()?;

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tally_syscheck::append_log::{LogState, Seal};
-use tally_types::PathBytes;
+use tally_types::{Epoch, PathBytes};
 
-use super::{StateError, schema};
+use super::{StateError, WirePosition, schema};
 use crate::log::LogRecord;
 
 /// Bytes of one part: 128 hashes, or so much of the tail.
@@ -126,10 +126,35 @@ pub struct LogReader {
     db: Connection,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the link does not ask for seals yet"))]
 impl LogReader {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         Ok(Self { db: schema::open_reader(path)? })
+    }
+
+    /// Reads several things as they are at one moment; with the position of the last event that is committed then.
+    pub fn at_one_moment(
+        &self,
+        read: impl FnOnce(&Self) -> Result<(), StateError>,
+    ) -> Result<WirePosition, StateError> {
+        let transaction = self.db.unchecked_transaction()?;
+        let mut query = self.db.prepare_cached("SELECT value FROM facts WHERE name = ?1")?;
+        let mut fact = |name: &str| -> Result<u64, StateError> {
+            let value: Option<i64> = query.query_row([name], |row| row.get(0)).optional()?;
+            Ok(value.unwrap_or(0).unsigned_abs())
+        };
+        let position = WirePosition { epoch: Epoch(fact("epoch")?), seq: fact("seq")? };
+        read(self)?;
+        transaction.commit()?;
+        Ok(position)
+    }
+
+    /// The state of one log.
+    pub fn get(&self, path: &PathBytes) -> Result<Option<LogState>, StateError> {
+        let mut query = self.db.prepare_cached("SELECT id, head FROM logs WHERE key = ?1")?;
+        let row = query.query_row([path.tree_key()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+        let Some((id, head)) = row.optional()? else { return Ok(None) };
+        let state = LogState::decode(&state(&self.db, id, &head)?);
+        state.map(Some).map_err(|_| damaged(&self.db, path))
     }
 
     /// The logs behind the path `after`, in the order of `PathBytes::tree_key`, each with its encoded `LogState`: about

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use tally_proto::json::{self, TokenStatus};
+use tally_proto::json::{self, LogStatus, TokenStatus};
 use tally_store::{Agent, Reader};
 use tally_types::{AgentId, Timestamp, did_you_mean};
 
@@ -91,6 +91,7 @@ impl Desk<'_> {
             Request::PolicyRemove { group } => {
                 self.order(Order::PolicyRemove { actor: actor.into(), group: group.into() }, answer)
             }
+            Request::LogList { agent } => self.log_list(agent.as_deref(), answer),
             Request::Explain { path, agent } => self.explain(&path, agent.as_deref(), answer),
             Request::ConsoleLink {} => self.console_link(answer),
         }
@@ -179,6 +180,16 @@ impl Desk<'_> {
     fn agent_list(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
         for agent in self.reader.agents()? {
             answer.object(&json::agent_status(&agent_status(&agent, agent.state)))?;
+        }
+        Ok(())
+    }
+
+    /// The logs of an agent whose seals are held here.
+    fn log_list(&self, agent: Option<&str>, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let agent = self.agent_or_only(agent)?;
+        for log in self.reader.logs(agent.id)? {
+            let status = LogStatus { path: &log.path, size: log.size, fold: log.fold, told_at: log.time };
+            answer.object(&json::log((agent.id, &agent.name), status))?;
         }
         Ok(())
     }

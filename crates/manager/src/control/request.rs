@@ -81,6 +81,8 @@ pub enum Request {
     PolicyList {},
     #[serde(rename = "policy.remove")]
     PolicyRemove { group: String },
+    #[serde(rename = "log.list")]
+    LogList { agent: Option<String> },
     #[serde(rename = "explain")]
     Explain { path: String, agent: Option<String> },
     #[serde(rename = "console.link")]

@@ -16,7 +16,7 @@ impl Ingest {
     }
 
     /// Whether events may be taken from this session now; if not, it is told why.
-    fn takes(&mut self, from: Source) -> bool {
+    pub(super) fn takes(&mut self, from: Source) -> bool {
         if !self.is_current(from) {
             return false;
         }

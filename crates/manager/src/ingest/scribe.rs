@@ -58,6 +58,8 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Work::Policy { about, digest, policy } => {
                 self.tx.set_policy_in_use(*about, digest, &policy.text, &policy.origin)
             }
+            Work::Log { about, log, first, leaves } => self.tx.put_log(*about, log, *first, leaves),
+            Work::ForgetLog { about, path } => self.tx.forget_log(*about, path),
             Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),
         })
     }

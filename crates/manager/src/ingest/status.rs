@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tally_proto::json::{AgentStatus, LedgerStatus, Status, Told};
+use tally_proto::limit::LOGS_MAX;
 use tally_proto::sentence::shown;
 use tally_types::{AgentId, AgentState};
 
@@ -41,7 +42,7 @@ impl Ingest {
             ));
         }
         type Told = fn(&str, &Member, u64) -> Option<String>;
-        let kinds: [Told; 4] = [two_copies, silent, trouble, clock];
+        let kinds: [Told; 5] = [two_copies, silent, trouble, clock, many_logs];
         for told in kinds {
             let each = self.fleet.iter().filter_map(|(id, member)| told(&called(*id, member), member, now.ms));
             problems.extend(each);
@@ -80,6 +81,12 @@ fn trouble(name: &str, member: &Member, _: u64) -> Option<String> {
 fn clock(name: &str, member: &Member, _: u64) -> Option<String> {
     let is_off = member.clock.is_told;
     is_off.then(|| format!("{name}: its clock is more than {} s off the manager's.", CLOCK_SKEW_US_MAX / 1_000_000))
+}
+
+fn many_logs(name: &str, member: &Member, _: u64) -> Option<String> {
+    member
+        .has_many_logs
+        .then(|| format!("{name} has more than {LOGS_MAX} logs: the seals of the others are kept on its host alone."))
 }
 
 /// One agent as the store has it, in this state.

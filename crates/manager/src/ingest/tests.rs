@@ -4,6 +4,7 @@
 mod bench;
 mod disk;
 mod recovery;
+mod seals;
 
 use tally_proto::Position;
 use tally_proto::message::{Refused, RefusedCode, RunId};

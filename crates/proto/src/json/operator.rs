@@ -66,6 +66,30 @@ fn put_token(object: &mut Object, token: TokenStatus<'_>) {
     put_time(object, "expires", token.expires);
 }
 
+/// What the manager holds of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogStatus<'a> {
+    pub path: &'a PathBytes,
+    /// As the agent last told.
+    pub size: u64,
+    /// A sealed chunk has 64 KiB shifted left by it.
+    pub fold: u8,
+    pub told_at: Timestamp,
+}
+
+/// One line of `tally log list`.
+pub fn log(agent: (AgentId, &str), status: LogStatus<'_>) -> Value {
+    let chunk_bytes = 65_536u64 << status.fold;
+    let mut object = outermost();
+    put_agent(&mut object, agent.0, agent.1);
+    put_bytes(&mut object, "path", status.path.as_bytes());
+    put(&mut object, "size", status.size);
+    put(&mut object, "chunk_bytes", chunk_bytes);
+    put(&mut object, "chunks", status.size / chunk_bytes);
+    put_time(&mut object, "told_at", status.told_at);
+    object.into()
+}
+
 /// One line of `tally ledger verify` for each thing that is not as it was. `record` is what it is or was, where that can
 /// be told.
 pub fn ledger_problem(index: Option<u64>, record: Option<&str>, problem: &str) -> Value {

@@ -156,6 +156,8 @@ struct Seals {
     is_due: bool,
     /// The caller was asked and has not answered yet.
     asked: bool,
+    /// Events that explain these are not sent yet.
+    held_back: Option<Box<Leaves>>,
     /// Sent, and not known to have been taken in: the number, the message, and heartbeats since.
     out: Option<(u64, Vec<u8>, u32)>,
 }
@@ -314,8 +316,12 @@ impl AgentSession {
 
     /// Leaves go out behind the events that explain them, one message at a time.
     fn ask_leaves(&mut self) {
-        let Seals { is_known, is_due, asked, out } = &self.seals;
-        if *is_known && *is_due && !*asked && out.is_none() && self.all_sent() && !self.farewell_sent {
+        if let Some(leaves) = self.seals.held_back.take() {
+            self.send_leaves(leaves);
+        }
+        let Seals { is_known, is_due, asked, held_back, out } = &self.seals;
+        let is_free = !*asked && held_back.is_none() && out.is_none();
+        if *is_known && *is_due && is_free && self.all_sent() && !self.farewell_sent {
             self.seals.is_due = false;
             self.seals.asked = true;
             self.out.push_back(AgentOut::NeedLeaves);
@@ -325,6 +331,14 @@ impl AgentSession {
     fn leaves(&mut self, leaves: Option<Box<Leaves>>) {
         self.seals.asked = false;
         let Some(leaves) = leaves.filter(|_| self.phase == Phase::Open && !self.farewell_sent) else { return };
+        self.send_leaves(leaves);
+    }
+
+    fn send_leaves(&mut self, leaves: Box<Leaves>) {
+        if leaves.at.seq > 0 && Some(leaves.at) > self.sent {
+            self.seals.held_back = Some(leaves);
+            return;
+        }
         let number = leaves.number;
         match ToManager::Leaves(*leaves).encode() {
             Ok(message) => {

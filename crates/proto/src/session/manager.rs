@@ -82,7 +82,8 @@ pub enum ManagerOut {
     PolicyInUse(PolicyInUse),
     /// Answer with `LogsHeld`.
     AskLogs,
-    /// Compare them with what is held, keep them, and answer with `LeavesKept`. All events up to `Leaves::at` are stored.
+    /// Compare them with what is held, keep them, and answer with `LeavesKept`. All events up to `Leaves::at` were
+    /// handed out before.
     Leaves(Leaves),
     /// The conversation is over: nothing follows.
     Close(ManagerClose),
@@ -239,7 +240,7 @@ impl ManagerSession {
             (Phase::Open, ToManager::PolicyInUse(policy)) => self.out.push_back(ManagerOut::PolicyInUse(policy)),
             (Phase::Open, ToManager::AskLogs) => self.out.push_back(ManagerOut::AskLogs),
             // What explains them is not here yet: they come again.
-            (Phase::Open, ToManager::Leaves(leaves)) if leaves.at.seq > 0 && Some(leaves.at) > self.stored => {}
+            (Phase::Open, ToManager::Leaves(leaves)) if leaves.at.seq > 0 && Some(leaves.at) > self.handed => {}
             (Phase::Open, ToManager::Leaves(leaves)) => self.out.push_back(ManagerOut::Leaves(leaves)),
             // What overtook the hello or the welcome comes again; nodes that nobody asked for are of no use.
             _ => {}

@@ -496,6 +496,10 @@ impl World {
                 self.after(0, 40, Task::Tell { connection, decision: held });
             }
             ManagerOut::Leaves(leaves) => {
+                // What was handed out before is stored before.
+                while let Some((connection, position)) = self.manager.commit_one() {
+                    self.after(0, 40, Task::Stored { connection, position });
+                }
                 if !self.manager.keep(&leaves) {
                     let held = self.held(false);
                     self.feed_manager(held);

@@ -244,6 +244,42 @@ fn a_group_has_the_policy_of_the_last_act_and_its_text_comes_back_from_an_agent(
     assert_eq!(reader.policy_text(&[1; 32]).unwrap().as_deref(), Some("one"));
 }
 
+#[test]
+fn seals_of_logs_are_added_to_and_go_with_their_agent() {
+    let mut lab = Lab::new();
+    let host = lab.enrol("web1");
+    let leaf = |n: usize| [n as u8; 32];
+    let all: Vec<[u8; 32]> = (0..300).map(leaf).collect();
+    let log = |leaves: usize| crate::seals::LogSeals {
+        path: path("/var/log/a"),
+        size: leaves as u64 * 65_536 + 7,
+        fold: 0,
+        tail: [9; 32],
+        chain: [leaves as u8; 32],
+        at: Position::new(3, leaves as u64),
+        time: NOW,
+    };
+    let reader = lab.store.reader();
+    let put = |lab: &mut Lab, leaves: usize, first: usize| {
+        let mut transaction = lab.store.begin().unwrap();
+        transaction.put_log(host.id, &log(leaves), first as u64, &all[first..leaves]).unwrap();
+        transaction.commit(NOW).unwrap();
+    };
+    for (leaves, first) in [(100, 0), (130, 100), (256, 130), (300, 256), (300, 0), (20, 10)] {
+        put(&mut lab, leaves, first);
+        assert_eq!(reader.log(host.id, &path("/var/log/a")).unwrap(), Some(log(leaves)));
+        for from in [0, 5, 19, leaves] {
+            let held = reader.log_leaves(host.id, &path("/var/log/a"), from as u64).unwrap();
+            assert_eq!(held, all[from.min(leaves)..leaves], "{leaves} from {from}");
+        }
+    }
+    assert_eq!((reader.log_count(host.id).unwrap(), reader.logs(host.id).unwrap().len()), (1, 1));
+    let mut transaction = lab.store.begin().unwrap();
+    transaction.remove_agent(host.id, NOW).unwrap();
+    transaction.commit(NOW).unwrap();
+    assert_eq!(reader.log_count(host.id).unwrap(), 0);
+}
+
 /// A crash between the ledger's sync and the database's commit.
 #[test]
 fn records_without_rows_are_projected_when_the_store_opens() {

@@ -208,7 +208,7 @@ impl Agent {
         Status { time: self.now, epoch: Epoch(100), seq: self.seq, state: AgentState::Watching, ..Status::default() }
     }
 
-    fn batch(&mut self, body: EventBody) -> Batch {
+    pub fn batch(&mut self, body: EventBody) -> Batch {
         self.seq += 1;
         let event = Event { epoch: Epoch(100), seq: self.seq, time: self.now, body };
         Batch { after: None, epoch: Epoch(100), first_seq: self.seq, events: vec![event], mark: None }

@@ -14,6 +14,7 @@ use tally_types::{AgentState, PathBytes};
 use crate::board::Board;
 use crate::budget::Budget;
 use crate::health::Health;
+use crate::pulse::Pulse;
 use crate::report::{self, Report};
 use crate::state::OutboxReader;
 
@@ -28,6 +29,7 @@ pub struct Desk {
     pub board: Arc<Board>,
     pub budget: Arc<Budget>,
     pub health: Arc<Health>,
+    pub sensor: Option<Arc<Pulse>>,
     pub watches: Vec<PathBytes>,
     /// The agent's database.
     pub database: PathBuf,
@@ -118,6 +120,7 @@ impl Desk {
             cannot: texts(&status.cannot),
             blind: paths(&status.blind),
             lag_ms: status.lag_us as f64 / 1000.0,
+            records: self.sensor.as_ref().map_or(0, |pulse| pulse.records()),
             dropped: status.dropped,
             last_scan: self.board.last_scan(),
             manager: self.board.manager(),
@@ -193,7 +196,7 @@ mod tests {
         let board = Arc::new(Board::new(status, Arc::clone(&budget), Arc::clone(&health)));
         board.connected("web1");
         let (watches, database, began) = (vec![PathBytes::root()], state.path().to_owned(), Instant::now());
-        Desk { board, budget, health: Arc::clone(&health), watches, database, began }.open().unwrap();
+        Desk { board, budget, health: Arc::clone(&health), sensor: None, watches, database, began }.open().unwrap();
         let (text, report) = ask(&dir).unwrap();
         assert!(text.ends_with("}\n"));
         assert_eq!((report.entries, &*report.watches, report.problems.len()), (7, &["/".to_owned()][..], 0));

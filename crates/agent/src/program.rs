@@ -25,7 +25,7 @@ use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
 use crate::policy::{self, Chosen, Standing};
 use crate::seam::IdentityText;
-use crate::sensor::{self, Source};
+use crate::sensor::{self, Sensor, Source};
 use crate::state::{State, StateError};
 
 /// Of the agent's memory, for paths that wait for a look: about 50,000 of them at the usual budget, a storm that the engine
@@ -74,19 +74,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
     let link =
         start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health), &standing)?;
-    let desk = Desk {
-        board: Arc::clone(&board),
-        budget: Arc::clone(&budget),
-        health: Arc::clone(&health),
-        watches: policy.roots(),
-        database: state.path().to_owned(),
-        began: Instant::now(),
-    };
-    if let Err(error) = desk.open() {
-        tracing::warn!(%error, "tally-agent status will not be answered");
-    }
-    let watchman = Watchman::new(state.path(), sensor.pulse.clone(), Arc::clone(&intake), Arc::clone(&board))?;
-    let guard = Guard::start(watchman, health)?;
+    let guard = stand_guard(state.path(), policy.roots(), &sensor, (&board, &intake, &health, &budget))?;
     let engine = Engine::new(Parts {
         state,
         policy,
@@ -116,6 +104,29 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     }
     notices.tell(&Notice::Stopped);
     Ok(worked?)
+}
+
+/// Begins to answer `tally-agent status`, and to look after the agent itself.
+fn stand_guard(
+    database: &Path,
+    watches: Vec<PathBytes>,
+    sensor: &Sensor,
+    (board, intake, health, budget): (&Arc<Board>, &Arc<Intake>, &Arc<Health>, &Arc<Budget>),
+) -> Result<Guard> {
+    let desk = Desk {
+        board: Arc::clone(board),
+        budget: Arc::clone(budget),
+        health: Arc::clone(health),
+        sensor: sensor.pulse.clone(),
+        watches,
+        database: database.to_owned(),
+        began: Instant::now(),
+    };
+    if let Err(error) = desk.open() {
+        tracing::warn!(%error, "tally-agent status will not be answered");
+    }
+    let watchman = Watchman::new(database, sensor.pulse.clone(), Arc::clone(intake), Arc::clone(board))?;
+    Guard::start(watchman, Arc::clone(health)).context("guard the agent itself")
 }
 
 /// Runs this same program again in this process, with the same arguments. Returns only if that fails. Nothing of the old run

@@ -11,14 +11,16 @@ pub const BEAT: Duration = Duration::from_secs(5);
 pub struct Pulse {
     began: Instant,
     last_ms: AtomicU64,
+    /// Of the kernel, that were read so far.
+    records: AtomicU64,
     ended: AtomicBool,
     fault: Mutex<Option<String>>,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        let (last_ms, ended, fault) = Default::default();
-        Self { began: Instant::now(), last_ms, ended, fault }
+        let (last_ms, records, ended, fault) = Default::default();
+        Self { began: Instant::now(), last_ms, records, ended, fault }
     }
 }
 
@@ -26,6 +28,14 @@ impl Pulse {
     pub fn beat(&self) {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub fn count(&self, records: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
     }
 
     /// What the thread itself found to be wrong, or that it no longer is.

@@ -26,6 +26,8 @@ pub struct Report {
     pub cannot: Vec<String>,
     pub blind: Vec<String>,
     pub lag_ms: f64,
+    /// Records of the kernel that were read since the start.
+    pub records: u64,
     /// Records lost since the start.
     pub dropped: u64,
     pub last_scan: Option<LastScan>,
@@ -102,7 +104,7 @@ impl fmt::Display for Report {
         lines.all("sees", &self.can);
         lines.all("does not see", &self.cannot);
         lines.all("by scans only", &self.blind);
-        lines.one("behind by", &format!("{:.1} ms, {} records lost", self.lag_ms, self.dropped));
+        lines.one("behind by", &format!("{:.1} ms; {} records read, {} lost", self.lag_ms, self.records, self.dropped));
         let scan = self.last_scan.as_ref().map(|scan| {
             let (mb, secs) = (megabytes(scan.read_bytes), scan.seconds);
             format!("ended {}, {} entries, {mb} read, took {secs:.1} s", scan.ended, scan.entries)

@@ -6,13 +6,16 @@ mod baseline;
 mod build;
 mod check;
 mod daemon;
+mod fury;
 mod idle;
 mod init;
 mod latency;
 mod mark;
 mod measure;
+mod million;
 mod report;
 mod second_host;
+mod sense;
 mod storm;
 mod tree;
 mod unpack;
@@ -72,7 +75,7 @@ struct Benchmark {
     run: fn(&Bench, &mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 12] = [
     Benchmark {
         name: "init",
         what: "CPU of `tally init` against a bare walk with SHA-256 and `aide --init`",
@@ -101,6 +104,17 @@ const BENCHMARKS: [Benchmark; 9] = [
         what: "what a second host with the same entries adds to the manager",
         run: second_host::run,
     },
+    Benchmark {
+        name: "sense",
+        what: "git, gcc, dpkg, tar and a loop of files: bare, under a mark, inotify, auditd, the agent",
+        run: sense::run,
+    },
+    Benchmark {
+        name: "fury",
+        what: "2 processes that write for a minute beside one that burns a core: nothing is lost",
+        run: fury::run,
+    },
+    Benchmark { name: "million", what: "the agent's memory with a million entries watched", run: million::run },
     Benchmark { name: "build", what: "a cold build of README's first command", run: build::run },
 ];
 

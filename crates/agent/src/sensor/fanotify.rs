@@ -218,7 +218,9 @@ impl Watcher {
     }
 
     fn take(&mut self, bytes: &[u8]) {
+        let mut count = 0;
         for record in fanotify::parse(bytes) {
+            count += 1;
             match record {
                 Ok(record) => self.record(&record),
                 Err(error) => {
@@ -230,6 +232,7 @@ impl Watcher {
                 self.hand_over();
             }
         }
+        self.pulse.count(count);
         self.hand_over();
         self.tell_linked();
         self.resolver.release();

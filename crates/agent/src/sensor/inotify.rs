@@ -84,7 +84,7 @@ impl Watcher {
             let before = self.unwatched;
             match self.instance.read(&mut buffer) {
                 Ok(bytes) => {
-                    self.take(bytes);
+                    pulse.count(self.take(bytes));
                     self.told_up_to = engine::now();
                 }
                 Err(_) => self.lost(),
@@ -101,17 +101,21 @@ impl Watcher {
         self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0, since, within });
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    /// How many records they were.
+    fn take(&mut self, bytes: &[u8]) -> u64 {
+        let mut count = 0;
         let mut signals: Vec<Signal> = Vec::new();
         // The first half of a rename waits for the second, which follows at once if it is watched too.
         let mut half: Option<(u32, PathBytes)> = None;
         for record in inotify::parse(bytes) {
+            count += 1;
             match record {
                 Ok(record) => self.record(&record, &mut signals, &mut half),
                 Err(_) => self.lost(),
             }
         }
         self.intake.signals(signals);
+        count
     }
 
     fn record(&mut self, record: &Record<'_>, signals: &mut Vec<Signal>, half: &mut Option<(u32, PathBytes)>) {

@@ -1,5 +1,6 @@
 //! A manager and its agents as real processes on loopback, each with a state directory of its own.
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +35,8 @@ pub struct Manager {
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
+    program: PathBuf,
+    state: PathBuf,
     /// From the start of `tally-agent enrol` to its end.
     pub enrolled_in: Duration,
 }
@@ -85,6 +88,17 @@ impl Manager {
         text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("tally printed {line}"))).collect()
     }
 
+    /// The same for an answer that is too long to be held whole.
+    pub fn each(&self, words: &[&str], mut take: impl FnMut(&Value)) -> anyhow::Result<()> {
+        let mut child = self.command(words).arg("--json").stdout(Stdio::piped()).spawn().context("run tally")?;
+        for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+            take(&serde_json::from_str(&line?)?);
+        }
+        let status = child.wait()?;
+        ensure!(matches!(status.code(), Some(0 | 1)), "tally {}: {status}", words.join(" "));
+        Ok(())
+    }
+
     pub fn status(&self) -> anyhow::Result<Value> {
         self.ask(&["status"])?.pop().context("tally status printed nothing")
     }
@@ -123,7 +137,13 @@ impl Manager {
             command.arg("--watch").arg(watch);
         }
         let process = spawn(&mut command, &bench.scratch.path().join(format!("{name}.log")))?;
-        Ok(Agent { process, enrolled_in })
+        Ok(Agent { process, program, state, enrolled_in })
+    }
+
+    /// Lets all its processes stand still, or go on: in a fleet it is another machine's load.
+    pub fn hold(&self, held: bool) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("the manager does not run")?;
+        signal(&process.0, if held { Signal::STOP } else { Signal::CONT })
     }
 
     /// Waits until the agent has its first snapshot.
@@ -144,6 +164,12 @@ impl Agent {
 
     pub fn stop(self) -> anyhow::Result<()> {
         self.process.stop()
+    }
+
+    /// What `tally-agent status` says.
+    pub fn report(&self) -> anyhow::Result<Value> {
+        let output = Command::new(&self.program).args(["status", "--json", "--state"]).arg(&self.state).output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 

@@ -1,4 +1,5 @@
-//! A bare fanotify mark on a filesystem, with a reader that does nothing: the least that watching it costs.
+//! Bare watching with a reader that does nothing, the least that it costs: a fanotify mark on a filesystem, or inotify watches
+//! on the directories of a tree.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -17,8 +18,16 @@ impl Mark {
     }
 
     pub fn start(bench: &Bench, watched: &Path) -> anyhow::Result<Self> {
+        Self::start_as(bench, "mark", watched)
+    }
+
+    pub fn inotify(bench: &Bench, watched: &Path) -> anyhow::Result<Self> {
+        Self::start_as(bench, "inotify", watched)
+    }
+
+    fn start_as(bench: &Bench, kind: &str, watched: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(bench.program("tally-floor"));
-        let mut child = command.arg("mark").arg(watched).stdout(Stdio::piped()).spawn().context("start tally-floor")?;
+        let mut child = command.arg(kind).arg(watched).stdout(Stdio::piped()).spawn().context("start tally-floor")?;
         let said = child.stdout.take().and_then(|out| BufReader::new(out).lines().next());
         let mark = Self(child);
         ensure!(matches!(said, Some(Ok(line)) if line == "marked"), "the bare mark could not be had");

@@ -101,6 +101,18 @@ pub fn on_cpu(pids: &[u32]) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// The time that the threads of this name were on a CPU, to the nanosecond.
+pub fn on_cpu_of_thread(pid: u32, name: &str) -> Duration {
+    let mut nanos = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if read("comm").trim_end() == name {
+            nanos += read("schedstat").split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Duration::from_nanos(nanos)
+}
+
 /// Resident memory in MB (10^6 bytes): the sum of what each process has, so that pages they share count twice.
 pub fn resident_mb(pids: &[u32]) -> f64 {
     sum_kb(pids, "status", "VmRSS:") * 1024.0 / 1e6

@@ -83,7 +83,7 @@ fn paths(watched: &Path) -> impl Iterator<Item = String> {
 }
 
 /// Path and SHA-256 of every file that is left.
-fn disk(watched: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+pub fn disk(watched: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut disk = BTreeMap::new();
     for item in std::fs::read_dir(watched)? {
         let path = item?.path();
@@ -95,7 +95,7 @@ fn disk(watched: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// The same, as the manager holds it.
-fn snapshot(manager: &Manager, watched: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+pub fn snapshot(manager: &Manager, watched: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let entries = manager.ask(&["snapshot", "list", "a", "--limit", "0"])?;
     let inside = format!("{}/", watched.display());
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);

@@ -33,7 +33,16 @@ impl Bench {
 
 /// Files in `tree` as above; the content of file `n` is a function of `n` alone.
 pub fn write(tree: &Path, files: u64) -> anyhow::Result<()> {
-    let mut content = vec![0; FILE_BYTES];
+    write_sized(tree, files, FILE_BYTES)
+}
+
+/// The same with files of a few bytes, where only their number counts.
+pub fn write_small(tree: &Path, files: u64) -> anyhow::Result<()> {
+    write_sized(tree, files, 16)
+}
+
+fn write_sized(tree: &Path, files: u64, bytes: usize) -> anyhow::Result<()> {
+    let mut content = vec![0; bytes];
     for number in 0..files {
         let directory = number / FILES_PER_DIRECTORY;
         let path =

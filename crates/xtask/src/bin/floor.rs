@@ -3,18 +3,21 @@
 //!
 //! The walk shares no code with the scanner that it is compared with: it is openat, getdents64 and statx by rustix.
 
-use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags, openat, statx};
+use tally_sys::poll;
 
 #[derive(Debug, Parser)]
 enum Options {
@@ -24,8 +27,16 @@ enum Options {
     Hash(Tree),
     /// Mark the filesystem of a directory and read the records away, until killed
     Mark { dir: PathBuf },
+    /// Watch every directory of a tree by inotify and read the records away, until killed
+    Inotify { dir: PathBuf },
     /// Create, change and remove files as fast as this process can; two of three are removed again
     Storm { dir: PathBuf, prefix: String, files: u64 },
+    /// The same until the time is over; prints how many there were
+    Fury { dir: PathBuf, prefix: String, seconds: u64 },
+    /// Create a file, write 4 KiB, close and remove it, again and again
+    Loop { dir: PathBuf, files: u64 },
+    /// Keep one core busy
+    Burn { seconds: u64 },
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +51,14 @@ fn main() -> anyhow::Result<()> {
         Options::Stat(tree) => Walk::run(&tree, false),
         Options::Hash(tree) => Walk::run(&tree, true),
         Options::Mark { dir } => mark(&dir),
-        Options::Storm { dir, prefix, files } => storm(&dir, &prefix, files),
+        Options::Inotify { dir } => inotify(&dir),
+        Options::Storm { dir, prefix, files } => storm(&dir, &prefix, 0..files).map(drop),
+        Options::Fury { dir, prefix, seconds } => fury(&dir, &prefix, Duration::from_secs(seconds)),
+        Options::Loop { dir, files } => create_and_remove(&dir, files),
+        Options::Burn { seconds } => {
+            burn(Duration::from_secs(seconds));
+            Ok(())
+        }
     }
 }
 
@@ -161,7 +179,7 @@ impl Walk {
 
 /// The least that watching a filesystem costs: one mark, and a reader that does nothing with what it reads.
 fn mark(dir: &Path) -> anyhow::Result<()> {
-    use tally_sys::{fanotify, poll};
+    use tally_sys::fanotify;
     let dir = std::fs::File::open(dir).with_context(|| format!("open {}", dir.display()))?;
     let group = fanotify::Group::new().context("fanotify_init")?;
     group.mark_filesystem(dir.as_fd()).context("fanotify_mark")?;
@@ -174,8 +192,48 @@ fn mark(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn storm(dir: &Path, prefix: &str, files: u64) -> anyhow::Result<()> {
-    for number in 0..files {
+/// What the oldest way of watching costs: a watch for each directory that is there, or comes later.
+fn inotify(dir: &Path) -> anyhow::Result<()> {
+    use tally_sys::inotify::{self, Instance, Mask};
+    let instance = Instance::new().context("inotify_init1")?;
+    let mut watched = HashMap::new();
+    watch_tree(&instance, dir, &mut watched)?;
+    println!("marked");
+    std::io::stdout().flush()?;
+    let mut buffer = vec![0; inotify::BUFFER_BYTES];
+    loop {
+        poll::wait(&mut [poll::Waiter::new(instance.as_fd(), poll::Interest::Read)], None)?;
+        for record in inotify::parse(instance.read(&mut buffer)?).flatten() {
+            let is_new_directory = record.mask.has(Mask::CREATE) && record.mask.has(Mask::ON_DIRECTORY);
+            let new = watched.get(&record.watch).filter(|_| is_new_directory);
+            let new: Option<PathBuf> = new.map(|above| above.join(OsStr::from_bytes(record.name)));
+            if let Some(new) = new {
+                // It may be gone again.
+                let _ = watch_tree(&instance, &new, &mut watched);
+            }
+        }
+    }
+}
+
+fn watch_tree(
+    instance: &tally_sys::inotify::Instance,
+    dir: &Path,
+    watched: &mut HashMap<tally_sys::inotify::WatchId, PathBuf>,
+) -> anyhow::Result<()> {
+    let open = std::fs::File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+    watched.insert(instance.add(open.as_fd())?, dir.to_owned());
+    for item in std::fs::read_dir(dir)? {
+        let item = item?;
+        if item.file_type()?.is_dir() {
+            watch_tree(instance, &item.path(), watched)?;
+        }
+    }
+    Ok(())
+}
+
+fn storm(dir: &Path, prefix: &str, numbers: std::ops::Range<u64>) -> anyhow::Result<u64> {
+    let end = numbers.end;
+    for number in numbers {
         let path = dir.join(format!("{prefix}-{number:06}"));
         std::fs::write(&path, number.to_le_bytes())?;
         std::fs::OpenOptions::new().append(true).open(&path)?.write_all(prefix.as_bytes())?;
@@ -183,5 +241,32 @@ fn storm(dir: &Path, prefix: &str, files: u64) -> anyhow::Result<()> {
             std::fs::remove_file(&path)?;
         }
     }
+    Ok(end)
+}
+
+fn fury(dir: &Path, prefix: &str, time: Duration) -> anyhow::Result<()> {
+    const BETWEEN_LOOKS: u64 = 64;
+    let (began, mut files) = (Instant::now(), 0);
+    while began.elapsed() < time {
+        files = storm(dir, prefix, files..files + BETWEEN_LOOKS)?;
+    }
+    println!("{files}");
     Ok(())
+}
+
+fn create_and_remove(dir: &Path, files: u64) -> anyhow::Result<()> {
+    let content = [b'x'; 4096];
+    for number in 0..files {
+        let path = dir.join(format!("loop-{number:06}"));
+        std::fs::write(&path, content)?;
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+fn burn(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        std::hint::black_box((0..10_000u64).fold(0, |sum, n| sum ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    }
 }

@@ -104,7 +104,8 @@ impl<'c> Projection<'c> {
         ])?;
         if let EventBody::Life(life) = &event.body {
             self.life(author, about, received, event.time, life)?;
-            if author == about && matches!(life, Life::BaselineTaken { .. }) {
+            let is_anew = author == about && matches!(life, Life::BaselineTaken { .. });
+            if is_anew && self.applied_policy(about, id.epoch)? {
                 self.begin_adoption(about, Position { epoch: id.epoch, seq: id.seq })?;
             }
         }
@@ -188,6 +189,23 @@ impl<'c> Projection<'c> {
             Life::EventsMissing { epoch, last, .. } => self.pass_over(about, Position { epoch: *epoch, seq: *last }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the agent has another policy since it started this epoch, which it says right after its start. Without that a
+    /// new baseline is none that explains anything: its state was lost, or replaced, and what differs is told.
+    fn applied_policy(&self, id: AgentId, epoch: Epoch) -> Result<bool> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT record FROM events WHERE author = ?1 AND epoch = ?2 ORDER BY seq LIMIT 8")?;
+        let mut rows = statement.query(params![id.0, epoch.0 as i64])?;
+        while let Some(row) = rows.next()? {
+            let record = Record::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            if let Record::Event { event: Event { body: EventBody::Life(Life::PolicyApplied { .. }), .. }, .. } = record
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A baseline that is taken anew: what the manager holds at this point is kept, for what differs from it when the

@@ -69,14 +69,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts on record that another text than before says what is watched, and that one was not usable.
+    /// Puts on record that another policy than before says what is watched, and that one was not usable. The manager takes
+    /// in what a new baseline holds without a change only behind such a record.
     fn tell_policy(&mut self) -> Result<(), StateError> {
         if let Some(why) = self.standing.refused.take() {
             self.record(Life::PolicyRefused { detail: why.into() })?;
         }
         let InUse { digest, origin, .. } = self.standing.in_use.clone();
         let before = self.state.fact::<Vec<u8>>(fact::POLICY_TEXT)?;
-        if before.as_deref().is_some_and(|before| *before != digest) {
+        if before.as_deref().is_some_and(|before| *before != digest) || self.adopting.is_some() {
             self.record(Life::PolicyApplied { origin, digest })?;
         }
         self.state.set_fact(fact::POLICY_TEXT, digest.to_vec())

@@ -309,10 +309,30 @@ fn drift(bench: &Bench, agent: &Agent) -> Vec<(String, bool, bool)> {
     found
 }
 
+/// The agent says that it watches by another policy.
+fn apply_policy(bench: &mut Bench, agent: &mut Agent) {
+    let applied = agent.life(Life::PolicyApplied { origin: "a file".into(), digest: [1; 32] });
+    bench.store(agent, applied);
+}
+
+#[test]
+fn a_baseline_taken_anew_under_the_same_policy_explains_nothing() {
+    let (mut bench, mut agent, mut host) = baselined(50);
+    host.put("/etc/file-00007", Some(entry(7000)));
+    let taken = agent.life(Life::BaselineTaken { entries: 50, root: host.root.0 });
+    bench.store(&agent, taken);
+    assert_eq!(current(&bench, &agent).adopting, None);
+    bench.compare(&agent, host.root.0);
+    settle(&mut bench, &mut agent, &host);
+    assert_eq!((bench.changes().len(), bench.changes()[0].id.agent), (1, AgentId::MANAGER));
+    assert_eq!(drift(&bench, &agent), [("/etc/file-00007".to_owned(), true, true)]);
+}
+
 /// The agent's policy takes a path in and drops another, which no change tells.
 fn new_policy(bench: &mut Bench, agent: &mut Agent, host: &mut Host) {
     host.put("/opt/taken-in", Some(entry(5)));
     host.put("/etc/file-00009", None);
+    apply_policy(bench, agent);
     let taken = agent.life(Life::BaselineTaken { entries: host.entries.len() as u64, root: host.root.0 });
     bench.store(agent, taken);
 }
@@ -381,6 +401,7 @@ fn what_changes_behind_a_new_policy_is_drift_from_it() {
 fn a_new_policy_that_makes_no_difference_is_over_at_once() {
     let (mut bench, mut agent, mut host) = baselined(50);
     put(&mut bench, &mut agent, &mut host, "/etc/a", Some(entry(1)));
+    apply_policy(&mut bench, &mut agent);
     let taken = agent.life(Life::BaselineTaken { entries: 51, root: host.root.0 });
     bench.store(&agent, taken);
     assert!(current(&bench, &agent).adopting.is_some());

@@ -600,3 +600,29 @@ fn a_scan_that_its_budget_makes_late_is_told_and_can_be_stopped() {
     agent.wait("there is an event", |r| r.new_events().iter().any(told).then_some(()));
     agent.stop();
 }
+
+/// Anybody can make a directory whose path is longer than a path may be. What happens in it concerns nobody, and must not
+/// cause a comparison of everything.
+#[test]
+fn a_directory_too_deep_to_have_a_path_is_no_gap() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    let mut agent = host.start();
+    let deep = tempfile::tempdir().unwrap();
+    let script =
+        "d=$(printf 'd%.0s' $(seq 200)); for n in $(seq 25); do mkdir $d && cd -P $d || exit 1; done; echo x > file";
+    let made = Program::new("bash").args(["-c", script]).current_dir(deep.path()).status().unwrap();
+    assert!(made.success());
+    host.write("after", "x");
+    let after = host.at("after");
+    let mut lost = Vec::new();
+    agent.wait("the change after it", |r| {
+        let events = r.new_events();
+        lost.extend(events.iter().filter(|body| matches!(body, EventBody::Life(Life::Overflow { .. }))).cloned());
+        events.iter().any(|body| matches!(body, EventBody::Change(change) if change.path == path(&after))).then_some(())
+    });
+    assert_eq!(lost, []);
+    agent.stop();
+}

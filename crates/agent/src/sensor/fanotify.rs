@@ -23,7 +23,7 @@ use tally_types::{Actor, PathBytes, Timestamp};
 use self::other_name::Linking;
 use super::Coverage;
 use super::actor::Actors;
-use super::resolver::{Places, Resolver};
+use super::resolver::{Places, Resolver, WatchedPlace};
 use crate::engine;
 use crate::intake::{Command, Intake};
 use crate::pulse::{BEAT, Pulse};
@@ -309,11 +309,13 @@ impl Watcher {
             }
         };
         let policy = &self.policy;
-        let path = |dir: &PathBytes| match name.name {
-            b"" | b"." => Some(dir.clone()),
-            name => dir.join(name).ok(),
+        let path = |place: &WatchedPlace| match name.name {
+            // Whether the directory itself is watched was asked when it was found.
+            b"" | b"." => Some(place.path.clone()),
+            name if place.whole => place.path.join(name).ok(),
+            name => place.path.join(name).ok().filter(|path| policy.judge(path).is_some() || policy.descend(path)),
         };
-        places.iter().filter_map(path).filter(|path| policy.judge(path).is_some() || policy.descend(path)).collect()
+        places.iter().filter_map(path).collect()
     }
 
     fn lost(&self, within: Vec<PathBytes>) {

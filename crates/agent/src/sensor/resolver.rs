@@ -20,7 +20,15 @@ use tally_types::PathBytes;
 const DIRECTORIES_MAX: usize = 16_384;
 
 /// The watched places of one directory; empty if it is not watched anywhere.
-pub type Places = Arc<[PathBytes]>;
+pub type Places = Arc<[WatchedPlace]>;
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedPlace {
+    pub path: PathBytes,
+    /// Every name in it is watched, whatever it is: then no name need be judged.
+    pub whole: bool,
+}
 
 pub struct Resolver {
     policy: Arc<Policy>,
@@ -163,7 +171,8 @@ impl Resolver {
     fn resolve(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Places>> {
         let paths = self.paths(fid)?;
         let watched = |path: &PathBytes| self.policy.judge(path).is_some() || self.policy.descend(path);
-        Ok(paths.map(|paths| paths.into_iter().filter(watched).collect()))
+        let place = |path: PathBytes| WatchedPlace { whole: self.policy.judge_children(&path).is_some(), path };
+        Ok(paths.map(|paths| paths.into_iter().filter(watched).map(place).collect()))
     }
 
     /// The watched paths of a file under one of its names, which is not always the one that was used.
@@ -195,9 +204,11 @@ impl Resolver {
     }
 }
 
-/// Whether what a handle names is there no more, or is mounted nowhere.
+/// Whether what a handle names is there no more, is mounted nowhere, or lies so deep that it has no path: what has none is
+/// not watched, and anybody can make such a directory.
 fn is_gone(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(errno::ESTALE)
+    error.kind() == std::io::ErrorKind::NotFound
+        || matches!(error.raw_os_error(), Some(errno::ESTALE | errno::ENAMETOOLONG))
 }
 
 fn hidden() -> std::io::Error {

@@ -15,6 +15,8 @@ const PACKAGES: &str = "^linux-image-6\\.1\\.0-[0-9]+-cloud-amd64$";
 const CRATES: [(&str, &str); 2] = [("tally-sys", "."), ("tally-agent", "^(sensor|engine|doctor|state)::")];
 /// What tests call. What this machine lacks they do without, and say so.
 const TOOLS: &[&str] = &[
+    "fallocate",
+    "logrotate",
     "sh",
     "bash",
     "cat",
@@ -53,6 +55,18 @@ const TOOLS: &[&str] = &[
     "bzip2",
     "stat",
 ];
+/// In the place of a compiler: gives the program that was compiled here.
+const COMPILER: &str = "\
+#!/bin/sh
+while [ $# -gt 0 ]; do
+    case $1 in
+    -o) to=$2; shift ;;
+    *.c) from=$1 ;;
+    esac
+    shift
+done
+exec cp /tests/c/$(basename \"$from\" .c) \"$to\"
+";
 /// Modules that filesystems of tests need.
 const MODULES: &[&str] =
     &["kernel/fs", "kernel/lib", "kernel/crypto", "kernel/drivers/block", "kernel/arch/x86/crypto"];
@@ -147,6 +161,7 @@ pub fn initrd(root: &Path, dir: &Path, kernel: &Kernel, programs: &[Program], fi
             image.program(&file, &Path::new("usr/bin").join(tool))?;
         }
     }
+    image.acting_programs(root)?;
     image.modules(kernel)?;
     fs::write(image.root.join("tests/plan"), plan)?;
     fs::write(image.root.join("filter"), filter)?;
@@ -203,6 +218,21 @@ impl Image<'_> {
             fs::create_dir_all(dir)?;
         }
         fs::copy(file, &to).with_context(|| format!("copy {}", file.display()))?;
+        Ok(())
+    }
+
+    /// What tests have compiled when they run.
+    fn acting_programs(&self, root: &Path) -> anyhow::Result<()> {
+        let programs = self.root.join("tests/c");
+        fs::create_dir_all(&programs)?;
+        for source in all_files(&root.join("crates/agent/src"))?.iter().filter(|f| name_of(f).ends_with(".c")) {
+            let to = programs.join(name_of(source).trim_end_matches(".c"));
+            let words = ["-O1", "-static", "-o", &to.display().to_string(), &source.display().to_string()];
+            run(&mut command(root, "cc", &words))?;
+        }
+        let compiler = self.root.join("usr/bin/cc");
+        fs::write(&compiler, COMPILER)?;
+        fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755))?;
         Ok(())
     }
 

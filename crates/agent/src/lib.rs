@@ -7,6 +7,7 @@
 mod board;
 pub mod budget;
 pub mod desk;
+pub mod doctor;
 mod engine;
 pub mod enrol;
 mod guard;

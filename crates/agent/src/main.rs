@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use tally_agent::options::{Command, EnrolOptions, Options, StatusOptions};
-use tally_agent::{desk, enrol, program};
+use tally_agent::options::{Command, DoctorOptions, EnrolOptions, Options, StatusOptions};
+use tally_agent::{desk, doctor, enrol, program};
 use tally_proto::sentence::shown;
 
 fn main() -> ExitCode {
@@ -21,6 +21,7 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
     match options.command {
         Command::Enrol(options) => enrol_host(&options)?,
         Command::Run(options) => program::run(&options, &["link"])?,
+        Command::Doctor(options) => return examine(&options),
         Command::Status(options) => return status(&options),
         Command::Link(options) => program::link(&options)?,
         Command::Completions { shell } => {
@@ -39,6 +40,16 @@ fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
         print!("{report}");
     }
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn examine(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
+    let findings = doctor::examine(options)?;
+    if options.json {
+        println!("{}", serde_json::to_string(&findings)?);
+    } else {
+        print!("{findings}");
+    }
+    Ok(if findings.is_all_seen() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn enrol_host(options: &EnrolOptions) -> anyhow::Result<()> {

@@ -10,6 +10,15 @@ Exit codes:
   1  problems, of `status`
   2  error: standard error says why; of `status`, no agent runs here or it does not answer";
 
+const DOCTOR_EXIT_CODES: &str = "\
+Each source is really tried, those too that an agent would not need because a better one serves; an agent that runs
+meanwhile is not disturbed.
+
+Exit codes:
+  0  everything can be seen
+  1  something cannot be seen, or only by scans
+  2  error: standard error says why";
+
 #[derive(Debug, Parser)]
 #[command(name = "tally-agent", version, about = "The agent of Tallystick: watches this host for the manager", after_help = EXIT_CODES)]
 pub struct Options {
@@ -25,6 +34,8 @@ pub enum Command {
     Run(RunOptions),
     /// How the agent of this host is: what it sees, what it costs, and what is wrong
     Status(StatusOptions),
+    /// What this host lets an agent see, found by trying, and why not where it does not
+    Doctor(DoctorOptions),
     /// The part that speaks to the manager, started by `run`
     #[command(hide = true)]
     Link(LinkOptions),
@@ -84,6 +95,23 @@ pub struct StatusOptions {
     /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
+    /// One JSON object instead of text (schema 1)
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = DOCTOR_EXIT_CODES)]
+pub struct DoctorOptions {
+    /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Configuration file (TOML) that says what is watched
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// As if this path were watched instead of the defaults (repeatable)
+    #[arg(long = "watch", value_name = "PATH[:log]", conflicts_with = "config")]
+    pub watches: Vec<String>,
     /// One JSON object instead of text (schema 1)
     #[arg(long)]
     pub json: bool,

@@ -91,7 +91,7 @@ pub struct Usage {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = Lines(String::new());
+        let mut lines = Lines::default();
         lines.all("problem", &self.problems);
         lines.one(
             "agent",
@@ -138,21 +138,26 @@ impl fmt::Display for Report {
                 usage.throttled_ms as f64 / 1000.0
             ),
         );
-        f.write_str(&lines.0)
+        f.write_str(lines.as_str())
     }
 }
 
 /// Lines of a word and what belongs to it. What a file system or a manager said must not drive the terminal.
-struct Lines(String);
+#[derive(Default)]
+pub(crate) struct Lines(String);
 
 impl Lines {
-    fn one(&mut self, name: &str, text: &str) {
+    pub(crate) fn one(&mut self, name: &str, text: &str) {
         // Writing into a string does not fail.
         let _ = writeln!(self.0, "{name:<14} {}", shown(text));
     }
 
-    fn all(&mut self, name: &str, texts: &[String]) {
+    pub(crate) fn all(&mut self, name: &str, texts: &[String]) {
         texts.iter().for_each(|text| self.one(name, text));
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -13,6 +13,8 @@ mod inotify;
 pub mod process;
 mod resolver;
 
+pub use self::fanotify::holding_watched;
+
 use std::sync::Arc;
 use std::thread::JoinHandle;
 

@@ -437,7 +437,7 @@ fn kinds(mask: Mask) -> Kinds {
 
 /// The mounts that a watched path lies on: the one that holds each root, and each one below a root at a watched place. A
 /// mount above that only leads to a root is not among them: everything that happens on it would be told.
-fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> {
+pub fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> {
     let roots = policy.roots();
     let mut holding: Vec<&Mount> = Vec::new();
     for root in &roots {

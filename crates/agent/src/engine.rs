@@ -6,6 +6,7 @@
 
 mod begin;
 mod carry;
+mod disputed;
 mod examine;
 mod linked;
 mod overflow;
@@ -75,6 +76,8 @@ pub struct Engine {
     notices: Arc<Notices>,
     base: Arc<Base>,
     base_read: Instant,
+    /// The mounts have changed since.
+    base_is_old: bool,
     /// The name of the source of file events.
     sensor: &'static str,
     scans: Scans,
@@ -132,6 +135,7 @@ impl Engine {
             notices,
             base: Arc::new(Base::host().map_err(std::io::Error::other)?),
             base_read: Instant::now(),
+            base_is_old: false,
             sensor,
             gap: None,
             scans,
@@ -200,7 +204,8 @@ impl Engine {
 
     /// Names of users and mounts as they are now, or were a moment ago.
     fn fresh_base(&mut self) -> Arc<Base> {
-        if self.base_read.elapsed() > BASE_FRESH {
+        if self.base_is_old || self.base_read.elapsed() > BASE_FRESH {
+            self.base_is_old = false;
             self.base_read = Instant::now();
             match Base::host() {
                 Ok(base) => self.base = Arc::new(base),
@@ -276,7 +281,12 @@ impl Engine {
                 self.linked.extend(inodes);
                 Ok(())
             }
-            Command::ClockSet { offset_us } => self.record(Life::ClockJump { offset_us }),
+            Command::ClockSet { offset_us } => {
+                self.scans.disputed.clock_set(now(), offset_us);
+                self.record(Life::ClockJump { offset_us })?;
+                self.start_scan(Job::full(DetectedBy::Scan));
+                Ok(())
+            }
             Command::Life(life) => self.record(life),
             Command::Policy { text } => self.policy_received(text.as_deref()),
             Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
@@ -359,6 +369,10 @@ impl Engine {
                 if job.closes {
                     self.close_gap(took)?;
                 }
+                if job.full {
+                    let took_us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+                    self.scans.disputed.settle(now().minus_micros(took_us));
+                }
                 self.after_scan(&job, took)
             }
             ScanOutcome::Cancelled => Ok(()),
@@ -371,6 +385,8 @@ impl Engine {
     }
 
     fn coverage_changed(&mut self, coverage: Coverage) -> Result<(), StateError> {
+        // The sensor says so after each change of the mounts.
+        self.base_is_old = true;
         if coverage == self.coverage {
             return Ok(());
         }

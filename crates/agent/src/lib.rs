@@ -20,6 +20,7 @@ pub mod log;
 pub mod notice;
 pub mod observer;
 pub mod options;
+mod overlay;
 mod policy;
 pub mod program;
 mod pulse;

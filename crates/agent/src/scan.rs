@@ -24,7 +24,7 @@ mod xattrs;
 mod tests;
 
 pub use base::{Base, BaseError};
-pub use hint::{Hint, HintError};
+pub use hint::{Disputed, Hint, HintError};
 pub use known::{Known, KnownList, Nothing};
 pub use look::Observer;
 
@@ -107,6 +107,8 @@ pub struct Options {
     /// Threads that look at files, the calling one among them.
     pub threads: usize,
     pub rehash: Rehash,
+    /// Hints whose ctime lies in it are not believed.
+    pub disputed: Option<Disputed>,
     /// Whether `Found::Unchanged` is told for each path; otherwise it is only counted, which is cheaper.
     pub tell_unchanged: bool,
     /// Whether the threads that a scan starts step back behind all others; the calling one is the caller's.
@@ -117,7 +119,7 @@ impl Default for Options {
     /// As many threads as processors, up to eight: more do not help a disk.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { threads, rehash: Rehash::None, tell_unchanged: false, steps_back: false }
+        Self { threads, rehash: Rehash::None, disputed: None, tell_unchanged: false, steps_back: false }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod actor;
 #[cfg_attr(not(test), expect(dead_code, reason = "the choice of a source comes next"))]
 pub mod audit;
+mod device;
 pub(crate) mod fanotify;
 mod inotify;
 #[expect(dead_code, reason = "its sources come next")]

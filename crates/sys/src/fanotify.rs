@@ -10,7 +10,7 @@ pub use record::{Mask, Name, ParseError, Record, parse};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::syscall::{check, descriptor, retry};
+use crate::syscall::{check, descriptor, proc_fd, retry};
 
 /// Room for some thousand records in one read.
 pub const BUFFER_BYTES: usize = 256 * 1024;
@@ -102,6 +102,16 @@ impl Group {
     pub fn filesystems_marked(&self) -> io::Result<usize> {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
         Ok(text.lines().filter(|line| line.starts_with("fanotify sdev:")).count())
+    }
+
+    /// Tells of writes to one file or device node, `on` which a descriptor of `O_PATH` is open: the first write, and the close
+    /// of a descriptor that could write. The device itself is not opened.
+    pub fn mark_writes(&self, on: BorrowedFd<'_>) -> io::Result<()> {
+        let path = proc_fd(on.as_raw_fd(), None)?;
+        let (flags, mask) = (libc::FAN_MARK_ADD, libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE);
+        // SAFETY: the path ends in NUL.
+        let marked = unsafe { libc::fanotify_mark(self.fd.as_raw_fd(), flags, mask, libc::AT_FDCWD, path.as_ptr()) };
+        check(marked).map(drop)
     }
 
     /// The records that are waiting, as bytes for `parse`; empty when there are none.

@@ -2,6 +2,7 @@
 //!
 //! Source: proc_pid_mountinfo(5). A poll for POLLPRI on the open file wakes when a mount comes or goes.
 
+pub mod overlay;
 pub mod top;
 
 use std::fs::File;

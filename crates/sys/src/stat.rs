@@ -78,6 +78,11 @@ fn decode(raw: &Statx) -> io::Result<Stat> {
     })
 }
 
+/// Major and minor number of a device as `makedev` encodes it.
+pub const fn device_numbers(dev: u64) -> (u32, u32) {
+    (libc::major(dev), libc::minor(dev))
+}
+
 /// The kind that the format bits of `st_mode` name.
 pub fn kind_of_mode(mode: u32) -> Option<FileKind> {
     Some(match mode & libc::S_IFMT {

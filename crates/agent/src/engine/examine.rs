@@ -14,6 +14,7 @@ use tally_types::{
 use super::Engine;
 use crate::log::{LogLook, LogRecord};
 use crate::observer::{Observed, Observer};
+use crate::overlay;
 use crate::scan::{Base, Hint};
 use crate::state::{Commit, KeptText, PathEdit, StateError};
 
@@ -363,6 +364,15 @@ impl Engine {
         change.actors = occasion.actors.iter().take(Change::ACTORS_MAX).map(|a| (**a).clone()).collect();
         change.records = occasion.records;
         change.window = occasion.window;
+        if !self.base.overlays.is_empty()
+            && let Some(inside) = overlay::inside(&self.base.overlays, &change.path, change.after.as_ref())
+        {
+            change.place = inside.place;
+            change.notes.extend(inside.notes);
+            if inside.is_whiteout {
+                change.kind = ChangeKind::Removed;
+            }
+        }
         draft.event(occasion.time, EventBody::Change(Box::new(change)));
     }
 

@@ -13,12 +13,13 @@ use tally_snapshot::{Cursor, NodeHash, SnapshotError};
 use tally_syscheck::{Policy, normalise};
 use tally_types::{Actor, DetectedBy, Entry, PathBytes, Timestamp, Window};
 
+use super::disputed::DisputedTimes;
 use super::examine::Occasion;
 use crate::budget::{Budget, Urgency};
 use crate::intake::{Command, Intake, ScanOutcome};
 use crate::notice::{Notice, Notices};
 use crate::observer::PolicyPlan;
-use crate::scan::{Base, Control, Found, Hint, Known, Options, Rehash, Seen, scan};
+use crate::scan::{Base, Control, Disputed, Found, Hint, Known, Options, Rehash, Seen, scan};
 use crate::state::{Nodes, NodesError, Position};
 
 /// Scans that run at the same time: one of everything, and one of a part that need not wait for it.
@@ -132,6 +133,7 @@ pub(super) struct Scans {
     /// Which part of the files is read again next.
     part: u32,
     retry_at: Option<Instant>,
+    pub disputed: DisputedTimes,
     /// What the last scan of everything could not see, in words.
     pub unseen: Vec<String>,
     /// That scans by the clock do not keep up with it, in words.
@@ -162,6 +164,7 @@ impl Scans {
             next_full: Instant::now() + settings.interval,
             part: 0,
             retry_at: None,
+            disputed: DisputedTimes::default(),
             unseen: Vec::new(),
             late: None,
             last_took: None,
@@ -251,6 +254,7 @@ impl Scans {
             notices: Arc::clone(&self.notices),
             control: Arc::clone(&control),
             threads: self.settings.threads,
+            disputed: self.disputed.span(),
         };
         match std::thread::Builder::new().name("scan".to_owned()).spawn(move || walk.run()) {
             Ok(_) => self.running.push(Running { id, job, control, began: Instant::now(), redo: false }),
@@ -355,6 +359,7 @@ struct Walk {
     notices: Arc<Notices>,
     control: Arc<Control>,
     threads: usize,
+    disputed: Option<Disputed>,
 }
 
 impl Walk {
@@ -378,7 +383,8 @@ impl Walk {
         let roots = if self.job.roots.is_empty() { self.policy.roots() } else { self.job.roots.clone() };
         let known = KnownEntries::open(&nodes, self.root, self.hints, &roots).map_err(|error| error.to_string())?;
         // Its threads inherit the priority of this one.
-        let options = Options { threads: self.threads, rehash: self.job.rehash, ..Options::default() };
+        let options =
+            Options { threads: self.threads, rehash: self.job.rehash, disputed: self.disputed, ..Options::default() };
         let mut teller = Teller { walk: self, suspects: Vec::new(), hints: Vec::new(), told: Instant::now() };
         let plan = PolicyPlan(&self.policy);
         let summary = scan(&base, &roots, &plan, known, &options, &self.control, |seen| teller.see(seen))

@@ -25,6 +25,8 @@ use crate::notice::Notices;
 use crate::sensor::{self, Sensor, Source};
 use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
+mod container;
+mod device;
 mod disk;
 mod filesystems;
 mod overflow;

@@ -13,6 +13,8 @@ use tally_sys::open::{self, Access, AccessTime};
 use tally_sys::users::Users;
 use tally_types::PathBytes;
 
+use crate::overlay::{self, Overlay};
+
 /// A root directory, with the names of its users and the mounts below it.
 #[derive(Debug)]
 pub struct Base {
@@ -23,6 +25,8 @@ pub struct Base {
     foreign: HashMap<PathBytes, FsKind>,
     /// The directories that hold the points of those.
     hosts: HashSet<PathBytes>,
+    /// Overlays that are mounted.
+    pub(crate) overlays: Vec<Overlay>,
 }
 
 /// The directory cannot be used as a root.
@@ -47,7 +51,8 @@ impl Base {
         // Without CAP_FOWNER most files refuse it, and asking costs a call for each.
         let keeps = caps::effective().is_ok_and(|set| set.has(Capability::Fowner));
         let access_time = if keeps { AccessTime::Keep } else { AccessTime::Update };
-        let mut base = Self { root, users, access_time, foreign: HashMap::new(), hosts: HashSet::new() };
+        let mut base =
+            Self { root, users, access_time, foreign: HashMap::new(), overlays: Vec::new(), hosts: HashSet::new() };
         base.read_mounts();
         Ok(base)
     }
@@ -63,6 +68,7 @@ impl Base {
     fn read_mounts(&mut self) {
         self.foreign.clear();
         let (Ok(table), Ok(Place::At(place))) = (mount::read(), handle::place(self.root.as_fd())) else { return };
+        self.overlays = if place == b"/" { overlay::of_table(&table) } else { Vec::new() };
         for mount in table.mounts {
             let below = if place == b"/" { Some(&*mount.point) } else { mount.point.strip_prefix(&*place) };
             let Some(Ok(point)) = below.map(PathBytes::new) else { continue };

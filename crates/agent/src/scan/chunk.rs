@@ -220,7 +220,8 @@ impl<'a, P: Plan> Worker<'a, P> {
             Rehash::All => true,
             Rehash::Part { part, of } => part_of(path, of) == part,
         };
-        (!again).then_some(hint)
+        let disputed = self.task.options.disputed.is_some_and(|disputed| disputed.holds(&hint));
+        (!again && !disputed).then_some(hint)
     }
 
     /// Adds what was found at `path`, or at `self.path` if that is `None`.

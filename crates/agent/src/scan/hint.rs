@@ -5,7 +5,7 @@
 //! the clock or writes to the device: that is what re-hashing is for. Never sent anywhere: it differs between equal hosts.
 
 use tally_sys::stat::Stat;
-use tally_types::FileTime;
+use tally_types::{FileTime, Timestamp};
 
 /// Clock ticks are 1 to 10 ms; FAT keeps 2 s. Git calls such entries racily clean.
 const RACY_MARGIN_S: i64 = 2;
@@ -95,6 +95,29 @@ impl Hint {
             return Err(HintError);
         }
         Ok(Self { dev, ino, size, mtime, ctime, mode, nlink, racy: flags & RACY != 0 })
+    }
+}
+
+/// A time that the clock has shown twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disputed {
+    from: FileTime,
+    to: FileTime,
+}
+
+impl Disputed {
+    /// With the margin within which a ctime proves nothing.
+    pub fn between(from: Timestamp, to: Timestamp) -> Self {
+        let time = |at: Timestamp, margin_s: i64| {
+            let (secs, micros) = (at.micros().div_euclid(1_000_000), at.micros().rem_euclid(1_000_000));
+            FileTime { secs: secs.saturating_add(margin_s), nanos: micros as u32 * 1000 }
+        };
+        Self { from: time(from, -RACY_MARGIN_S), to: time(to, RACY_MARGIN_S) }
+    }
+
+    /// Whether a file that was seen so could have changed since, and have the same ctime.
+    pub(super) fn holds(&self, hint: &Hint) -> bool {
+        (self.from..=self.to).contains(&hint.ctime)
     }
 }
 

@@ -271,6 +271,14 @@ fn a_racy_or_wrong_hint_and_a_turn_to_rehash_are_not_trusted() {
         })
         .sum();
     assert_eq!(read, 2, "seven parts read everything once");
+    // A ctime that the clock has shown twice proves nothing.
+    let now = tally_types::Timestamp(tally_sys::clock::realtime().secs * 1_000_000);
+    let disputing = |from_s: i64, to_s: i64| {
+        let at = |before_s: i64| now.minus_micros(before_s * 1_000_000);
+        let options = Options { disputed: Some(Disputed::between(at(from_s), at(to_s))), ..threads(2) };
+        tree.scan_with(&Want::ALL, known.clone(), &options).1.unchanged
+    };
+    assert_eq!((disputing(600, 0), disputing(600, 300)), (0, 2));
 }
 
 #[test]

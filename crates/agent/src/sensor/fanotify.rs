@@ -15,14 +15,17 @@ use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
 use tally_sys::fs_kind::{self, FsKind};
 use tally_sys::handle::Fsid;
+use tally_sys::mount::overlay::Layers;
 use tally_sys::mount::{self, Mount, Table};
+use tally_sys::open;
 use tally_sys::poll::{self, Interest, Waiter, Waker};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
-use tally_types::{Actor, PathBytes, Timestamp};
+use tally_types::{Actor, Life, PathBytes, Timestamp};
 
 use self::other_name::Linking;
 use super::Coverage;
 use super::actor::Actors;
+use super::device::{Devices, Node};
 use super::resolver::{Places, Resolver, WatchedPlace};
 use crate::engine;
 use crate::intake::{Command, Intake};
@@ -61,6 +64,7 @@ pub fn start(
         unresolved: None,
         linking: Linking::default(),
         told_up_to: engine::now(),
+        devices: Devices::default(),
         pulse: Arc::clone(pulse),
         marks: 0,
         marks_seen: Instant::now(),
@@ -111,6 +115,7 @@ struct Watcher {
     linking: Linking,
     /// When the queue was empty last, as far as is known.
     told_up_to: Timestamp,
+    devices: Devices,
     pulse: Arc<Pulse>,
     /// So many filesystems are marked. Those of a volume with several roots, as of btrfs, are one.
     marks: usize,
@@ -245,6 +250,10 @@ impl Watcher {
     }
 
     fn record(&mut self, record: &Record<'_>) {
+        if let Some(Node { device, mounts }) = self.devices.opened(record) {
+            let actor = Some(Box::new((*self.actors.of(record.pid)).clone()));
+            self.intake.command_now(Command::Life(Life::DeviceOpened { device, mounts, actor }));
+        }
         if record.mask.has(Mask::OVERFLOW) {
             self.lost(Vec::new());
             return;
@@ -353,6 +362,8 @@ impl Watcher {
         let mut marked = Vec::new();
         let holding = holding_watched(table, &self.policy);
         let new: Vec<bool> = holding.iter().map(|mount| !self.resolver.knows(mount)).collect();
+        self.resolver.learn_overlays(table);
+        self.blind.extend(self.devices.mark(&self.group, &holding));
         for (mount, is_new) in holding.into_iter().zip(new) {
             match self.mark_mount(mount, table) {
                 Ok(()) if is_new => marked.extend(PathBytes::new(mount.point.clone()).ok()),
@@ -372,6 +383,9 @@ impl Watcher {
     fn mark_mount(&mut self, mount: &Mount, table: &Table) -> std::io::Result<()> {
         if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
+        }
+        if let Some(layers) = mount::overlay::layers(mount) {
+            return self.mark_mount(below_overlay(layers, table)?, table);
         }
         let same: Vec<&Mount> = table.mounts.iter().filter(|m| m.dev == mount.dev).collect();
         let (fsid, on) = self.resolver.learn(&same)?;
@@ -393,6 +407,9 @@ impl Watcher {
             "who made a change, read from /proc while the process lives".to_owned(),
         ];
         let mut cannot = vec!["who made a change, if that process ended at once".to_owned()];
+        if self.devices.len() > 0 {
+            can.push(format!("writes to the {} block devices below watched filesystems", self.devices.len()));
+        }
         if self.renames_whole {
             can.push("renames as one change".to_owned());
         } else {
@@ -450,6 +467,23 @@ pub fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> 
         fs_kind::of_type_name(&mount.fs_type) == FsKind::Local && is_at(mount, |point| below(point) && watched(point))
     }));
     holding
+}
+
+/// The mount that holds what changes in an overlay. All that happens there is told of by the path in it.
+fn below_overlay(layers: Layers, table: &Table) -> std::io::Result<&Mount> {
+    let refused = |why: &str| std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+    let Some(upper) = layers.upper.or_else(|| layers.lower.into_iter().next()) else {
+        return Err(refused("its layers are not told"));
+    };
+    // From inside of a container its layers cannot be reached.
+    open::base(&upper).map_err(|error| refused(&format!("its upper directory is not here: {error}")))?;
+    let upper = PathBytes::new(upper).map_err(|error| refused(&error.to_string()))?;
+    let holding = table.mounts.iter().filter(|m| is_at(m, |point| upper.is_within(point)));
+    let mount = holding.max_by_key(|m| m.point.len()).ok_or(std::io::ErrorKind::NotFound)?;
+    if mount::overlay::layers(mount).is_some() {
+        return Err(refused("an overlay on an overlay"));
+    }
+    Ok(mount)
 }
 
 fn is_at(mount: &Mount, asked: impl Fn(&PathBytes) -> bool) -> bool {

@@ -16,6 +16,8 @@ use tally_sys::stat::{self, Stat};
 use tally_syscheck::Policy;
 use tally_types::PathBytes;
 
+use crate::overlay::{self, Overlay, below, join};
+
 /// Directories remembered; then the memory starts again. About 10 MB at the worst, 2 MB at the usual.
 const DIRECTORIES_MAX: usize = 16_384;
 
@@ -35,6 +37,7 @@ pub struct Resolver {
     filesystems: HashMap<Fsid, Filesystem>,
     directories: HashMap<Box<[u8]>, Places>,
     nowhere: Places,
+    overlays: Vec<Overlay>,
 }
 
 /// One marked filesystem and where its parts are mounted.
@@ -68,7 +71,13 @@ struct Shown {
 
 impl Resolver {
     pub fn new(policy: Arc<Policy>) -> Self {
-        Self { policy, filesystems: HashMap::new(), directories: HashMap::new(), nowhere: Arc::new([]) }
+        Self {
+            policy,
+            filesystems: HashMap::new(),
+            directories: HashMap::new(),
+            nowhere: Arc::new([]),
+            overlays: Vec::new(),
+        }
     }
 
     /// Learns a filesystem from all its mounts, or which mounts it has now. The descriptor is open on the best of them, to
@@ -97,9 +106,20 @@ impl Resolver {
         Ok((fsid, on))
     }
 
+    /// Learns which overlays there are now.
+    pub fn learn_overlays(&mut self, table: &Table) {
+        let overlays = overlay::of_table(table);
+        if overlays != self.overlays {
+            self.overlays = overlays;
+            self.directories.clear();
+        }
+    }
+
     /// Forgets the filesystems that are mounted nowhere any more, and answers where mounts of known ones are gone.
     pub fn forget_unmounted(&mut self, table: &Table) -> Vec<PathBytes> {
-        let mut gone = Vec::new();
+        let is_left = |o: &&Overlay| !table.mounts.iter().any(|m| (m.id, &m.point) == (o.id, &o.point));
+        let mut gone: Vec<PathBytes> =
+            self.overlays.iter().filter(is_left).filter_map(|o| PathBytes::new(o.point.clone()).ok()).collect();
         self.filesystems.retain(|_, filesystem| {
             let dev = filesystem.dev;
             let is_there = |s: &Shown| table.mounts.iter().any(|m| (m.dev, m.id, &m.point) == (dev, s.id, &s.point));
@@ -115,6 +135,9 @@ impl Resolver {
 
     /// Whether a mount was among those that were learnt.
     pub fn knows(&self, mount: &Mount) -> bool {
+        if self.overlays.iter().any(|o| (o.id, &o.point) == (mount.id, &mount.point)) {
+            return true;
+        }
         let is_it = |s: &Shown| (s.id, &s.point) == (mount.id, &mount.point);
         self.filesystems.values().any(|f| f.dev == mount.dev && f.shown().any(is_it))
     }
@@ -184,23 +207,29 @@ impl Resolver {
 
     /// What a handle is open on at this moment; `None` if its filesystem is not known.
     pub fn stat(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Stat>> {
-        self.open(fid)?.map(|(file, _)| stat::of(file.as_fd())).transpose()
+        self.open(fid)?.map(|file| stat::of(file.as_fd())).transpose()
     }
 
     fn paths(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Vec<PathBytes>>> {
-        let Some((file, filesystem)) = self.open(fid)? else { return Ok(None) };
+        let Some(file) = self.open(fid)? else { return Ok(None) };
         let Place::At(path) = handle::place(file.as_fd())? else { return Ok(None) };
-        Ok(Some(filesystem.all_paths(&path).into_iter().filter_map(|path| PathBytes::new(path).ok()).collect()))
+        let Some(filesystem) = self.filesystems.get(&fid.fsid()) else { return Ok(None) };
+        let mut paths = filesystem.all_paths(&path);
+        paths.retain(|path| !self.overlays.iter().any(|overlay| overlay.prepares_at(path)));
+        let merged = paths.iter().flat_map(|path| self.overlays.iter().filter_map(|overlay| overlay.merged(path)));
+        let merged: Vec<_> = merged.collect();
+        paths.extend(merged);
+        Ok(Some(paths.into_iter().filter_map(|path| PathBytes::new(path).ok()).collect()))
     }
 
-    fn open(&mut self, fid: Fid<'_>) -> std::io::Result<Option<(OwnedFd, &Filesystem)>> {
+    fn open(&mut self, fid: Fid<'_>) -> std::io::Result<Option<OwnedFd>> {
         let Some(filesystem) = self.filesystems.get_mut(&fid.fsid()) else { return Ok(None) };
         let mount = match filesystem.mount.take() {
             Some(mount) => mount,
             None => filesystem.base.open(fid.fsid())?,
         };
         let mount = filesystem.mount.insert(mount);
-        Ok(Some((handle::open(mount.as_fd(), fid)?, filesystem)))
+        handle::open(mount.as_fd(), fid).map(Some)
     }
 }
 
@@ -266,36 +295,17 @@ impl Filesystem {
     fn all_paths(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let (mut paths, inside) = match &self.base {
             Base::Shown(base) => {
-                let Some(below) = strip(path, &base.point) else { return Vec::new() };
+                let Some(below) = below(path, &base.point) else { return Vec::new() };
                 (vec![path.to_vec()], join(&base.root, below))
             }
             Base::Top(_) => (Vec::new(), path.to_vec()),
         };
         for other in &self.others {
-            if let Some(below) = strip(&inside, &other.root) {
+            if let Some(below) = below(&inside, &other.root) {
                 paths.push(join(&other.point, below));
             }
         }
         paths
-    }
-}
-
-/// What of `path` comes behind the directory `dir`, without a leading `/`.
-fn strip<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
-    if dir == b"/" {
-        return path.strip_prefix(b"/");
-    }
-    match path.strip_prefix(dir)? {
-        b"" => Some(b""),
-        below => below.strip_prefix(b"/"),
-    }
-}
-
-fn join(dir: &[u8], below: &[u8]) -> Vec<u8> {
-    match (dir, below) {
-        (dir, b"") => dir.to_vec(),
-        (b"/", below) => [b"/", below].concat(),
-        (dir, below) => [dir, b"/", below].concat(),
     }
 }
 

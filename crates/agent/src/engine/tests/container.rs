@@ -1,0 +1,125 @@
+//! Changes in an overlay, laid out as Docker lays out a container's, by the path on the host and by the one in it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tally_types::{Change, ChangeKind};
+
+use super::disk::{Disk, run, text};
+use super::{Host, Running, fanotify_is_missing, path};
+
+const NUMBER: &str = "3f29ac1b7d5e4c0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d7e6f";
+
+/// A container without a process: its overlay, mounted.
+struct Container {
+    root: PathBuf,
+}
+
+impl Container {
+    fn new(disk: &Disk) -> Result<Self, String> {
+        let root = disk.point().join("docker");
+        let container = Self { root };
+        for dir in ["overlay2/image/diff/etc", "overlay2/image/diff/srv/d", "overlay2/layer/diff/etc"] {
+            fs::create_dir_all(container.root.join(dir)).unwrap();
+        }
+        for dir in ["work", "merged"] {
+            fs::create_dir_all(container.layer(dir)).unwrap();
+        }
+        for (file, content) in [("etc/conf", "image"), ("etc/passwd", "root"), ("srv/f", "image"), ("srv/d/x", "x")] {
+            fs::write(container.root.join("overlay2/image/diff").join(file), content).unwrap();
+        }
+        let mounts = container.root.join("image/overlay2/layerdb/mounts").join(NUMBER);
+        fs::create_dir_all(&mounts).unwrap();
+        fs::write(mounts.join("mount-id"), "layer").unwrap();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            container.root.join("overlay2/image/diff").display(),
+            container.layer("diff").display(),
+            container.layer("work").display()
+        );
+        run("mount", &["-t", "overlay", "-o", &options, "overlay", text(&container.layer("merged"))])?;
+        Ok(container)
+    }
+
+    fn layer(&self, name: &str) -> PathBuf {
+        self.root.join("overlay2/layer").join(name)
+    }
+
+    fn inside(&self, name: &str) -> PathBuf {
+        self.layer("merged").join(name)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = run("umount", &["-l", text(&self.layer("merged"))]);
+    }
+}
+
+fn append(path: &Path) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+}
+
+fn place(change: &Change) -> (&str, &[u8]) {
+    let place = change.place.as_ref().unwrap();
+    (&place.container.id, place.path.as_bytes())
+}
+
+fn start(watched: impl Fn(&Container) -> PathBuf) -> Option<(Disk, Container, Running)> {
+    if fanotify_is_missing() {
+        return None;
+    }
+    let disk = Disk::new("ext4")?;
+    let container = match Container::new(&disk) {
+        Ok(container) => container,
+        Err(why) => {
+            eprintln!("skipped: no overlay can be mounted here: {why}");
+            return None;
+        }
+    };
+    let mut host = Host::on(&disk.point());
+    host.watches.push((path(&watched(&container)), None));
+    let agent = host.start();
+    Some((disk, container, agent))
+}
+
+#[test]
+fn what_a_container_changes_is_told_by_the_path_in_its_layer_with_its_place() {
+    let Some((_disk, container, mut agent)) = start(|container| container.layer("diff")) else { return };
+    append(&container.inside("etc/conf"));
+    let conf = agent.one_change(&container.layer("diff/etc/conf"));
+    assert_eq!((conf.kind, place(&conf)), (ChangeKind::Added, (NUMBER, &b"/etc/conf"[..])));
+    assert!(conf.notes[0].contains("the image has something else"), "{conf:?}");
+    append(&container.inside("etc/conf"));
+    assert_eq!(agent.one_change(&container.layer("diff/etc/conf")).kind, ChangeKind::Modified);
+    // Of the image's file a whiteout is left, which is made elsewhere and renamed.
+    fs::remove_file(container.inside("etc/passwd")).unwrap();
+    let passwd = agent.one_change(&container.layer("diff/etc/passwd"));
+    assert_eq!((passwd.kind, place(&passwd)), (ChangeKind::Removed, (NUMBER, &b"/etc/passwd"[..])));
+    assert!(passwd.notes[0].contains("whiteout"), "{passwd:?}");
+    fs::remove_dir_all(container.inside("srv/d")).unwrap();
+    fs::create_dir(container.inside("srv/d")).unwrap();
+    // Its removal is a whiteout; made anew it hides what the image has.
+    let opaque = agent.changes(|changes| {
+        let told = |c: &Change| c.notes.iter().any(|note| note.contains("opaque"));
+        changes.iter().any(|c| c.path == path(&container.layer("diff/srv/d")) && told(c))
+    });
+    assert!(!opaque.iter().any(|c| c.path.as_bytes().windows(2).any(|w| w == b"/#")), "{opaque:?}");
+    agent.stop();
+}
+
+#[test]
+fn a_watched_path_in_an_overlay_is_seen_as_it_changes() {
+    let Some((_disk, container, mut agent)) = start(|container| container.inside("srv")) else { return };
+    append(&container.inside("srv/f"));
+    let changed = agent.one_change(&container.inside("srv/f"));
+    assert_eq!((changed.kind, changed.actors[0].pid), (ChangeKind::Modified, std::process::id()));
+    assert_eq!(place(&changed), (NUMBER, &b"/srv/f"[..]));
+    fs::remove_file(container.inside("srv/f")).unwrap();
+    fs::remove_dir_all(container.inside("srv/d")).unwrap();
+    let names = ["srv/f", "srv/d", "srv/d/x"].map(|name| path(&container.inside(name)));
+    let removed = |c: &Change| c.kind == ChangeKind::Removed;
+    agent.changes(|changes| names.iter().all(|name| changes.iter().any(|c| c.path == *name && removed(c))));
+    agent.stop();
+}

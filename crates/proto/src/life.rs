@@ -34,96 +34,85 @@ const POLICY_APPLIED: u8 = 20;
 const POLICY_REFUSED: u8 = 21;
 const STORM: u8 = 22;
 
+const fn tag(life: &Life) -> u8 {
+    match life {
+        Life::Started { .. } => STARTED,
+        Life::Stopped { .. } => STOPPED,
+        Life::BaselineTaken { .. } => BASELINE_TAKEN,
+        Life::Gap { .. } => GAP,
+        Life::Overflow { .. } => OVERFLOW,
+        Life::ClockJump { .. } => CLOCK_JUMP,
+        Life::CoverageChanged { .. } => COVERAGE_CHANGED,
+        Life::StateFull { .. } => STATE_FULL,
+        Life::LedgerMismatch { .. } => LEDGER_MISMATCH,
+        Life::Enrolled { .. } => ENROLLED,
+        Life::Silent { .. } => SILENT,
+        Life::Returned { .. } => RETURNED,
+        Life::DuplicateIdentity { .. } => DUPLICATE_IDENTITY,
+        Life::Removed { .. } => REMOVED,
+        Life::ClockSkew { .. } => CLOCK_SKEW,
+        Life::EventsMissing { .. } => EVENTS_MISSING,
+        Life::DeviceOpened { .. } => DEVICE_OPENED,
+        Life::Impaired { .. } => IMPAIRED,
+        Life::Restored { .. } => RESTORED,
+        Life::PolicyApplied { .. } => POLICY_APPLIED,
+        Life::PolicyRefused { .. } => POLICY_REFUSED,
+        Life::Storm { .. } => STORM,
+    }
+}
+
 pub(crate) fn write(w: &mut Writer, life: &Life) {
-    let text = |w: &mut Writer, tag: u8, text: &str| {
-        w.u8(tag);
-        w.text(text, TEXT_BYTES_MAX);
-    };
+    w.u8(tag(life));
+    let numbers = |w: &mut Writer, numbers: &[u64]| numbers.iter().for_each(|n| w.number((*n).min(NUMBER_MAX)));
     match life {
         Life::Started { version, cannot } => {
-            w.u8(STARTED);
             w.text(version, WORD_BYTES_MAX);
             write_lines(w, cannot);
         }
-        Life::Stopped { reason } => text(w, STOPPED, reason),
+        Life::Stopped { reason: text }
+        | Life::StateFull { detail: text }
+        | Life::LedgerMismatch { detail: text }
+        | Life::DuplicateIdentity { detail: text }
+        | Life::Removed { by: text }
+        | Life::PolicyRefused { detail: text } => w.text(text, TEXT_BYTES_MAX),
         Life::BaselineTaken { entries, root } => {
-            w.u8(BASELINE_TAKEN);
-            w.number((*entries).min(NUMBER_MAX));
+            numbers(w, &[*entries]);
             w.raw(root);
         }
         Life::Gap { start, end, cause } => {
-            w.u8(GAP);
             w.signed(start.0);
             w.signed(end.0);
             w.u8(cause.code());
         }
         Life::Overflow { queue, lost } => {
-            w.u8(OVERFLOW);
             w.text(queue, WORD_BYTES_MAX);
-            w.number((*lost).min(NUMBER_MAX));
+            numbers(w, &[*lost]);
         }
-        Life::ClockJump { offset_us } => {
-            w.u8(CLOCK_JUMP);
-            w.signed(*offset_us);
-        }
-        Life::CoverageChanged { cannot } => {
-            w.u8(COVERAGE_CHANGED);
-            write_lines(w, cannot);
-        }
-        Life::StateFull { detail } => text(w, STATE_FULL, detail),
-        Life::LedgerMismatch { detail } => text(w, LEDGER_MISMATCH, detail),
+        Life::ClockJump { offset_us } | Life::ClockSkew { offset_us } => w.signed(*offset_us),
+        Life::CoverageChanged { cannot } => write_lines(w, cannot),
         Life::Enrolled { name, group } => {
-            w.u8(ENROLLED);
             w.text(name, NAME_BYTES_MAX);
             w.text(group, NAME_BYTES_MAX);
         }
-        Life::Silent { last_seen } => {
-            w.u8(SILENT);
-            w.signed(last_seen.0);
-        }
-        Life::Returned { silent_since } => {
-            w.u8(RETURNED);
-            w.signed(silent_since.0);
-        }
-        Life::DuplicateIdentity { detail } => text(w, DUPLICATE_IDENTITY, detail),
-        Life::Removed { by } => text(w, REMOVED, by),
-        Life::ClockSkew { offset_us } => {
-            w.u8(CLOCK_SKEW);
-            w.signed(*offset_us);
-        }
-        Life::EventsMissing { epoch, first, last } => {
-            w.u8(EVENTS_MISSING);
-            w.number(epoch.0.min(NUMBER_MAX));
-            w.number((*first).min(NUMBER_MAX));
-            w.number((*last).min(NUMBER_MAX));
-        }
+        Life::Silent { last_seen: time } | Life::Returned { silent_since: time } => w.signed(time.0),
+        Life::EventsMissing { epoch, first, last } => numbers(w, &[epoch.0, *first, *last]),
         Life::DeviceOpened { device, mounts, actor } => {
-            w.u8(DEVICE_OPENED);
             w.text(device, WORD_BYTES_MAX);
             write_lines(w, mounts);
             w.option(actor.as_deref(), actor::write);
         }
         Life::Impaired { part, detail } => {
-            w.u8(IMPAIRED);
             w.text(part, WORD_BYTES_MAX);
             w.text(detail, TEXT_BYTES_MAX);
         }
-        Life::Restored { part } => {
-            w.u8(RESTORED);
-            w.text(part, WORD_BYTES_MAX);
-        }
+        Life::Restored { part } => w.text(part, WORD_BYTES_MAX),
         Life::PolicyApplied { origin, digest } => {
-            w.u8(POLICY_APPLIED);
             w.text(origin, TEXT_BYTES_MAX);
             w.raw(digest);
         }
-        Life::PolicyRefused { detail } => text(w, POLICY_REFUSED, detail),
         Life::Storm { path, records, paths, duration_us } => {
-            w.u8(STORM);
             w.bytes(path.as_bytes(), PATH_BYTES_MAX);
-            w.number((*records).min(NUMBER_MAX));
-            w.number((*paths).min(NUMBER_MAX));
-            w.number((*duration_us).min(NUMBER_MAX));
+            numbers(w, &[*records, *paths, *duration_us]);
         }
     }
 }

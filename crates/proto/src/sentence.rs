@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tally_types::{Actor, AdminAct, AgentId, Event, EventBody, GapCause, Life, Timestamp};
+use tally_types::{Actor, AdminAct, AgentId, Epoch, Event, EventBody, GapCause, Life, Timestamp};
 
 /// What an event says, whatever its kind. A change is told by its kind and path alone.
 pub fn event(event: &Event) -> String {
@@ -30,12 +30,7 @@ pub fn life_of(about: AgentId, event: &Life) -> String {
 /// About the agent that the event concerns; the sentence does not name it.
 pub fn life(life: &Life) -> String {
     match life {
-        Life::Started { version, cannot } if cannot.is_empty() => {
-            format!("The agent started (version {}) and can see everything.", shown(version))
-        }
-        Life::Started { version, cannot } => {
-            format!("The agent started (version {}). It cannot see: {}.", shown(version), listed(cannot))
-        }
+        Life::Started { version, cannot } => started(version, cannot),
         Life::Stopped { reason } => format!("The agent stopped: {}.", shown(reason)),
         Life::BaselineTaken { entries, .. } => {
             format!("The first snapshot is complete: {}.", counted(*entries, "entry", "entries"))
@@ -79,12 +74,7 @@ pub fn life(life: &Life) -> String {
         Life::ClockSkew { offset_us } => {
             format!("The host's clock is {} the manager's.", offset(*offset_us, "ahead of", "behind"))
         }
-        Life::EventsMissing { epoch, first, last } if first == last => {
-            format!("Event {epoch}/{first} never came and the agent no longer has it. A comparison follows.")
-        }
-        Life::EventsMissing { epoch, first, last } => format!(
-            "Events {epoch}/{first} to {epoch}/{last} never came and the agent no longer has them. A comparison follows."
-        ),
+        Life::EventsMissing { epoch, first, last } => missing(*epoch, *first, *last),
         Life::DeviceOpened { device, mounts, actor } => device_opened(device, mounts, actor.as_deref()),
         Life::Impaired { part, detail } => {
             format!("The agent's {} is not as it should be: {}.", shown(part), shown(detail))
@@ -103,6 +93,22 @@ pub fn life(life: &Life) -> String {
             duration(i64::try_from(*duration_us).unwrap_or(i64::MAX))
         ),
     }
+}
+
+fn started(version: &str, cannot: &[Arc<str>]) -> String {
+    if cannot.is_empty() {
+        return format!("The agent started (version {}) and can see everything.", shown(version));
+    }
+    format!("The agent started (version {}). It cannot see: {}.", shown(version), listed(cannot))
+}
+
+fn missing(epoch: Epoch, first: u64, last: u64) -> String {
+    if first == last {
+        return format!("Event {epoch}/{first} never came and the agent no longer has it. A comparison follows.");
+    }
+    format!(
+        "Events {epoch}/{first} to {epoch}/{last} never came and the agent no longer has them. A comparison follows."
+    )
 }
 
 fn device_opened(device: &str, mounts: &[Arc<str>], actor: Option<&Actor>) -> String {
@@ -200,7 +206,6 @@ fn duration(micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tally_types::Epoch;
 
     use super::*;
     use crate::arbitrary;

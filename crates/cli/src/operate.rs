@@ -20,6 +20,9 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Change(ChangeCommand::List { ask, filter }) => {
             show(&ask, Kind::Changes, &filtered("change.list", &filter))
         }
+        Command::Change(ChangeCommand::Show { ask, id }) => {
+            show(&ask, Kind::Change, &json!({"op": "change.show", "id": id}))
+        }
         Command::Alert(AlertCommand::List { ask, filter }) => {
             show(&ask, Kind::Alerts, &filtered("alert.list", &filter))
         }

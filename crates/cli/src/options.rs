@@ -181,6 +181,13 @@ pub enum ChangeCommand {
         #[command(flatten)]
         filter: FilterOptions,
     },
+    /// One change in full, with what it means and its diff
+    Show {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// The change's id, as listed
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

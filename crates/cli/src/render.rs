@@ -3,6 +3,8 @@
 //!
 //! Everything that a host wrote (paths, command lines) is escaped here before it reaches a terminal.
 
+mod change;
+
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -14,6 +16,7 @@ pub enum Kind {
     Agents,
     Agent,
     Changes,
+    Change,
     /// What `tally check` found: the host and the time go without saying.
     Found,
     Alerts,
@@ -39,10 +42,11 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
         Kind::Agents => agent_line(out, value),
         Kind::Agent => fields(out, value, 0),
         Kind::Changes => change_line(out, value),
-        Kind::Found => writeln!(out, "{}", what(&without_detection(value))),
+        Kind::Found => writeln!(out, "{}", change::line(&without_detection(value))),
         Kind::Drift | Kind::Promote => drift_line(out, value),
         Kind::Alerts => alert_line(out, value),
         Kind::Alert => alert_full(out, value),
+        Kind::Change => change_full(out, value),
         Kind::Entries => entry_line(out, value),
         Kind::Ledger => ledger_line(out, value),
         Kind::Tokens => token_line(out, value),
@@ -99,7 +103,16 @@ fn agent_line(out: &mut impl Write, agent: &Value) -> io::Result<()> {
 
 /// `TIME  AGENT  KIND  PATH  [ATTRIBUTES]  by WHO`.
 fn change_line(out: &mut impl Write, change: &Value) -> io::Result<()> {
-    writeln!(out, "{}  {:<16} {}", text(change, "time"), text(change, "agent"), what(change))
+    writeln!(out, "{}  {:<16} {}", text(change, "time"), text(change, "agent"), change::line(change))
+}
+
+/// One change in full; of an event of an agent's life what there is.
+fn change_full(out: &mut impl Write, change: &Value) -> io::Result<()> {
+    if change.get("kind").is_some() {
+        change_line(out, change)?;
+        change::explained(out, change)?;
+    }
+    fields(out, &change::rest(change), 0)
 }
 
 /// Everything that a check finds was found by a scan.
@@ -111,42 +124,11 @@ fn without_detection(change: &Value) -> Value {
     change
 }
 
-fn what(change: &Value) -> String {
-    let mut line = format!("{:<9} {}", text(change, "kind"), text(change, "path"));
-    if let Some(from) = change.get("moved_from").and_then(Value::as_str) {
-        line.push_str(&format!(" (from {})", escape(from)));
-    }
-    let attributes: Vec<_> = list(change, "attributes").iter().filter_map(Value::as_str).map(escape).collect();
-    if !attributes.is_empty() {
-        line.push_str(&format!(" [{}]", attributes.join(",")));
-    }
-    if let Some(who) = change.get("actor").filter(|a| a.is_object()) {
-        line.push_str(&format!(" by {}", actor(who)));
-    }
-    match text(change, "detected_by").as_str() {
-        "" | "realtime" => {}
-        by => line.push_str(&format!(" ({by})")),
-    }
-    line
-}
-
-fn actor(actor: &Value) -> String {
-    let exe = or_dash(&text(actor, "exe"));
-    let user = match (text(actor, "user"), actor.get("uid").and_then(Value::as_u64)) {
-        (name, _) if !name.is_empty() => name,
-        (_, Some(uid)) => format!("uid {uid}"),
-        _ => "user unknown".to_owned(),
-    };
-    let login = text(actor, "login_user");
-    let login = if login.is_empty() || login == user { String::new() } else { format!(", logged in as {login}") };
-    format!("{exe} (pid {}, {user}{login})", number(actor, "pid"))
-}
-
 fn drift_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
     if value.get("message").is_some() {
         return writeln!(out, "{}", text(value, "message"));
     }
-    writeln!(out, "{:<16} {}", text(value, "agent"), what(value))
+    writeln!(out, "{:<16} {}", text(value, "agent"), change::line(value))
 }
 
 fn alert_line(out: &mut impl Write, alert: &Value) -> io::Result<()> {
@@ -157,7 +139,7 @@ fn alert_line(out: &mut impl Write, alert: &Value) -> io::Result<()> {
 pub fn alert_text(alert: &Value) -> String {
     let rule = alert.get("rule").cloned().unwrap_or_default();
     let about = match alert.get("change").filter(|c| c.is_object()) {
-        Some(change) => what(change),
+        Some(change) => change::line(change),
         None => alert.pointer("/event/text").and_then(Value::as_str).map(escape).unwrap_or_default(),
     };
     format!(
@@ -170,8 +152,16 @@ pub fn alert_text(alert: &Value) -> String {
 }
 
 fn alert_full(out: &mut impl Write, alert: &Value) -> io::Result<()> {
-    writeln!(out, "{}\n", alert_text(alert))?;
-    fields(out, alert, 0)
+    writeln!(out, "{}", alert_text(alert))?;
+    let mut rest = alert.clone();
+    match rest.get_mut("change").filter(|change| change.is_object()) {
+        Some(change) => {
+            change::explained(out, change)?;
+            *change = change::rest(change);
+        }
+        None => writeln!(out)?,
+    }
+    fields(out, &rest, 0)
 }
 
 /// An object as indented `name: value` lines, nothing left out.

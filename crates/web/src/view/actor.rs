@@ -40,6 +40,19 @@ impl ActorCard {
         add("Session", actor.session.map(|session| session.to_string()), false);
         add("Parent program", actor.parent_exe.as_deref().map(word::text), true);
         add("Parent process", actor.ppid.map(|ppid| ppid.to_string()), false);
+        let above = actor.ancestors.iter().map(|ancestor| match ancestor.exe.as_deref() {
+            Some(exe) => word::text(exe),
+            None => format!("process {}", ancestor.pid),
+        });
+        let above: Vec<_> = above.collect();
+        add("Above it", (!above.is_empty()).then(|| above.join(" ← ")), true);
+        add("Terminal", actor.tty.as_deref().map(shown), false);
+        let came_from = actor.remote.as_ref();
+        let origin = came_from.map(|r| format!("{} (known from: {})", shown(&r.address), r.from.name()));
+        add("Came from", origin, false);
+        let container = actor.container.as_ref().map(|c| shown(c.name.as_deref().unwrap_or(&c.id)));
+        add("Container", container, false);
+        add("Control group", actor.cgroup.as_deref().map(shown), true);
         let unknown = actor.unknown.iter().map(|u| Unknown { part: shown(&u.part), why: shown(&u.why) }).collect();
         Self { summary: summary(actor), facts, confidence: word::confidence(actor.confidence), unknown }
     }

@@ -1,6 +1,6 @@
 //! One change, or one event of an agent's life, in full.
 
-use tally_proto::sentence;
+use tally_proto::sentence::{self, shown};
 use tally_store::EventRow;
 use tally_types::{EventBody, EventId, Timestamp, Verdict};
 
@@ -41,6 +41,12 @@ pub struct ChangePart {
     pub had_before: bool,
     pub has_after: bool,
     pub is_transient: bool,
+    pub summary: Vec<String>,
+    pub notes: Vec<String>,
+    pub bytes: Option<String>,
+    pub place: Option<String>,
+    pub tags: Vec<String>,
+    pub diff: Option<DiffPart>,
     pub actors: Vec<ActorCard>,
     pub nobody: &'static str,
     pub detected_by: &'static str,
@@ -52,6 +58,33 @@ pub struct ChangePart {
     pub accept: String,
     /// All changes of this path on this agent.
     pub history_href: String,
+}
+
+/// What became of a text, line by line.
+pub struct DiffPart {
+    pub lines: Vec<DiffLine>,
+    pub note: Option<String>,
+}
+
+pub struct DiffLine {
+    /// `added`, `removed`, `place` or `same`: a class of the style sheet.
+    pub class: &'static str,
+    pub text: String,
+}
+
+impl DiffPart {
+    fn new(diff: &tally_types::Diff) -> Self {
+        let line = |text: &str| {
+            let class = match text.as_bytes().first() {
+                Some(b'+') => "added",
+                Some(b'-') => "removed",
+                Some(b'@') => "place",
+                _ => "same",
+            };
+            DiffLine { class, text: shown(text) }
+        };
+        Self { lines: diff.text.lines().map(line).collect(), note: diff.note.as_deref().map(shown) }
+    }
 }
 
 impl Sheet {
@@ -92,6 +125,15 @@ fn part(id: EventId, change: &tally_types::Change, verdict: Verdict) -> ChangePa
         had_before: change.before.is_some(),
         has_after: change.after.is_some(),
         is_transient: change.is_transient(),
+        summary: change.summary.iter().map(|sentence| shown(sentence)).collect(),
+        notes: change.notes.iter().map(|sentence| shown(sentence)).collect(),
+        bytes: change.bytes.map(|bytes| format!("bytes {} to {}", word::number(bytes.start), word::number(bytes.end))),
+        place: change.place.as_ref().map(|place| {
+            let container = &place.container;
+            format!("{} in container {}", place.path, shown(container.name.as_deref().unwrap_or(&container.id)))
+        }),
+        tags: change.tags.iter().map(|tag| shown(tag)).collect(),
+        diff: change.diff.as_ref().map(DiffPart::new),
         actors: change.actors.iter().map(ActorCard::new).collect(),
         nobody: word::nobody(change.detected_by),
         detected_by: word::detected_by(change.detected_by),

@@ -18,6 +18,7 @@ const TEXTS_AT_ONCE: usize = 128;
 
 const NOT_KEPT: &str = "its text before was not kept";
 const NOT_READ: &str = "it changed again before its text was read";
+const BINARY: &str = "binary";
 const TOO_LONG: &str = "longer than 256 KiB";
 const NO_FILE: &str = "not a file before and after";
 
@@ -40,13 +41,17 @@ impl Engine {
             Some(drafted) => drafted,
             None => self.state.text(was_at)?,
         };
-        let now =
-            after.filter(|entry| entry.kind == FileKind::File).and_then(|entry| read(draft.observer(), path, entry));
+        let read = after.filter(|entry| entry.kind == FileKind::File).map(|entry| read(draft.observer(), path, entry));
+        let (now, why_not) = match read {
+            Some(Ok(text)) => (Some(text), NOT_READ),
+            Some(Err(why)) => (None, why),
+            None => (None, NOT_READ),
+        };
         let told = if same {
             Told::default()
         } else {
             let before = known(before, kept.as_ref(), NOT_KEPT);
-            let after = known(after, now.as_ref(), NOT_READ);
+            let after = known(after, now.as_ref(), why_not);
             text::tell(path, before, after, wants_diff)
         };
         if was_at != path {
@@ -65,7 +70,7 @@ impl Engine {
         let mut commit = Commit::default();
         for path in paths.iter().filter(is_kept) {
             let Some(entry) = self.state.entry(path)?.filter(|entry| entry.kind == FileKind::File) else { continue };
-            commit.texts.extend(read(&observer, path, &entry).map(|text| (path.clone(), Some(text))));
+            commit.texts.extend(read(&observer, path, &entry).ok().map(|text| (path.clone(), Some(text))));
             if commit.texts.len() >= TEXTS_AT_ONCE {
                 self.commit(std::mem::take(&mut commit))?;
             }
@@ -85,15 +90,19 @@ pub(super) fn is_of_use(path: &PathBytes, wants_diff: bool) -> bool {
     wants_diff || text::has_form(path)
 }
 
-/// The text of the file that `entry` records, if it is still that and not too long.
-fn read(observer: &Observer<'_>, path: &PathBytes, entry: &Entry) -> Option<KeptText> {
-    let recorded = entry.digests.sha256?;
+/// The text of the file that `entry` records, if it is still that and not too long; why not, in words.
+fn read(observer: &Observer<'_>, path: &PathBytes, entry: &Entry) -> Result<KeptText, &'static str> {
+    let recorded = entry.digests.sha256.ok_or(NOT_READ)?;
     if entry.size > BYTES_MAX as u64 {
-        return None;
+        return Err(TOO_LONG);
     }
-    let bytes = observer.read(path, BYTES_MAX).ok()??;
-    let is_recorded = sha256(&bytes) == recorded;
-    is_recorded.then(|| text::kept(path, &bytes))?.map(|bytes| KeptText { sha256: recorded, bytes })
+    let Ok(Some(bytes)) = observer.read(path, BYTES_MAX) else { return Err(NOT_READ) };
+    if sha256(&bytes) != recorded {
+        return Err(NOT_READ);
+    }
+    // What is not kept by its name has no diff; the rest is no text.
+    let bytes = text::kept(path, &bytes).ok_or(BINARY)?;
+    Ok(KeptText { sha256: recorded, bytes })
 }
 
 /// The text of `entry`, if `kept` is that.

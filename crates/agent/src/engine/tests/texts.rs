@@ -35,6 +35,13 @@ fn lines_and_their_meaning_are_told_and_secrets_are_not() {
     let mut agent = host.start();
     let change = agent.one_change(&host.at("app.ini"));
     assert!(told(&change).0.contains("-password = [secret 1]"), "{change:?}");
+    // Why there are no lines is said.
+    host.write("app.ini", "port\0\n");
+    assert_eq!(told(&agent.one_change(&host.at("app.ini"))), ("", Some("now: binary"), vec![]));
+    host.write("app.ini", &"port = 3\n".repeat(40_000));
+    assert_eq!(told(&agent.one_change(&host.at("app.ini"))).1, Some("its text before was not kept"));
+    host.write("app.ini", "port = 3\n");
+    agent.one_change(&host.at("app.ini"));
     fs::remove_file(host.at("app.ini")).unwrap();
     let change = agent.one_change(&host.at("app.ini"));
     assert_eq!(told(&change).0, "@@ -1 +0,0 @@\n-port = 3\n");

@@ -268,9 +268,17 @@ impl Watcher {
         }
         let moved =
             record.mask.has(Mask::RENAME) || record.mask.has(Mask::MOVED_FROM) || record.mask.has(Mask::MOVED_TO);
-        if moved && is_directory {
+        if moved && is_directory && !self.is_among_unwatched(record) {
             self.resolver.forget_directories();
         }
+    }
+
+    /// Whether a directory was moved from a place below which nothing is watched to another such: then what is remembered of
+    /// what lies in it, that it is nowhere, is true still. Builds do nothing but this all day.
+    fn is_among_unwatched(&mut self, record: &Record<'_>) -> bool {
+        let names: Vec<Name<'_>> = [record.at, record.old, record.new].into_iter().flatten().collect();
+        let is_nowhere = |name: &Name<'_>| self.resolver.directory(name.dir).is_ok_and(|places| places.is_empty());
+        !names.is_empty() && names.iter().all(is_nowhere)
     }
 
     fn at(&mut self, record: &Record<'_>, at: Name<'_>, is_directory: bool) {

@@ -29,13 +29,15 @@ echo
 echo "[kernel] Linux $(uname -r), tests on $(stat -f -c %T /tmp), $(cat /sys/kernel/security/lsm)"
 /tests/tally-agent doctor --watch /tmp 2>&1 | sed 's/^/[told] /'
 
-# One test a process, as nextest does it. $1 program, $2 test, then further words for it.
+# Tests that change the kernel until its next boot may do so here.
+export TALLY_TEST_BOOT=1
+
+# One test a process, as nextest does it.
 one() {
     program=$1 name=$2
-    shift 2
-    if timeout 240 /tests/"$program" --exact "$name" --test-threads 1 --show-output "$@" >/run/out 2>&1 </dev/null; then
+    if timeout 240 /tests/"$program" --exact "$name" --test-threads 1 --show-output >/run/out 2>&1 </dev/null; then
         echo "[passed] $program $name"
-        sed -n "s/^skipped: /[skipped] $program $name: /p; s/^told: /[told] /p" /run/out | head -1
+        sed -n "s/^skipped: /[skipped] $program $name: /p" /run/out | head -1
     else
         echo "[failed] $program $name ($?)"
         tail -25 /run/out | sed 's/^/[why] /'
@@ -44,15 +46,11 @@ one() {
 
 cd /tmp
 while read -r program pattern; do
-    /tests/"$program" --list --format terse 2>/dev/null | sed -n 's/: test$//p' | grep -E "$pattern" >/run/all
-    /tests/"$program" --list --ignored --format terse 2>/dev/null | sed -n 's/: test$//p' | grep -E "$pattern" >/run/late
-    sed "s/^/$program /" /run/all | grep -F "$(cat /filter)" | while read -r _ name; do
-        grep -qxF "$name" /run/late || one "$program" "$name"
-    done
-    sed "s/^/$program /" /run/late >>/run/last
-done </tests/plan
-
-# What changes the kernel until its next boot comes last, since this one ends here.
-grep -F "$(cat /filter)" /run/last | while read -r program name; do one "$program" "$name" --include-ignored; done
+    /tests/"$program" --list --format terse 2>/dev/null | sed -n 's/: test$//p' | grep -E "$pattern" | sed "s/^/$program /"
+done </tests/plan | grep -F "$(cat /filter)" >/run/all
+# Those come last, by their names.
+{ grep -v until_the_next_boot /run/all; grep until_the_next_boot /run/all; } | while read -r program name; do
+    one "$program" "$name"
+done
 echo "[end] ok"
 reboot -f

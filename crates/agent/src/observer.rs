@@ -83,10 +83,10 @@ impl<'b> Observer<'b> {
         opened.and_then(|fd| stat::of(fd.as_fd())).is_ok_and(|stat| hint.holds(&stat))
     }
 
-    /// Whether nothing is at `path`.
+    /// Whether nothing is at `path`; what is only reached through a link is not there.
     pub fn is_gone(&self, path: &PathBytes) -> bool {
         let opened = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Path);
-        opened.is_err_and(|error| matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ENOTDIR)))
+        opened.is_err_and(|error| matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ENOTDIR | errno::ELOOP)))
     }
 
     /// Seals what is new of a log, and puts the digest of all its chunks into the entry. Entry and hint become those of the

@@ -289,6 +289,26 @@ fn what_comes_goes_and_moves_is_told_as_such() {
 }
 
 #[test]
+fn a_link_in_a_directorys_place_removes_what_was_below() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let host = Host::new();
+    for dir in ["d", "other"] {
+        fs::create_dir(host.at(dir)).unwrap();
+        host.write(&format!("{dir}/file"), "same");
+    }
+    let mut running = host.start();
+    fs::rename(host.at("d"), host.dir.path().join("was")).unwrap();
+    std::os::unix::fs::symlink(host.at("other"), host.at("d")).unwrap();
+    let changes = running.changes(|c| c.iter().any(|c| c.path == path(&host.at("d/file"))));
+    let file = changes.iter().find(|c| c.path == path(&host.at("d/file"))).unwrap();
+    assert_eq!((file.kind, &file.after), (ChangeKind::Removed, &None));
+    assert_eq!(running.board.status().root.map(NodeHash), Some(host.root_now()));
+    running.stop();
+}
+
+#[test]
 fn a_replaced_file_is_one_change() {
     if fanotify_is_missing() {
         return;

@@ -314,6 +314,8 @@ impl<'a> Observer<'a> {
                     let name = CString::new(path.file_name()).expect("a path has no NUL");
                     self.looker.look(dir.as_fd(), &name, None, None, want)
                 }
+                // A link in the place of a directory above: nothing is at this path any more, whatever the link leads to.
+                Err(error) if error.raw_os_error() == Some(errno::ELOOP) => Looked::Absent,
                 Err(error) => missing(&error),
             },
         };

@@ -38,6 +38,13 @@ impl Known {
     }
 }
 
+/// What is on its way.
+struct Telling {
+    number: u64,
+    /// What the manager holds when it has taken the message in.
+    then: Vec<(PathBytes, Option<Known>)>,
+}
+
 pub struct Teller {
     reader: LogReader,
     root: OwnedFd,
@@ -45,8 +52,7 @@ pub struct Teller {
     known: BTreeMap<PathBytes, Known>,
     /// Logs that may have something to tell.
     pending: BTreeSet<PathBytes>,
-    /// What is on its way: the message's number, and what the manager holds when it has taken it in.
-    telling: Option<(u64, Vec<(PathBytes, Option<Known>)>)>,
+    telling: Option<Telling>,
     number: u64,
 }
 
@@ -74,8 +80,8 @@ impl Teller {
     }
 
     pub fn kept(&mut self, number: u64) {
-        let Some((_, told)) = self.telling.take_if(|(telling, _)| *telling == number) else { return };
-        for (path, known) in told {
+        let Some(telling) = self.telling.take_if(|telling| telling.number == number) else { return };
+        for (path, known) in telling.then {
             match known {
                 Some(known) => self.known.insert(path, known),
                 None => self.known.remove(&path),
@@ -126,7 +132,7 @@ impl Teller {
             return Ok(None);
         }
         self.number += 1;
-        self.telling = Some((self.number, told));
+        self.telling = Some(Telling { number: self.number, then: told });
         Ok(Some(Box::new(Leaves { number: self.number, at, logs, gone })))
     }
 

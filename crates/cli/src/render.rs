@@ -214,6 +214,8 @@ fn explained(out: &mut impl Write, told: &Value) -> io::Result<()> {
             row(name, &bound.unwrap_or_default())?;
         }
         row("only", if text(watch, "only") == "everything" { "" } else { "executables, setuid files and devices" })?;
+        let has_diff = watch.get("diff").and_then(Value::as_bool).unwrap_or(false);
+        row("diff", if has_diff { "of texts, with secrets masked" } else { "" })?;
         row("tags", &words(watch, "tags"))?;
         row("why", &text(watch, "why"))?;
     }

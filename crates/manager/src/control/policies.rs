@@ -147,6 +147,7 @@ fn explained_watch(watch: &Watch) -> ExplainedWatch<'_> {
         recursion: watch.recursion,
         max_size: watch.max_size,
         only: watch.only.name(),
+        diff: watch.diff,
         tags: &watch.tags,
         why: watch.why.as_deref(),
     }

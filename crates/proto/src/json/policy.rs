@@ -72,6 +72,8 @@ pub struct ExplainedWatch<'a> {
     pub recursion: Option<u32>,
     pub max_size: Option<u64>,
     pub only: &'static str,
+    /// Text diffs are kept with its changes.
+    pub diff: bool,
     pub tags: &'a [std::sync::Arc<str>],
     pub why: Option<&'a str>,
 }
@@ -93,6 +95,7 @@ pub fn explained(told: &Explained<'_>) -> Value {
             "recursion": watch.recursion,
             "max_size": watch.max_size,
             "only": watch.only,
+            "diff": watch.diff,
             "tags": texts(watch.tags),
             "why": watch.why,
         })

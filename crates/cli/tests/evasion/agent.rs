@@ -33,19 +33,8 @@ const fn attack(
     by: By,
     play: fn(&mut Siege) -> Outcome,
 ) -> Attack {
-    Attack {
-        id,
-        name,
-        source,
-        expect: Expect { by, actor: "" },
-        note: if matches!(by, By::Nothing) { LOST_STATE } else { "" },
-        play,
-    }
+    Attack { id, name, source, expect: Expect { by, actor: "" }, note: "", play }
 }
-
-/// Of what is not detected: why, and what is seen of it all the same.
-const LOST_STATE: &str = "a defect: the agent takes a new first snapshot, which the manager believes without comparing it with its \
-     own copy. What is left is the alert that a first snapshot was taken of a host that had one, and `tally drift`";
 
 pub const ATTACKS: &[Attack] = &[
     attack(
@@ -101,7 +90,7 @@ pub const ATTACKS: &[Attack] = &[
         drop(freezer);
         outcome
     }),
-    attack("G08", "a file changed while it is down, and its database removed", OWN, By::Nothing, |siege| {
+    attack("G08", "a file changed while it is down, and its database removed", OWN, By::Sync, |siege| {
         siege.down();
         siege.alter();
         for file in siege.databases() {

@@ -28,11 +28,11 @@ pub const TECHNIQUES: &[Technique] = &[
         .undone("umount -l $D/d")
         .at(b"d/file")
         .by_scan(),
-    t("M04", "an overlay over its directory", BIND, "mount -t overlay none -o lowerdir=$D/d,upperdir=$O/u,workdir=$O/w $D/d; cp $E $D/d/file")
+    t("M04", "an overlay over its directory", BIND, "mount -t overlay none -o lowerdir=$D/d,upperdir=$O/u,workdir=$O/w $D/d; sleep 1; cp $E $D/d/file")
         .prepared("mkdir $D/d $O/u $O/w; cp $F $D/d/file")
         .undone("umount -l $D/d")
         .at(b"d/file")
-        .by_scan(),
+        .actor("cp"),
     t("M05", "written under a mount that covers it, by another mount of the same filesystem", OWN, "$T write $O/d/file")
         .prepared("mkdir $D/d $O/d; cp $F $D/d/file; mount --bind $D/d $O/d; mount -t tmpfs none $D/d")
         .undone("umount -l $D/d; umount -l $O/d")

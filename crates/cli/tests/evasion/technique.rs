@@ -46,6 +46,8 @@ pub enum By {
     Startup,
     /// What an agent or the manager says of the agent's own life.
     Life,
+    /// The manager's comparison with its own copy.
+    Sync,
     /// Nothing, unless a look happens to fall between two acts.
     Chance,
     Nothing,
@@ -59,6 +61,7 @@ impl By {
             Self::Scan => "next scan",
             Self::Startup => "next start",
             Self::Life => "three heartbeats",
+            Self::Sync => "next heartbeats",
             Self::Chance | Self::Nothing => "not detected",
         }
     }
@@ -68,7 +71,7 @@ impl By {
         Duration::from_secs(match self {
             Self::RealTime => 20,
             Self::Scan => 150,
-            Self::Startup | Self::Life => 60,
+            Self::Startup | Self::Life | Self::Sync => 60,
             Self::Chance | Self::Nothing => 0,
         })
     }
@@ -80,6 +83,7 @@ impl By {
             Self::Scan => detected_by == "scan",
             Self::Startup => detected_by == "startup",
             Self::Life => detected_by == "life",
+            Self::Sync => detected_by == "sync",
             Self::Chance => true,
             Self::Nothing => false,
         }

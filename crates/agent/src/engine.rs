@@ -8,6 +8,7 @@ mod begin;
 mod carry;
 mod disputed;
 mod examine;
+mod latecomer;
 mod linked;
 mod overflow;
 mod scans;
@@ -25,6 +26,7 @@ use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use self::examine::{Draft, Occasion};
+use self::latecomer::Latecomers;
 use self::overflow::Missing;
 use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
@@ -102,6 +104,7 @@ pub struct Engine {
     linked: HashSet<(u64, u64)>,
     sought: Instant,
     missing: Missing,
+    latecomers: Latecomers,
     lag_us: u64,
 }
 
@@ -149,6 +152,7 @@ impl Engine {
             sees_live: sensor != Source::None.name(),
             dropped: 0,
             linked: HashSet::new(),
+            latecomers: Latecomers::default(),
             sought: Instant::now(),
             missing: Missing::default(),
             lag_us: 0,
@@ -289,7 +293,7 @@ impl Engine {
             }
             Command::Life(life) => self.record(life),
             Command::Policy { text } => self.policy_received(text.as_deref()),
-            Command::Coverage { can, cannot } => self.coverage_changed(Coverage { can, cannot }),
+            Command::Coverage(coverage) => self.coverage_changed(coverage),
         }
     }
 
@@ -522,7 +526,9 @@ impl Engine {
             dropped: self.dropped,
             can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
+            tiers: self.coverage.tiers.iter().map(|text| text.as_str().into()).collect(),
             source: self.sensor.into(),
+            who: self.coverage.who.name().into(),
             policy: Some(self.standing.in_use.digest),
             ..Status::default()
         }

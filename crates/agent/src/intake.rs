@@ -16,6 +16,7 @@ use tally_types::{Epoch, Life, PathBytes, Timestamp};
 use crate::links::Links;
 use crate::pulse::Pulse;
 use crate::scan::Hint;
+use crate::sensor::Coverage;
 
 /// Commands that may wait; whoever brings more waits too.
 const COMMANDS_MAX: usize = 64;
@@ -74,10 +75,7 @@ pub enum Command {
         text: Option<Arc<str>>,
     },
     /// What the sensors can and cannot see has changed.
-    Coverage {
-        can: Vec<String>,
-        cannot: Vec<String>,
-    },
+    Coverage(Coverage),
 }
 
 /// How a scan ended.

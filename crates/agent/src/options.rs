@@ -82,6 +82,9 @@ pub struct RunOptions {
     /// Use only this source of file events: fanotify, inotify or none (scans alone)
     #[arg(long, value_name = "SOURCE")]
     pub sensor: Option<String>,
+    /// Use only this source of who made a change: bpf, audit, proc or none
+    #[arg(long, value_name = "SOURCE")]
+    pub who: Option<String>,
     /// Say what happens as JSON lines on standard output
     #[arg(long)]
     pub json: bool,

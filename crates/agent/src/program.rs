@@ -25,6 +25,7 @@ use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
 use crate::policy::{self, Chosen, Standing};
 use crate::seam::IdentityText;
+use crate::sensor::who::Tier;
 use crate::sensor::{self, Sensor, Source};
 use crate::state::{State, StateError};
 
@@ -66,8 +67,9 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     }
     let policy = Arc::new(policy);
     let only = options.sensor.as_deref().map(source).transpose()?;
+    let who = options.who.as_deref().map(tier).transpose()?;
     // The sensor first: what happens while the first scan walks is seen by it.
-    let sensor = sensor::start(&policy, &intake, only).context("start the sensor")?;
+    let sensor = sensor::start(&policy, &intake, only, who).context("start the sensor")?;
     for text in &sensor.coverage.cannot {
         notices.tell(&Notice::Cannot { text: text.clone() });
     }
@@ -187,6 +189,11 @@ fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
 fn source(name: &str) -> Result<Source> {
     Source::from_name(name)
         .with_context(|| format!("\"{name}\" is no source of file events: fanotify, inotify or none"))
+}
+
+fn tier(name: &str) -> Result<Tier> {
+    Tier::from_name(name)
+        .with_context(|| format!("\"{name}\" is no source of who made a change: bpf, audit, proc or none"))
 }
 
 fn settings(config: &AgentConfig) -> Settings {

@@ -5,14 +5,15 @@
 //! this host does not let the agent see is said in words.
 
 pub mod actor;
-#[cfg_attr(not(test), expect(dead_code, reason = "the choice of a source comes next"))]
 pub mod audit;
 mod device;
 pub(crate) mod fanotify;
 mod inotify;
-#[expect(dead_code, reason = "its sources come next")]
 pub mod process;
 mod resolver;
+mod runtime;
+mod session;
+pub mod who;
 
 pub use self::fanotify::holding_watched;
 
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 use tally_sys::poll::Waker;
 use tally_syscheck::Policy;
 
+use self::who::Tier;
 use crate::intake::Intake;
 use crate::pulse::Pulse;
 
@@ -53,6 +55,10 @@ impl Source {
 pub struct Coverage {
     pub can: Vec<String>,
     pub cannot: Vec<String>,
+    /// Where it is known from who made a change.
+    pub who: Tier,
+    /// Each source of that which was tried, in words.
+    pub tiers: Vec<String>,
 }
 
 /// The running sensor. Dropping it stops its thread.
@@ -65,12 +71,17 @@ pub struct Sensor {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the best sensor, or the one that `only` names.
-pub fn start(policy: &Arc<Policy>, intake: &Arc<Intake>, only: Option<Source>) -> std::io::Result<Sensor> {
+/// Starts the best sensor, or the one that `only` names; and so for the source of who made a change.
+pub fn start(
+    policy: &Arc<Policy>,
+    intake: &Arc<Intake>,
+    only: Option<Source>,
+    who: Option<Tier>,
+) -> std::io::Result<Sensor> {
     let (stop, pulse) = (Arc::new(Waker::new()?), Arc::new(Pulse::default()));
     let mut refused = Vec::new();
     if only.is_none_or(|s| s == Source::Fanotify) {
-        match fanotify::start(policy, intake, &stop, &pulse) {
+        match fanotify::start(policy, intake, &stop, &pulse, who) {
             Ok((thread, coverage)) => return Ok(running(Source::Fanotify, coverage, (stop, pulse), thread)),
             Err(error) => refused.push(format!("fanotify: {error}")),
         }
@@ -86,7 +97,13 @@ pub fn start(policy: &Arc<Policy>, intake: &Arc<Intake>, only: Option<Source>) -
     }
     let why = if refused.is_empty() { "asked for".to_owned() } else { refused.join("; ") };
     let cannot = vec![format!("changes as they happen, and who made them: only scans see changes ({why})")];
-    Ok(Sensor { source: Source::None, coverage: Coverage { can: Vec::new(), cannot }, pulse: None, stop, thread: None })
+    Ok(Sensor {
+        source: Source::None,
+        coverage: Coverage { cannot, ..Coverage::default() },
+        pulse: None,
+        stop,
+        thread: None,
+    })
 }
 
 fn running(

@@ -32,6 +32,19 @@ pub struct Facts {
     pub session: Option<u32>,
     /// In clock ticks (1/100 s) since boot: with the pid, the process's identity.
     pub start_ticks: Option<u64>,
+    /// The process that began its session, as setsid(2) has it.
+    pub leader: Option<u32>,
+    /// The terminal ("pts/0"); `None` also if there is none.
+    pub tty: Option<String>,
+}
+
+/// Where a process stands among the control groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    /// In the unified hierarchy.
+    pub unified: Option<String>,
+    /// In the hierarchies of single controllers (version 1).
+    pub others: Vec<String>,
 }
 
 /// The facts of `pid`; ENOENT or ESRCH if there is no such process.
@@ -52,8 +65,66 @@ pub fn read(pid: u32) -> io::Result<Facts> {
     }
     facts.login_uid = file(dir, c"loginuid", &mut buffer).and_then(set_number);
     facts.session = file(dir, c"sessionid", &mut buffer).and_then(set_number);
-    facts.start_ticks = file(dir, c"stat", &mut buffer).and_then(start_ticks);
+    if let Some(stat) = file(dir, c"stat", &mut buffer) {
+        facts.start_ticks = stat_number(stat, 22);
+        facts.leader = stat_number(stat, 6).and_then(|n| u32::try_from(n).ok());
+        facts.tty = stat_number(stat, 7).and_then(tty_name);
+    }
     Ok(facts)
+}
+
+/// The parent of `pid`.
+pub fn parent(pid: u32) -> Option<u32> {
+    let dir = open(pid).ok()?;
+    let mut buffer = vec![0; 1024];
+    stat_number(file(dir.as_fd(), c"stat", &mut buffer)?, 4).and_then(|n| u32::try_from(n).ok())
+}
+
+/// Every process that there is now, by number.
+pub fn all() -> io::Result<Vec<u32>> {
+    let names = std::fs::read_dir("/proc")?.filter_map(Result::ok).map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| number(name.as_encoded_bytes())).collect())
+}
+
+/// The control groups of `pid`.
+pub fn cgroups(pid: u32) -> io::Result<Cgroups> {
+    let dir = open(pid)?;
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    let text = file(dir.as_fd(), c"cgroup", &mut buffer).ok_or(io::ErrorKind::NotFound)?;
+    Ok(parse_cgroups(text))
+}
+
+/// The value of a variable of the environment that `pid` was started with. The process can write it over.
+pub fn environment(pid: u32, variable: &str) -> Option<Vec<u8>> {
+    let dir = open(pid).ok()?;
+    let fd = open::child(dir.as_fd(), c"environ", Access::Read).ok()?;
+    let mut text = vec![0; ENVIRONMENT_BYTES_MAX];
+    let mut filled = 0;
+    while filled < text.len() {
+        match open::read(fd.as_fd(), &mut text[filled..]) {
+            Ok(read) if read > 0 => filled += read,
+            _ => break,
+        }
+    }
+    let entries = text[..filled].split(|&b| b == 0);
+    let mut values = entries.filter_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="));
+    values.next().map(<[u8]>::to_vec)
+}
+
+/// The sockets that `pid` holds, by inode, in the order of their descriptors.
+pub fn sockets(pid: u32) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let mut sockets: Vec<(u32, u64)> = entries
+        .filter_map(Result::ok)
+        .take(DESCRIPTORS_MAX)
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+            Some((number(entry.file_name().as_encoded_bytes())?, inode))
+        })
+        .collect();
+    sockets.sort_unstable();
+    sockets.into_iter().map(|(_, inode)| inode).collect()
 }
 
 /// The program of `pid` alone.
@@ -76,6 +147,10 @@ pub fn tracer() -> io::Result<Option<u32>> {
 
 /// More than any of these files holds, but a command line, which is cut.
 const READ_BYTES_MAX: usize = 8192;
+/// As much of an environment as is searched.
+const ENVIRONMENT_BYTES_MAX: usize = 128 * 1024;
+/// As many descriptors of a process as are looked at.
+const DESCRIPTORS_MAX: usize = 1024;
 
 fn open(pid: u32) -> io::Result<OwnedFd> {
     open::base(format!("/proc/{pid}").as_bytes())
@@ -97,7 +172,8 @@ fn file<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Option<&'
     Some(&buffer[..read])
 }
 
-fn cmdline(text: &[u8]) -> Vec<u8> {
+/// Arguments, each with a NUL, as a line that is cut at `Actor::CMDLINE_BYTES_MAX`.
+pub fn cmdline(text: &[u8]) -> Vec<u8> {
     let end = text.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
     let cut = &text[..end.min(Actor::CMDLINE_BYTES_MAX)];
     cut.iter().map(|&b| if b == 0 { b' ' } else { b }).collect()
@@ -118,11 +194,48 @@ fn set_number(text: &[u8]) -> Option<u32> {
     number(text.trim_ascii()).filter(|&n| n != u32::MAX)
 }
 
-/// Field 22 of /proc/PID/stat, counted behind the program's name, which may hold spaces and parentheses itself.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
+/// A field of /proc/PID/stat by the number that proc(5) gives it, behind the program's name, which is field 2 and may hold
+/// spaces and parentheses itself.
+fn stat_number(stat: &[u8], field: usize) -> Option<u64> {
     let name_end = stat.iter().rposition(|&b| b == b')')?;
-    let word = stat[name_end + 1..].split(|&b| b == b' ').filter(|w| !w.is_empty()).nth(19)?;
+    let word = stat[name_end + 1..].split(|&b| b == b' ').filter(|w| !w.is_empty()).nth(field - 3)?;
     std::str::from_utf8(word.trim_ascii()).ok()?.parse().ok()
+}
+
+/// The terminal by its device number, as the table in the kernel's Documentation/admin-guide/devices.txt names them.
+fn tty_name(device: u64) -> Option<String> {
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    match (major, minor) {
+        (136..=143, minor) => Some(format!("pts/{}", (major - 136) * 256 + minor)),
+        (4, 0..=63) => Some(format!("tty{minor}")),
+        (4, minor) => Some(format!("ttyS{}", minor - 64)),
+        (5, 1) => Some("console".to_owned()),
+        (229, minor) => Some(format!("hvc{minor}")),
+        (204, minor) => Some(format!("ttyAMA{}", minor.saturating_sub(64))),
+        _ => None,
+    }
+}
+
+/// The terminal as the kernel calls it ("pts0"), by the name that it has below /dev.
+pub fn tty_of_kernel(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty())?;
+    let number = name.strip_prefix("pts").filter(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    Some(number.map_or_else(|| name.to_owned(), |number| format!("pts/{number}")))
+}
+
+/// Lines `number:controllers:path`; the unified hierarchy has the number 0 and no controllers.
+fn parse_cgroups(text: &[u8]) -> Cgroups {
+    let mut cgroups = Cgroups::default();
+    for line in text.split(|&b| b == b'\n') {
+        let mut fields = line.splitn(3, |&b| b == b':');
+        let (Some(hierarchy), Some(_), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let path = String::from_utf8_lossy(path).into_owned();
+        match hierarchy {
+            b"0" => cgroups.unified = Some(path),
+            _ => cgroups.others.push(path),
+        }
+    }
+    cgroups
 }
 
 /// Whether there is a process of this number in the namespace of this /proc.
@@ -150,7 +263,7 @@ mod tests {
         let facts = read(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(facts.ppid, Some(own_pid()));
+        assert_eq!((facts.ppid, parent(own_pid())), (Some(own_pid()), own.ppid));
         assert_eq!((facts.uid, facts.login_uid, facts.session), (own.uid, own.login_uid, own.session));
         assert_eq!(facts.cmdline.as_deref(), Some(&b"cat"[..]));
         assert_ne!(facts.exe, own.exe);
@@ -158,10 +271,38 @@ mod tests {
     }
 
     #[test]
+    fn names_terminals_and_control_groups() {
+        let names: Vec<_> = [34816, 34819, 1025, 1088, 1281, 0].iter().map(|&device| tty_name(device)).collect();
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(names, [name("pts/0"), name("pts/3"), name("tty1"), name("ttyS0"), name("console"), None]);
+        assert_eq!((tty_of_kernel(b"pts12"), tty_of_kernel(b"tty1")), (name("pts/12"), name("tty1")));
+        assert_eq!((tty_of_kernel(b""), tty_of_kernel(b"ptsx")), (None, name("ptsx")));
+        let cgroups = parse_cgroups(b"12:pids:/docker/a\n1:name=systemd:/x:y\n0::/user.slice\nbad\n");
+        assert_eq!(cgroups.unified.as_deref(), Some("/user.slice"));
+        assert_eq!(cgroups.others, ["/docker/a", "/x:y"]);
+        assert!(super::cgroups(own_pid()).is_ok());
+    }
+
+    #[test]
+    fn finds_what_a_process_was_started_with_and_holds() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut child = Command::new("cat").env("COLOUR", "green=blue").stdin(Stdio::piped()).spawn().unwrap();
+        while exe(child.id()) == exe(own_pid()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(environment(child.id(), "COLOUR"), Some(b"green=blue".to_vec()));
+        assert_eq!((environment(child.id(), "COLOU"), environment(1 << 23, "COLOUR")), (None, None));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!sockets(own_pid()).is_empty() && all().unwrap().contains(&own_pid()));
+        drop(listener);
+    }
+
+    #[test]
     fn is_not_misled_by_hostile_names() {
         let stat = b"12 (a) 1 (b) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2 3";
-        assert_eq!(start_ticks(stat), Some(98765));
-        assert_eq!(start_ticks(b"12 (x"), None);
+        assert_eq!((stat_number(stat, 22), stat_number(stat, 6)), (Some(98765), Some(12)));
+        assert_eq!(stat_number(b"12 (x", 22), None);
         assert_eq!(cmdline(b"rm\0-r\0\0"), b"rm -r");
         assert_eq!(cmdline(&[b'x'; 5000]).len(), Actor::CMDLINE_BYTES_MAX);
         assert_eq!(set_number(b"4294967295"), None);

@@ -12,6 +12,7 @@ use tally_types::{
 };
 
 use super::Engine;
+use super::latecomer::NOTE;
 use crate::log::{LogLook, LogRecord};
 use crate::observer::{Observed, Observer};
 use crate::overlay;
@@ -34,6 +35,8 @@ pub(super) struct Occasion {
     pub transient: bool,
     /// Content may have been written since the last look.
     pub written: bool,
+    /// The kernel has told of a write; a file that is only opened for writing and closed has none.
+    pub modified: bool,
     /// Something was made there, and the kernel has not said yet that it went.
     pub made: bool,
     /// The kernel tells of everything inside a directory that it told the making of.
@@ -49,6 +52,7 @@ impl Occasion {
             time,
             transient: look.is_transient(),
             written: look.saw_write(),
+            modified: look.kinds.has_any(Kinds::MODIFY),
             made: look.saw_create() && !look.kinds.has_any(Kinds::MOVED_FROM | Kinds::DELETE),
             actors: look.actors,
             records: look.records,
@@ -73,6 +77,7 @@ impl Occasion {
             moved_from: None,
             transient: false,
             written: true,
+            modified: false,
             made: false,
             insides_are_told: false,
             full: detected_by != DetectedBy::Realtime,
@@ -182,6 +187,7 @@ impl Engine {
         let came_and_went = before.is_none() && watched.only == Only::Everything;
         match (difference, seen) {
             (None, Some((entry, hint))) => {
+                self.name_latecomers(path, &entry, occasion, draft);
                 if before.as_ref() == Some(&entry) {
                     draft.hint(path.clone(), hint);
                 }
@@ -201,6 +207,24 @@ impl Engine {
             draft.log(path, log.record);
         }
         Ok(())
+    }
+
+    /// Nothing differs, but somebody wrote whose part in the last change is not told.
+    fn name_latecomers(&mut self, path: &PathBytes, entry: &Entry, occasion: &Occasion, draft: &mut Draft<'_>) {
+        if !occasion.modified || occasion.detected_by != DetectedBy::Realtime {
+            return;
+        }
+        let unnamed = self.latecomers.unnamed(path, &occasion.actors);
+        if unnamed.is_empty() {
+            return;
+        }
+        let change = Change {
+            before: Some(entry.clone()),
+            after: Some(entry.clone()),
+            notes: vec![NOTE.into()],
+            ..Change::new(path.clone(), ChangeKind::Modified, DetectedBy::Realtime)
+        };
+        self.add_event(change, &Occasion { actors: unnamed, ..occasion.clone() }, draft);
     }
 
     fn add_transient(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
@@ -329,6 +353,9 @@ impl Engine {
             change.attributes = AttributeSet::EMPTY;
             change.before = Some(entry);
             change.moved_from = Some(from);
+        }
+        if occasion.detected_by == DetectedBy::Realtime && change.after.is_some() {
+            self.latecomers.told(path, &occasion.actors);
         }
         self.add_event(change, occasion, draft);
         Ok(())

@@ -1,7 +1,8 @@
 //! The fanotify sensor: one mark for each filesystem that holds a watched path.
 //!
-//! It reads at once and never gathers: who made a change is read from /proc, and a process may end the next moment. The
-//! queue in the kernel has no limit where that is granted; an overflow is told and everything is compared.
+//! Where the kernel tells who did it, records are gathered for a moment before they are read, which costs a fifth of being
+//! woken for each. Otherwise they are read at once: a process may end the next moment. The queue in the kernel has no limit
+//! where that is granted; an overflow is told and everything is compared.
 
 mod other_name;
 
@@ -20,19 +21,21 @@ use tally_sys::mount::{self, Mount, Table};
 use tally_sys::open;
 use tally_sys::poll::{self, Interest, Waiter, Waker};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
-use tally_types::{Actor, Life, PathBytes, Timestamp};
+use tally_types::{Life, PathBytes, Timestamp};
 
 use self::other_name::Linking;
 use super::Coverage;
-use super::actor::Actors;
 use super::device::{Devices, Node};
 use super::resolver::{Places, Resolver, WatchedPlace};
+use super::who::{Tier, Who};
 use crate::engine;
 use crate::intake::{Command, Intake};
 use crate::pulse::{BEAT, Pulse};
 
 /// A directory that cannot be found is a reason to compare everything; that often at most.
 const UNRESOLVED_EVERY: Duration = Duration::from_secs(30);
+/// A read that leaves this much of its buffer free has taken all that was there: more than the longest record.
+const RECORD_BYTES_MAX: usize = 8192;
 /// Signals handed over at once.
 const SIGNALS_AT_ONCE: usize = 256;
 
@@ -41,6 +44,7 @@ pub fn start(
     intake: &Arc<Intake>,
     stop: &Arc<Waker>,
     pulse: &Arc<Pulse>,
+    who: Option<Tier>,
 ) -> std::io::Result<(JoinHandle<()>, Coverage)> {
     if !caps::effective()?.has(caps::Capability::DacReadSearch) {
         // Without it the handles in the records lead nowhere.
@@ -55,7 +59,7 @@ pub fn start(
         clock: SetWatch::new()?,
         clock_offset_us: clock::offset_us(),
         resolver: Resolver::new(Arc::clone(policy)),
-        actors: Actors::new()?,
+        who: Who::start(who)?,
         policy: Arc::clone(policy),
         intake: Arc::clone(intake),
         signals: Vec::with_capacity(SIGNALS_AT_ONCE),
@@ -103,7 +107,7 @@ struct Watcher {
     clock: SetWatch,
     clock_offset_us: i64,
     resolver: Resolver,
-    actors: Actors,
+    who: Who,
     policy: Arc<Policy>,
     intake: Arc<Intake>,
     signals: Vec<Signal>,
@@ -135,11 +139,16 @@ impl Watcher {
             self.look_after_marks();
             match self.wait(stop) {
                 Ok(Woken { stop: true, .. }) => return,
-                Ok(woken) => self.serve(woken, &mut buffer),
+                Ok(woken) => {
+                    self.serve(&woken);
+                    if woken.records && self.gather(stop) {
+                        self.read(&mut buffer);
+                    }
+                }
                 Err(error) => {
                     tracing::error!(%error, "the sensor cannot wait for records and ends");
                     let cannot = vec![format!("changes as they happen: the sensor failed ({error})")];
-                    self.intake.command_now(Command::Coverage { can: Vec::new(), cannot });
+                    self.intake.command_now(Command::Coverage(Coverage { cannot, ..Coverage::default() }));
                     return;
                 }
             }
@@ -147,18 +156,20 @@ impl Watcher {
     }
 
     fn wait(&self, stop: &Waker) -> std::io::Result<Woken> {
-        let mut waiters = [
+        let mut waiters = vec![
             Waiter::new(stop.as_fd(), Interest::Read),
             Waiter::new(self.group.as_fd(), Interest::Read),
             Waiter::new(self.mounts.as_fd(), Interest::Priority),
             Waiter::new(self.clock.as_fd(), Interest::Read),
         ];
-        poll::wait(&mut waiters, Some(BEAT))?;
-        let [stop, records, mounts, clock] = waiters.map(|w| w.is_ready());
-        Ok(Woken { stop, records, mounts, clock })
+        waiters.extend(self.who.waiting().map(|fd| Waiter::new(fd, Interest::Read)));
+        let ready = poll::wait(&mut waiters, Some(BEAT))?;
+        let is_ready = |at: usize| waiters.get(at).is_some_and(Waiter::is_ready);
+        let (stop, records, mounts, clock) = (is_ready(0), is_ready(1), is_ready(2), is_ready(3));
+        Ok(Woken { stop, records, mounts, clock, processes: is_ready(4) || ready == 0 })
     }
 
-    fn serve(&mut self, woken: Woken, buffer: &mut [u8]) {
+    fn serve(&mut self, woken: &Woken) {
         if woken.clock {
             self.clock_may_be_set();
         }
@@ -168,21 +179,41 @@ impl Watcher {
                 Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
             }
         }
-        if woken.records {
-            match self.group.read(buffer) {
-                Ok(bytes) => {
-                    let emptied = bytes.len() < BUFFER_BYTES / 2;
-                    self.take(bytes);
-                    if emptied {
-                        self.told_up_to = engine::now();
-                    }
+        if woken.processes && self.who.drain() {
+            self.tell_coverage();
+        }
+    }
+
+    /// Lets records come together; answers whether to go on.
+    fn gather(&self, stop: &Waker) -> bool {
+        let gather = self.who.gather();
+        let mut stopped = [Waiter::new(stop.as_fd(), Interest::Read)];
+        gather.is_zero() || !matches!(poll::wait(&mut stopped, Some(gather)), Ok(1..))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) {
+        let began_ns = clock::boottime_ns();
+        match self.group.read(buffer) {
+            Ok(bytes) => {
+                // What the kernel told of processes until now, before it is asked who they were.
+                if self.who.events_read(began_ns, bytes.len() + RECORD_BYTES_MAX < BUFFER_BYTES) {
+                    self.tell_coverage();
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "records cannot be read");
-                    self.lost(Vec::new());
+                let emptied = bytes.len() < BUFFER_BYTES / 2;
+                self.take(bytes);
+                if emptied {
+                    self.told_up_to = engine::now();
                 }
             }
+            Err(error) => {
+                tracing::warn!(%error, "records cannot be read");
+                self.lost(Vec::new());
+            }
         }
+    }
+
+    fn tell_coverage(&self) {
+        self.intake.command_now(Command::Coverage(self.coverage()));
     }
 
     /// Whoever can take our descriptor can take the marks off. What is missing at two looks in a row was not just unmounted:
@@ -251,7 +282,7 @@ impl Watcher {
 
     fn record(&mut self, record: &Record<'_>) {
         if let Some(Node { device, mounts }) = self.devices.opened(record) {
-            let actor = Some(Box::new((*self.actors.of(record.pid)).clone()));
+            let actor = self.who.of(record.pid).first().map(|actor| Box::new((**actor).clone()));
             self.intake.command_now(Command::Life(Life::DeviceOpened { device, mounts, actor }));
         }
         if record.mask.has(Mask::OVERFLOW) {
@@ -289,8 +320,8 @@ impl Watcher {
         let mut paths = self.watched(at);
         paths.extend(self.names_of_nameless(record, at));
         for path in paths.iter().cloned() {
-            let actor = Some(self.actors.of(record.pid));
-            self.signals.push(Signal { path, kinds, is_directory, moved_from: None, actor, records: 1 });
+            let signal = Signal { path, kinds, is_directory, moved_from: None, actor: None, records: 1 };
+            self.push(signal, record.pid);
         }
         self.by_other_names(record, kinds, &paths);
     }
@@ -302,18 +333,25 @@ impl Watcher {
         if from.is_empty() && to.is_empty() {
             return;
         }
-        let actor: Arc<Actor> = self.actors.of(record.pid);
-        let mut signal = |path, kinds, moved_from| {
-            let actor = Some(Arc::clone(&actor));
-            self.signals.push(Signal { path, kinds, is_directory, moved_from, actor, records: 1 });
-        };
+        let signal =
+            |path, kinds, moved_from| Signal { path, kinds, is_directory, moved_from, actor: None, records: 1 };
         for path in to {
             let moved_from = if from.is_empty() { None } else { Some(from.remove(0)) };
-            signal(path, Kinds::MOVED_TO, moved_from);
+            self.push(signal(path, Kinds::MOVED_TO, moved_from), record.pid);
         }
         for path in from {
-            signal(path, Kinds::MOVED_FROM, None);
+            self.push(signal(path, Kinds::MOVED_FROM, None), record.pid);
         }
+    }
+
+    /// Adds a signal for each who may have done it: one record, the last one last.
+    fn push(&mut self, signal: Signal, pid: u32) {
+        let mut actors = self.who.of(pid);
+        let Some(last) = actors.drain(..1).next() else { return self.signals.push(signal) };
+        for actor in actors.into_iter().rev() {
+            self.signals.push(Signal { actor: Some(actor), records: 0, ..signal.clone() });
+        }
+        self.signals.push(Signal { actor: Some(last), ..signal });
     }
 
     /// The watched paths of a name in a directory.
@@ -360,8 +398,7 @@ impl Watcher {
         for root in gone.into_iter().filter(is_watched).chain(come) {
             self.intake.rescan(&root, None, RescanCause::Asked);
         }
-        let Coverage { can, cannot } = self.coverage();
-        self.intake.command_now(Command::Coverage { can, cannot });
+        self.tell_coverage();
     }
 
     /// Marks every local filesystem that holds a watched path; answers at which mounts those are that were not known yet. One
@@ -410,11 +447,9 @@ impl Watcher {
     }
 
     fn coverage(&self) -> Coverage {
-        let mut can = vec![
-            format!("changes as they happen (fanotify, {} filesystems)", self.resolver.filesystems()),
-            "who made a change, read from /proc while the process lives".to_owned(),
-        ];
-        let mut cannot = vec!["who made a change, if that process ended at once".to_owned()];
+        let (who, mut cannot) = self.who.words();
+        let mut can = vec![format!("changes as they happen (fanotify, {} filesystems)", self.resolver.filesystems())];
+        can.extend((!who.is_empty()).then_some(who));
         if self.devices.len() > 0 {
             can.push(format!("writes to the {} block devices below watched filesystems", self.devices.len()));
         }
@@ -435,7 +470,7 @@ impl Watcher {
             );
         }
         cannot.extend(self.blind.iter().cloned());
-        Coverage { can, cannot }
+        Coverage { can, cannot, who: self.who.tier(), tiers: self.who.tiers() }
     }
 }
 
@@ -444,6 +479,8 @@ struct Woken {
     records: bool,
     mounts: bool,
     clock: bool,
+    /// Much is told of processes.
+    processes: bool,
 }
 
 /// What a record's mask says of its name; a rename told in halves is a going and a coming.

@@ -75,7 +75,7 @@ impl Watcher {
             if let Err(error) = poll::wait(&mut waiters, Some(BEAT)) {
                 tracing::error!(%error, "the sensor cannot wait for records and ends");
                 let cannot = vec![format!("changes as they happen: the sensor failed ({error})")];
-                self.intake.command_now(Command::Coverage { can: Vec::new(), cannot });
+                self.intake.command_now(Command::Coverage(Coverage { cannot, ..Coverage::default() }));
                 return;
             }
             if waiters[0].is_ready() {
@@ -90,8 +90,7 @@ impl Watcher {
                 Err(_) => self.lost(),
             }
             if self.unwatched != before {
-                let Coverage { can, cannot } = self.coverage();
-                self.intake.command_now(Command::Coverage { can, cannot });
+                self.intake.command_now(Command::Coverage(self.coverage()));
             }
         }
     }
@@ -205,7 +204,7 @@ impl Watcher {
             let count = self.unwatched;
             cannot.push(format!("changes as they happen in {count} directories (the first: {first}); scans see them"));
         }
-        Coverage { can, cannot }
+        Coverage { can, cannot, ..Coverage::default() }
     }
 }
 

@@ -160,12 +160,9 @@ impl ProcessTable {
     }
 
     /// Processes that are known, ended ones included.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_pid.values().map(VecDeque::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_pid.is_empty()
     }
 
     /// Forgets everything: records were lost, so what is known may be of another process by now.
@@ -257,7 +254,8 @@ impl ProcessTable {
         let Some(image) = parent.images.back() else { return };
         let image = Image { from_ns: fork.at_ns, inherited: true, program: Arc::clone(&image.program) };
         let cgroup = match (&parent.cgroup, fork.cgroup_id) {
-            (Some(of_parent), Some(id)) if of_parent.id == Some(id) => Some(of_parent.clone()),
+            // One that was read from /proc has no number; a child rarely begins elsewhere.
+            (Some(of_parent), Some(id)) if of_parent.id.is_none_or(|known| known == id) => Some(of_parent.clone()),
             (of_parent, None) => of_parent.clone(),
             (_, id) => Some(Cgroup { id, path: None }),
         };
@@ -355,7 +353,8 @@ impl ProcessTable {
 }
 
 impl Process {
-    fn exe(&self) -> Option<&Arc<[u8]>> {
+    /// The program that it is, or was last.
+    pub fn exe(&self) -> Option<&Arc<[u8]>> {
         self.images.back()?.program.exe.as_ref()
     }
 

@@ -125,7 +125,9 @@ fn a_file_that_is_rewritten_without_end_costs_few_changes_and_ends_in_its_last_s
     });
     assert!(changes.len() <= 24, "{} changes for {n} writes", changes.len());
     assert!(changes.iter().all(|c| (c.kind, c.detected_by) == (ChangeKind::Modified, DetectedBy::Realtime)));
-    assert!(changes.iter().map(|c| c.records).sum::<u32>() >= n as u32 / 2, "records are counted");
+    // Records of one process for one file that wait together are one in the kernel, so there are fewer than writes.
+    let records: u32 = changes.iter().map(|c| c.records).sum();
+    assert!(records > 4 * changes.len() as u32, "{records} records of {n} writes are counted");
     let root = agent.board.status().root.map(NodeHash);
     assert_eq!(root, Some(host.root_now()));
     agent.stop();

@@ -68,9 +68,9 @@ impl Watcher {
         }
         let Some(names) = self.intake.links.names(target) else { return };
         for path in names.iter().filter(|name| !given.contains(name)) {
-            let actor = Some(self.actors.of(record.pid));
             let path = path.clone();
-            self.signals.push(Signal { path, kinds, is_directory: false, moved_from: None, actor, records: 1 });
+            let signal = Signal { path, kinds, is_directory: false, moved_from: None, actor: None, records: 1 };
+            self.push(signal, record.pid);
         }
     }
 

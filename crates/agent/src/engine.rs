@@ -11,6 +11,7 @@ mod examine;
 mod latecomer;
 mod linked;
 mod overflow;
+mod rotations;
 mod scans;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, 
 use self::examine::{Draft, Occasion};
 use self::latecomer::Latecomers;
 use self::overflow::Missing;
+use self::rotations::Rotations;
 use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
 use crate::budget::Budget;
@@ -83,6 +85,7 @@ pub struct Engine {
     /// The name of the source of file events.
     sensor: &'static str,
     scans: Scans,
+    rotations: Rotations,
     coverage: Coverage,
     /// What could not be stored yet, and why.
     stuck: Option<(Commit, String)>,
@@ -142,6 +145,7 @@ impl Engine {
             sensor,
             gap: None,
             scans,
+            rotations: Rotations::new(settings.rotation_wait),
             coverage,
             stuck: None,
             full_told: false,
@@ -178,8 +182,9 @@ impl Engine {
     }
 
     fn next_deadline_us(&self) -> u64 {
-        let wait =
-            if self.stuck.is_some() { RETRY } else { self.scans.next_in().min(COVERED_EVERY).min(self.seeks_in()) };
+        let rotations = self.rotations.next_in().unwrap_or(COVERED_EVERY);
+        let next = self.scans.next_in().min(COVERED_EVERY).min(self.seeks_in()).min(rotations);
+        let wait = if self.stuck.is_some() { RETRY } else { next };
         self.intake.now_us() + u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -477,6 +482,7 @@ impl Engine {
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
+        self.follow_pending(false)?;
         if self.seeks_in() == Duration::ZERO && self.stuck.is_none() {
             self.seek_linked()?;
         }
@@ -550,6 +556,11 @@ impl Engine {
                     self.due(due, &mut draft)?;
                 }
             }
+        }
+        self.commit(draft.take())?;
+        if self.comparing {
+            // What waits for the end of a rotation is told as it is now.
+            self.follow_pending(true)?;
         }
         draft.event(now(), EventBody::Life(Life::Stopped { reason: reason.into() }));
         self.commit(draft.take())?;

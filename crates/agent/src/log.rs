@@ -14,6 +14,9 @@ use tally_types::FileTime;
 
 use crate::scan::Hint;
 
+pub mod family;
+pub mod unpack;
+
 /// So much of the old content is read again at each look: half a millisecond. A log up to this size is always verified as
 /// a whole, one of 100 MiB within 100 looks.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -88,12 +91,12 @@ fn next_chunk(old: &LogRecord, depth: Depth) -> usize {
 
 /// Whether the time of last modification was set, which writing does not do: back behind what it was, or before the
 /// change that set it. A clock that was itself set back moves both times.
-fn time_set(hint: &Hint, stat: &Stat) -> Option<Arc<str>> {
+pub fn time_set(hint: &Hint, stat: &Stat) -> Option<Arc<str>> {
     if stat.mtime == hint.mtime {
         return None;
     }
-    if stat.mtime < hint.mtime && stat.ctime >= hint.ctime {
-        let seconds = hint.mtime.secs - stat.mtime.secs;
+    let seconds = hint.mtime.secs - stat.mtime.secs;
+    if seconds > CLOCK_TICK_S && stat.ctime >= hint.ctime {
         return Some(format!("the time of its last modification was set back by {seconds} s").into());
     }
     let later = FileTime { secs: stat.ctime.secs + CLOCK_TICK_S, nanos: stat.ctime.nanos };

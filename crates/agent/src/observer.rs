@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use tally_sys::errno;
 use tally_sys::open::{self, Access};
-use tally_sys::stat;
-use tally_sys::{dirent, errno};
-use tally_syscheck::append_log::Verdict;
+use tally_sys::stat::{self, Stat};
 use tally_syscheck::{Mode, Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
 
-use crate::log::{self, LogLook, LogSeen};
+use crate::log::{self, LogLook, LogRecord, LogSeen};
 use crate::scan::{self, Base, Hint, Plan, Unseen, Want};
 
 /// What is asked of a path by the policy, as the scanner understands it.
@@ -101,30 +100,28 @@ impl<'b> Observer<'b> {
         let failed = |error: io::Error| Unseen::Error(error.raw_os_error().unwrap_or(0));
         let Some(mut file) = self.open_log(path)? else { return Ok(None) };
         let stat = stat::of(file.as_fd()).map_err(failed)?;
-        let mut seen = log::look(&mut file, &stat, look).map_err(failed)?;
-        if seen.replaced && !seen.verdict.is_intact() {
-            // A rotated log is still there under another name; one that is not was replaced by something else.
-            let ino = look.hint.map_or(0, |hint| hint.ino);
-            let old_size = look.record.map_or(0, |record| record.seal.size());
-            let rotated = self.has_sibling(path, ino);
-            seen.verdict = if rotated { Verdict::Rotated } else { Verdict::Rewritten(0..old_size) };
-        }
-        let Hint { dev, ino, size, mtime, ctime, .. } = hint;
-        (*dev, *ino, *size, *mtime, *ctime) = (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
-        entry.size = seen.record.seal.size();
-        entry.digests.insert(seen.record.seal.state.digest());
-        entry.undigested = None;
+        let seen = log::look(&mut file, &stat, look).map_err(failed)?;
+        note_seal(&seen.record, &stat, entry, hint);
         Ok(Some(seen))
     }
 
-    /// Whether the directory of `path` holds a name of the inode `ino`.
-    fn has_sibling(&self, path: &PathBytes, ino: u64) -> bool {
-        let Some(parent) = path.parent() else { return false };
-        let mut found = false;
-        let listed = open::beneath(self.root.as_fd(), parent.as_bytes(), Access::List).and_then(|dir| {
-            dirent::each(dir.as_fd(), &mut dirent::Buffer::default(), |entry| found |= entry.ino == ino)
-        });
-        listed.is_ok() && found
+    /// The entry and the hint of a log that was sealed as `record` when it was `stat`; `None` if it is there no more.
+    pub fn observe_sealed(
+        &mut self,
+        path: &PathBytes,
+        watched: &Watched,
+        record: &LogRecord,
+        stat: &Stat,
+    ) -> Option<(Entry, Hint)> {
+        let (mut entry, mut hint) = self.looker.observe(path, &want(watched)).ok()??;
+        let is_same = (hint.dev, hint.ino) == (stat.dev, stat.ino);
+        note_seal(record, stat, &mut entry, &mut hint);
+        is_same.then_some((entry, hint))
+    }
+
+    /// The root of what is watched.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// The bytes of a regular file, `None` if it has more than `bytes_max` or is another kind of thing.
@@ -148,4 +145,13 @@ impl<'b> Observer<'b> {
             Err(error) => Err(Unseen::Error(error.raw_os_error().unwrap_or(0))),
         }
     }
+}
+
+/// Puts the seal of a log into its entry, and makes the hint that of the moment to which it is sealed.
+fn note_seal(record: &LogRecord, stat: &Stat, entry: &mut Entry, hint: &mut Hint) {
+    let Hint { dev, ino, size, mtime, ctime, .. } = hint;
+    (*dev, *ino, *size, *mtime, *ctime) = (stat.dev, stat.ino, stat.size, stat.mtime, stat.ctime);
+    entry.size = record.seal.size();
+    entry.digests.insert(record.seal.state.digest());
+    entry.undigested = None;
 }

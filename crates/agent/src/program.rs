@@ -196,6 +196,9 @@ fn tier(name: &str) -> Result<Tier> {
         .with_context(|| format!("\"{name}\" is no source of who made a change: bpf, audit, proc or none"))
 }
 
+/// The time for the compression of a large log.
+const ROTATION_WAIT: Duration = Duration::from_secs(60);
+
 fn settings(config: &AgentConfig) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.threads == 0 { cores.min(8) } else { config.threads as usize };
@@ -204,6 +207,7 @@ fn settings(config: &AgentConfig) -> Settings {
         interval: Duration::from_secs(config.scan_interval_s),
         rehash_parts: u32::try_from(scans_in_period.max(1)).unwrap_or(u32::MAX),
         threads,
+        rotation_wait: ROTATION_WAIT,
     }
 }
 

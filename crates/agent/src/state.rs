@@ -316,6 +316,11 @@ impl State {
         logs::get(&self.db, path)
     }
 
+    /// The logs that lie directly in `dir` and whose names begin with `stem`.
+    pub fn logs_in(&self, dir: &PathBytes, stem: &[u8]) -> Result<Vec<PathBytes>, StateError> {
+        logs::directly_in(&self.db, dir, stem)
+    }
+
     /// Applies a commit; on an error nothing of it is applied, and it can be tried again.
     pub fn commit(&mut self, commit: &Commit, now: Timestamp) -> Result<Position, StateError> {
         if self.outbox_bytes > OUTBOX_BYTES_MAX && !commit.events.is_empty() {

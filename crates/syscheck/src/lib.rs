@@ -5,7 +5,8 @@
 //!
 //! The line through it: a signal of the kernel enters the [`Coalescer`], which says when to look at which path; the
 //! agent looks, [`Policy::judge`] having said at what, and [`normalise`]s what it saw; [`compare`] says whether that is
-//! a change. For logs, [`append_log`] says what became of the bytes that were already written.
+//! a change. For logs, [`append_log`] says what became of the bytes that were already written,
+//! and [`rotation`] whether they are still somewhere after the files were renamed, copied and compressed.
 
 pub mod append_log;
 mod coalescer;
@@ -13,6 +14,7 @@ mod compare;
 mod config;
 mod glob;
 mod policy;
+pub mod rotation;
 pub mod text;
 
 pub use coalescer::{
@@ -21,4 +23,4 @@ pub use coalescer::{
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
 pub use config::{AgentConfig, Budget, Config, Rate};
 pub use glob::{Glob, GlobError};
-pub use policy::{Algorithms, Explanation, Finding, Mode, Only, Place, Policy, Watch, Watched};
+pub use policy::{Algorithms, Explanation, Finding, LogFamily, Mode, Only, Place, Policy, Watch, Watched};

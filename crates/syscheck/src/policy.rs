@@ -14,9 +14,11 @@ use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes};
 use crate::Config;
 use crate::glob::{Glob, Globs, canonical};
 pub use explain::{Explanation, Finding};
+pub use rotated::LogFamily;
 
 mod explain;
 pub(crate) mod parse;
+mod rotated;
 #[cfg(test)]
 mod tests;
 
@@ -193,6 +195,8 @@ pub struct Watched {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     watches: Vec<Watch>,
+    /// The rotated files of the logs among them.
+    rotated: Vec<Watch>,
     exclude: Vec<Glob>,
     left_out: Vec<PathBytes>,
     /// So many of the watches, the last ones, lose nothing to the policy's excludes.
@@ -274,6 +278,7 @@ impl Policy {
     pub fn meaning(&self) -> Self {
         let mut policy = self.clone();
         policy.watches.iter_mut().for_each(|watch| (watch.place, watch.why) = (None, None));
+        policy.index();
         policy
     }
 
@@ -291,7 +296,7 @@ impl Policy {
 
     /// The watch that decided over `watched`.
     pub fn watch(&self, watched: &Watched) -> Option<&Watch> {
-        self.watches.get(watched.watch)
+        self.watches.iter().chain(&self.rotated).nth(watched.watch)
     }
 
     /// Where walks begin, in their order; none lies within another. They may be files, and they may not exist: then a walk
@@ -308,12 +313,11 @@ impl Policy {
         }
         let path = canonical(path);
         let covering = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels >= 0));
-        let (place, depth_left) =
-            covering.max_by_key(|(place, _)| (self.watches[*place].path.literal_bytes(), *place))?;
+        let (place, depth_left) = covering.max_by_key(|(place, _)| (self.at(*place).path.literal_bytes(), *place))?;
         if self.is_excluded(place, path) {
             return None;
         }
-        let watch = &self.watches[place];
+        let watch = self.at(place);
         Some(Watched {
             mode: watch.mode,
             attributes: watch.attributes,
@@ -337,7 +341,7 @@ impl Policy {
             return true;
         }
         let covered = self.covering(path).filter(|(_, depth_left)| depth_left.is_none_or(|levels| levels > 0));
-        let leads = self.above(path).filter(|place| self.watches[*place].path.pass(path).alive);
+        let leads = self.above(path).filter(|place| self.at(*place).path.pass(path).alive);
         covered.map(|(place, _)| place).chain(leads).any(|place| !self.is_excluded(place, path))
     }
 
@@ -352,7 +356,11 @@ impl Policy {
         if self.roots.get(next).is_some_and(|root| is_below(&root.path, path)) {
             return None;
         }
-        let plain = |place: usize| self.watches[place].path.is_plain() && self.excludes[place].is_empty();
+        let plain = |place: usize| {
+            let pass = self.at(place).path.pass(path);
+            let reaches = pass.longest.is_some() || pass.alive;
+            !reaches || (self.at(place).path.is_plain() && self.excludes[place].is_empty())
+        };
         if !self.above(path).all(plain) {
             return None;
         }
@@ -365,7 +373,7 @@ impl Policy {
 
     /// Whether an exclude of the watch at `place` meets `path`, or a directory above it that is not in the watch's plain part.
     fn is_excluded(&self, place: usize, path: &[u8]) -> bool {
-        let plain = self.watches[place].path.literal().len();
+        let plain = self.at(place).path.literal().len();
         path.len() > plain && self.excludes[place].covers_beyond(path, plain)
     }
 
@@ -373,7 +381,7 @@ impl Policy {
     /// negative where it does not reach so far, `None` for all.
     fn covering<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = (usize, Option<i64>)> + 'a {
         self.above(path).filter_map(move |place| {
-            let watch = &self.watches[place];
+            let watch = self.at(place);
             let end = watch.path.pass(path).longest?;
             let depth_left = watch.recursion.map(|levels| {
                 let depth = path[end..].iter().filter(|b| **b == b'/').count();
@@ -393,12 +401,19 @@ impl Policy {
             .flat_map(|place| self.roots[place].watches.iter().copied())
     }
 
+    /// The watch at `place`: one of the policy's own, or behind those one that they imply.
+    fn at(&self, place: usize) -> &Watch {
+        self.watches.get(place).unwrap_or_else(|| &self.rotated[place - self.watches.len()])
+    }
+
     fn index(&mut self) {
         let mut roots: Vec<Root> = Vec::new();
-        let mut order: Vec<usize> = (0..self.watches.len()).collect();
-        order.sort_by(|a, b| tree_order(self.watches[*a].path.literal(), self.watches[*b].path.literal()));
+        self.rotated =
+            self.watches.iter().filter(|watch| watch.mode == Mode::Log).flat_map(rotated::watches_of).collect();
+        let mut order: Vec<usize> = (0..self.watches.len() + self.rotated.len()).collect();
+        order.sort_by(|a, b| tree_order(self.at(*a).path.literal(), self.at(*b).path.literal()));
         for place in order {
-            let path = self.watches[place].path.literal();
+            let path = self.at(place).path.literal();
             match roots.last_mut() {
                 Some(root) if *root.path == *path => root.watches.push(place),
                 last => {
@@ -410,12 +425,12 @@ impl Policy {
             }
         }
         self.roots = roots;
-        let own_from = self.watches.len() - self.own.min(self.watches.len());
+        let own = self.watches.len() - self.own.min(self.watches.len())..self.watches.len();
         let excludes = |(place, watch): (usize, &Watch)| {
-            let general: &[Glob] = if place < own_from { &self.exclude } else { &[] };
+            let general: &[Glob] = if own.contains(&place) { &[] } else { &self.exclude };
             Globs::new(watch.exclude.iter().chain(general), watch.path.literal())
         };
-        self.excludes = self.watches.iter().enumerate().map(excludes).collect();
+        self.excludes = self.watches.iter().chain(&self.rotated).enumerate().map(excludes).collect();
     }
 }
 

@@ -8,12 +8,12 @@ use tally_syscheck::{
     Below, Difference, Kinds, Look, Mode, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
 };
 use tally_types::{
-    Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, PathBytes, Timestamp, Window,
+    Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, FileKind, PathBytes, Timestamp, Window,
 };
 
 use super::Engine;
 use super::latecomer::NOTE;
-use crate::log::{LogLook, LogRecord};
+use crate::log::{LogLook, LogRecord, LogSeen, family};
 use crate::observer::{Observed, Observer};
 use crate::overlay;
 use crate::scan::{Base, Hint};
@@ -111,6 +111,10 @@ impl<'b> Draft<'b> {
         self.observer.is_gone(path)
     }
 
+    pub fn observer_mut(&mut self) -> &mut Observer<'b> {
+        &mut self.observer
+    }
+
     pub fn event(&mut self, time: Timestamp, body: EventBody) {
         self.commit.events.push((time, body));
     }
@@ -134,7 +138,7 @@ impl<'b> Draft<'b> {
         &self.observer
     }
 
-    fn hint(&mut self, path: PathBytes, hint: Hint) {
+    pub fn hint(&mut self, path: PathBytes, hint: Hint) {
         self.commit.edits.push((path, PathEdit::Hint(hint)));
     }
 
@@ -175,6 +179,10 @@ impl Engine {
         };
         let Some(watched) = watched else { return self.leave(path, before.as_ref(), draft) };
         let after = seen.as_ref().map(|(entry, _)| entry);
+        if watched.mode == Mode::Log && self.concerns_rotation(path, before.as_ref(), after, log.as_ref())? {
+            let log = self.policy.family(path).log;
+            return self.follow_rotation(&log, occasion, draft, false);
+        }
         let verdict = log.as_ref().map(|log| &log.verdict);
         let mut difference = compare(&watched, before.as_ref(), after, verdict);
         let mut notes = Vec::new();
@@ -227,8 +235,36 @@ impl Engine {
         self.add_event(change, &Occasion { actors: unnamed, ..occasion.clone() }, draft);
     }
 
+    /// Whether what is seen of a log is more than growth, so that all its files have to be looked at.
+    fn concerns_rotation(
+        &self,
+        path: &PathBytes,
+        before: Option<&Entry>,
+        after: Option<&Entry>,
+        log: Option<&LogSeen>,
+    ) -> Result<bool, StateError> {
+        let was_file = before.is_some_and(|entry| entry.kind == FileKind::File);
+        let (Some(parent), family) = (path.parent(), self.policy.family(path)) else { return Ok(false) };
+        let has_others = || {
+            let known = self.state.logs_in(&parent, family::stem(&family.log))?;
+            Ok::<_, StateError>(known.iter().any(|known| self.policy.family(known).log == family.log))
+        };
+        Ok(match log {
+            Some(log) if was_file => log.replaced || !log.verdict.is_intact(),
+            // A log that begins, with nothing known of it or its rotated files, is simply new.
+            Some(_) => before.is_none() && has_others()?,
+            None => was_file && after.is_none() && self.state.log(path)?.is_some(),
+        })
+    }
+
     fn add_transient(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
-        let change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
+        let mut change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
+        // Between being rotated and compressed a log has another name for a moment. If it had held what was lost by that,
+        // the loss would be told.
+        let is_log = self.policy.judge(path).is_some_and(|watched| watched.mode == Mode::Log);
+        if is_log && self.policy.family(path).rotated.is_some() {
+            change.kind = ChangeKind::Rotated;
+        }
         self.add_event(change, occasion, draft);
     }
 
@@ -320,7 +356,7 @@ impl Engine {
         Ok(())
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         path: &PathBytes,
         finding: Finding,
@@ -459,12 +495,12 @@ impl Engine {
 }
 
 /// What is different at a path.
-struct Finding {
-    difference: Difference,
-    before: Option<Entry>,
-    seen: Option<(Entry, Hint)>,
+pub(super) struct Finding {
+    pub difference: Difference,
+    pub before: Option<Entry>,
+    pub seen: Option<(Entry, Hint)>,
     /// What is peculiar about it, in sentences.
-    notes: Vec<Arc<str>>,
+    pub notes: Vec<Arc<str>>,
 }
 
 enum Seen {
@@ -474,7 +510,7 @@ enum Seen {
 }
 
 /// The entry as its bytes hold it.
-fn canonical(entry: Entry) -> Entry {
+pub(super) fn canonical(entry: Entry) -> Entry {
     match entry_codec::decode(&entry_codec::encode(&entry)) {
         Ok(canonical) => canonical,
         Err(error) => {

@@ -40,6 +40,8 @@ pub struct Settings {
     /// Within so many scans every file is read again, whatever its times say.
     pub rehash_parts: u32,
     pub threads: usize,
+    /// How long a rotation of logs that is seen half done may take before it is told as what it looks like.
+    pub rotation_wait: Duration,
 }
 
 /// One scan to be made.

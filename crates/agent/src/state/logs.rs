@@ -99,22 +99,23 @@ pub(super) fn forget(db: &Connection, path: &PathBytes) -> Result<(), StateError
     Ok(())
 }
 
-/// The paths of the logs that lie directly in `dir`.
-#[cfg_attr(not(test), expect(dead_code, reason = "rotations are not followed yet"))]
-pub(super) fn directly_in(db: &Connection, dir: &PathBytes) -> Result<Vec<PathBytes>, StateError> {
+/// The paths of the logs that lie directly in `dir` and whose names begin with `stem`.
+pub(super) fn directly_in(db: &Connection, dir: &PathBytes, stem: &[u8]) -> Result<Vec<PathBytes>, StateError> {
     let mut first = dir.tree_key();
     if first.last() != Some(&0) {
         first.push(0);
     }
     let begin = first.len();
-    let mut behind = first.clone();
-    behind[begin - 1] = 1;
-    let mut query = db.prepare_cached("SELECT key FROM logs WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
-    let mut rows = query.query(params![first, behind])?;
+    first.extend(stem);
+    let mut query = db.prepare_cached("SELECT key FROM logs WHERE key >= ?1 ORDER BY key")?;
+    let mut rows = query.query([&first])?;
     let mut paths = Vec::new();
     while let Some(row) = rows.next()? {
         let key: Vec<u8> = row.get(0)?;
-        if !key[begin.min(key.len())..].contains(&0) {
+        if !key.starts_with(&first) {
+            break;
+        }
+        if !key[begin..].contains(&0) {
             paths.extend(PathBytes::from_tree_key(&key));
         }
     }
@@ -223,8 +224,9 @@ mod tests {
         let db = schema::open(&file).unwrap();
         let paths = ["/a", "/log/a", "/log/a.1", "/log/b/c", "/logs"].map(path);
         paths.iter().for_each(|at| put(&db, at, &record(b"x")).unwrap());
-        assert_eq!(directly_in(&db, &path("/log")).unwrap(), [path("/log/a"), path("/log/a.1")]);
-        assert_eq!(directly_in(&db, &PathBytes::root()).unwrap(), [path("/a"), path("/logs")]);
+        let directly_in = |dir: &str, stem: &[u8]| directly_in(&db, &path(dir), stem).unwrap();
+        assert_eq!(directly_in("/log", b"a"), [path("/log/a"), path("/log/a.1")]);
+        assert_eq!((directly_in("/", b""), directly_in("/log", b"b")), (vec![path("/a"), path("/logs")], vec![]));
         let reader = LogReader::open(&file).unwrap();
         let mut seen = Vec::new();
         while let Some((at, _)) = reader.after(seen.last(), 1).unwrap().pop() {

@@ -42,14 +42,14 @@ impl Policy {
     pub fn explain(&self, path: &PathBytes) -> Explanation<'_> {
         let bytes = canonical(path);
         let mut covering: Vec<_> = self.covering(bytes).collect();
-        covering.sort_by_key(|(place, _)| std::cmp::Reverse((self.watches[*place].path.literal_bytes(), *place)));
+        covering.sort_by_key(|(place, _)| std::cmp::Reverse((self.at(*place).path.literal_bytes(), *place)));
         let (reaching, short): (Vec<_>, Vec<_>) =
             covering.into_iter().partition(|(_, depth_left)| depth_left.is_none_or(|levels| levels >= 0));
-        let watches = |places: &[(usize, Option<i64>)]| places.iter().map(|(place, _)| &self.watches[*place]).collect();
+        let watches = |places: &[(usize, Option<i64>)]| places.iter().map(|(place, _)| self.at(*place)).collect();
         let (finding, others): (_, Vec<_>) = match (self.is_left_out(path), reaching.first(), short.first()) {
             (true, ..) => (Finding::LeftOut, Vec::new()),
             (_, Some((place, _)), _) => (self.decided(*place, path), watches(&reaching[1..])),
-            (_, None, Some((place, _))) => (Finding::TooDeep { watch: &self.watches[*place] }, watches(&short[1..])),
+            (_, None, Some((place, _))) => (Finding::TooDeep { watch: self.at(*place) }, watches(&short[1..])),
             (_, None, None) => (Finding::Outside, Vec::new()),
         };
         Explanation { finding, others, below: self.descend(path) }
@@ -57,7 +57,7 @@ impl Policy {
 
     /// What the watch at `place` says of a path that it covers.
     fn decided(&self, place: usize, path: &PathBytes) -> Finding<'_> {
-        let watch = &self.watches[place];
+        let watch = self.at(place);
         match self.judge(path) {
             Some(watched) => Finding::Watched { watch, watched },
             None => {

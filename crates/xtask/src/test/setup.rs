@@ -22,7 +22,7 @@ fn version_flag(program: &str) -> &'static str {
     }
 }
 
-const NEEDED: [Needed; 11] = [
+const NEEDED: [Needed; 15] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -31,6 +31,10 @@ const NEEDED: [Needed; 11] = [
     Needed { package: "acl", program: "setfacl", why: "a changed ACL is a change" },
     Needed { package: "auditd", program: "auditctl", why: "the agent is tested beside an audit daemon" },
     Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
+    Needed { package: "logrotate", program: "logrotate", why: "rotations of watched logs are made by it" },
+    Needed { package: "xz-utils", program: "xz", why: "logs are compressed by it" },
+    Needed { package: "zstd", program: "zstd", why: "logs are compressed by it" },
+    Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
     Needed { package: "clang-14", program: "clang-14", why: "the BPF object is compared with its source" },
     Needed { package: "llvm-14", program: "llvm-strip-14", why: "the BPF object is compared with its source" },

@@ -1,0 +1,478 @@
+//! Rotations as the engine follows them: when a log or one of its rotated files is not what it was, all of them are looked
+//! at together, and one commit takes over what became of them.
+//!
+//! A rotation is many acts, which may be seen half done. What is lost is given time before it is told, but the state stays
+//! what it was until then: an agent that ends meanwhile finds it lost again at its next start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tally_syscheck::append_log::Verdict;
+use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
+use tally_syscheck::{Difference, Mode, Watched, compare};
+use tally_types::{Attribute, AttributeSet, ByteRange, Change, ChangeKind, Entry, FileTime, PathBytes};
+
+use super::Engine;
+use super::examine::{Draft, Finding, Occasion};
+use crate::log::family::{self, Family, Found};
+use crate::log::{self, LogRecord, LogSeen};
+use crate::scan::Hint;
+use crate::state::StateError;
+
+/// How long a file that is lost may yet turn up: a listing can miss one that is just being renamed.
+const SHORT: Duration = Duration::from_secs(2);
+/// How often a rotation that is not over is looked at.
+const AGAIN: Duration = Duration::from_millis(200);
+/// It is left alone for so many times as long as the last look at it took.
+const REST: u32 = 10;
+/// A rotated file that nothing is known of is still being written if it last changed so shortly ago.
+const WRITTEN_S: i64 = 5;
+/// How long after a rotation the file that it makes one too many may be removed: logs are compressed in between.
+const CREDIT_KEPT: Duration = Duration::from_secs(600);
+
+/// Rotations that removed nothing, as while there are few rotated files yet, do not add up.
+const CREDIT_MAX: usize = 1;
+
+/// What the engine remembers of rotations. All of it may be lost: the state has everything that counts.
+pub(super) struct Rotations {
+    /// How long the removal of the oldest waits for the rotation that it belongs to, and an unfinished file for its end.
+    long: Duration,
+    /// By the path of the log.
+    pending: BTreeMap<PathBytes, Pending>,
+    /// How many files may still be removed for rotations that are over.
+    credits: HashMap<PathBytes, (Instant, usize)>,
+}
+
+/// A rotation that is not over.
+struct Pending {
+    since: Instant,
+    occasion: Occasion,
+    /// The files as they were when nothing could be concluded.
+    seen: blake3::Hash,
+    /// Before that it is not looked at again, that looking does not become all that is done.
+    not_before: Instant,
+    /// Then it is looked at even if nothing was done to the files.
+    due: Instant,
+}
+
+impl Rotations {
+    pub fn new(long: Duration) -> Self {
+        Self { long, pending: BTreeMap::new(), credits: HashMap::new() }
+    }
+
+    /// How long none has to be looked at.
+    pub fn next_in(&self) -> Option<Duration> {
+        (!self.pending.is_empty()).then_some(AGAIN)
+    }
+
+    fn credit(&self, log: &PathBytes) -> usize {
+        self.credits.get(log).filter(|(since, _)| since.elapsed() < CREDIT_KEPT).map_or(0, |(_, credit)| *credit)
+    }
+
+    fn account(&mut self, log: &PathBytes, conclusion: &Conclusion) {
+        let credit = (self.credit(log) + conclusion.rotations).saturating_sub(conclusion.retired).min(CREDIT_MAX);
+        self.credits.retain(|_, (since, _)| since.elapsed() < CREDIT_KEPT);
+        if credit > 0 {
+            let since = if conclusion.rotations > 0 { None } else { self.credits.get(log).map(|(since, _)| *since) };
+            self.credits.insert(log.clone(), (since.unwrap_or_else(Instant::now), credit));
+        } else {
+            self.credits.remove(log);
+        }
+    }
+}
+
+/// The files of one log before and after, while a rotation is followed.
+struct Followed {
+    family: Family,
+    rotation: Rotation,
+    before: Vec<Before>,
+}
+
+/// What is recorded of one file.
+struct Before {
+    entry: Entry,
+    hint: Option<Hint>,
+    record: LogRecord,
+}
+
+impl Engine {
+    /// Looks at all files of `log` together and takes over what became of them, or lets it wait. `is_last`: it is told now.
+    pub(super) fn follow_rotation(
+        &mut self,
+        log: &PathBytes,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+        is_last: bool,
+    ) -> Result<(), StateError> {
+        // What it compares with is the state, so that has to be what was found up to here.
+        self.commit(draft.take())?;
+        let began = Instant::now();
+        let pending = self.rotations.pending.remove(log);
+        let since = pending.as_ref().map_or_else(Instant::now, |pending| pending.since);
+        let occasion = joined(pending.map(|pending| pending.occasion), occasion);
+        let followed = if self.stuck.is_some() { None } else { self.compare_files(log, draft)? };
+        let seen = followed.as_ref().map_or_else(|| blake3::hash(b""), |followed| followed.family.fingerprint());
+        let not_before = Instant::now() + AGAIN.max(began.elapsed() * REST);
+        let wait = |due| Pending { since, occasion: occasion.clone(), seen, not_before, due };
+        let may_wait = !is_last && since.elapsed() < self.rotations.long;
+        let followed = followed.filter(|followed| !(followed.family.is_torn && may_wait));
+        let Some(mut followed) = followed else {
+            // It cannot be looked at now.
+            self.rotations.pending.insert(log.clone(), wait(not_before));
+            return Ok(());
+        };
+        let credit = self.rotations.credit(log);
+        let conclusion = followed.rotation.conclude(Retention::ByCount { credit });
+        let written = Duration::from_secs(WRITTEN_S.unsigned_abs() + 1).min(self.rotations.long);
+        let (patience, due) = match conclusion.patience {
+            Patience::None => (Duration::ZERO, since),
+            // What is lost may be in a file that is being written.
+            Patience::Short if followed.is_one_unfinished(&conclusion) => {
+                (self.rotations.long, Instant::now() + written)
+            }
+            Patience::Short => (SHORT.min(self.rotations.long), since + SHORT),
+            Patience::Long => (self.rotations.long, since + self.rotations.long),
+        };
+        if !is_last && since.elapsed() < patience {
+            self.rotations.pending.insert(log.clone(), wait(due));
+            return Ok(());
+        }
+        let taken = self.take_over(&mut followed, &conclusion, &occasion, may_wait, draft)?;
+        let Some(unfinished) = taken else {
+            // A file went while its seal was made. To take over the others alone would forget what it held.
+            drop(draft.take());
+            self.rotations.pending.insert(log.clone(), wait(not_before));
+            return Ok(());
+        };
+        self.rotations.account(log, &conclusion);
+        self.commit(draft.take())?;
+        if unfinished {
+            self.rotations.pending.insert(log.clone(), wait(Instant::now() + written));
+        }
+        Ok(())
+    }
+
+    /// Looks again at the rotations that are not over, where something has happened or their time has come.
+    pub(super) fn follow_pending(&mut self, is_last: bool) -> Result<(), StateError> {
+        if self.rotations.pending.is_empty() || self.stuck.is_some() {
+            return Ok(());
+        }
+        let base = self.fresh_base();
+        let mut draft = Draft::new(&base)?;
+        let logs: Vec<PathBytes> = self.rotations.pending.keys().cloned().collect();
+        for log in logs {
+            let Some(pending) = self.rotations.pending.get(&log) else { continue };
+            let occasion = pending.occasion.clone();
+            let is_due = is_last || Instant::now() >= pending.due;
+            let has_changed = || {
+                let listed = Family::list(draft.observer().root(), &self.policy, &log, |_| None);
+                listed.is_ok_and(|family| family.fingerprint() != pending.seen)
+            };
+            if is_due || (Instant::now() >= pending.not_before && has_changed()) {
+                // Who had a part in it is known already.
+                let occasion = Occasion { actors: Vec::new(), records: 0, ..occasion };
+                self.follow_rotation(&log, &occasion, &mut draft, is_last)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every comparison; `None` if the files cannot be listed.
+    fn compare_files(&mut self, log: &PathBytes, draft: &Draft<'_>) -> Result<Option<Followed>, StateError> {
+        let (mut members, mut before) = (Vec::new(), Vec::new());
+        let parent = log.parent().unwrap_or_else(PathBytes::root);
+        for path in self.state.logs_in(&parent, family::stem(log))? {
+            let name = self.policy.family(&path);
+            if name.log != *log {
+                continue;
+            }
+            let (Some(entry), Some(record)) = (self.state.entry(&path)?, self.state.log(&path)?) else { continue };
+            let hint = self.state.hint(&path)?;
+            let (age, packing) = name.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
+            let file = hint.map_or((0, 0), |hint| (hint.dev, hint.ino));
+            let size = record.seal.size();
+            members.push(Member { path, age, packing, size, file, is_expired: false });
+            before.push(Before { entry, hint, record });
+        }
+        let hint = |path: &PathBytes| {
+            let place = members.iter().position(|member| member.path == *path)?;
+            before[place].hint
+        };
+        let mut family = match Family::list(draft.observer().root(), &self.policy, log, hint) {
+            Ok(family) => family,
+            Err(error) => {
+                tracing::warn!(%error, log = %log, "the files of a log cannot be listed");
+                return Ok(None);
+            }
+        };
+        let presents = family.files.iter().map(|found| found.present.clone()).collect();
+        let mut rotation = Rotation::new(members, presents);
+        while let Some(comparison) = rotation.next() {
+            let verdict = family.compare(comparison, &before[comparison.member].record.seal);
+            rotation.answer(comparison, verdict);
+        }
+        Ok(Some(Followed { family, rotation, before }))
+    }
+
+    /// Adds to `draft` what became of each path. True if there are files that may still be unfinished, and were left out;
+    /// `None` if a file is not there any more as it was listed.
+    fn take_over(
+        &mut self,
+        followed: &mut Followed,
+        conclusion: &Conclusion,
+        occasion: &Occasion,
+        may_wait: bool,
+        draft: &mut Draft<'_>,
+    ) -> Result<Option<bool>, StateError> {
+        let mut unfinished = false;
+        for present in 0..followed.family.files.len() {
+            let member = followed.member_at(present);
+            let is_elsewhere = member.is_none_or(|member| !matches!(conclusion.fates[member], Fate::Lost(_)));
+            let is_new = is_elsewhere && conclusion.origins[present] == Origin::Unknown;
+            if is_new && may_wait && followed.is_unfinished(present) {
+                unfinished = true;
+                // What was at this path is elsewhere; what is there now is told when it is done.
+                if let Some(member) = member {
+                    let finding = followed.gone(conclusion, member);
+                    let path = followed.family.files[present].present.path.clone();
+                    self.change(&path, finding, occasion, draft)?;
+                }
+                continue;
+            }
+            let done = followed.is_untouched(present, conclusion)
+                || self.take_over_file(followed, conclusion, present, occasion, draft)?;
+            // One that can never be read must not keep the rest untold for good.
+            if !done && may_wait {
+                return Ok(None);
+            }
+        }
+        for member in 0..followed.before.len() {
+            if followed.present_at(member).is_none() {
+                let finding = followed.gone(conclusion, member);
+                let path = followed.rotation.members()[member].path.clone();
+                self.change(&path, finding, occasion, draft)?;
+            }
+        }
+        Ok(Some(unfinished))
+    }
+
+    /// One path at which a file is; false if it is gone, or another one, since it was listed.
+    fn take_over_file(
+        &mut self,
+        followed: &mut Followed,
+        conclusion: &Conclusion,
+        present: usize,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<bool, StateError> {
+        let path = followed.family.files[present].present.path.clone();
+        let Some(watched) = self.policy.judge(&path).filter(|watched| watched.mode == Mode::Log) else {
+            return Ok(true);
+        };
+        let Ok((record, stat, verdict)) = followed.family.seal(present) else { return Ok(false) };
+        let Some((entry, hint)) = draft.observer_mut().observe_sealed(&path, &watched, &record, &stat) else {
+            return Ok(false);
+        };
+        let Some(entry) = tally_syscheck::normalise(entry, &watched).map(super::examine::canonical) else {
+            return Ok(true);
+        };
+        let told = followed.told(
+            conclusion,
+            present,
+            &watched,
+            &entry,
+            &LogSeen { verdict, time_set: followed.time_set(present, &stat), record: record.clone(), replaced: false },
+        );
+        match told {
+            Some((difference, notes)) => {
+                let before = followed.member_at(present).map(|member| followed.before[member].entry.clone());
+                let finding = Finding { difference, before, seen: Some((entry, hint)), notes };
+                self.change(&path, finding, occasion, draft)?;
+            }
+            None => draft.hint(path.clone(), hint),
+        }
+        draft.log(&path, record);
+        Ok(true)
+    }
+}
+
+impl Followed {
+    /// The member whose path is that of a file.
+    fn member_at(&self, present: usize) -> Option<usize> {
+        let path = &self.family.files[present].present.path;
+        self.rotation.members().iter().position(|member| member.path == *path)
+    }
+
+    fn present_at(&self, member: usize) -> Option<usize> {
+        let path = &self.rotation.members()[member].path;
+        self.family.files.iter().position(|found| found.present.path == *path)
+    }
+
+    /// Whether nothing at all was done at the path of a file.
+    fn is_untouched(&self, present: usize, conclusion: &Conclusion) -> bool {
+        let in_place = self.member_at(present).is_some_and(|m| conclusion.origins[present] == Origin::Continues(m));
+        in_place && self.family.files[present].present.is_untouched
+    }
+
+    /// Whether any of the files that nothing is known of is unfinished.
+    fn is_one_unfinished(&self, conclusion: &Conclusion) -> bool {
+        let unknown = |present: &usize| conclusion.origins[*present] == Origin::Unknown;
+        (0..self.family.files.len()).filter(unknown).any(|present| !is_settled(&self.family.files[present]))
+    }
+
+    /// Whether a file that nothing is known of may still be written: it changed a moment ago, or what it is compressed from
+    /// is still there.
+    fn is_unfinished(&self, present: usize) -> bool {
+        let found = &self.family.files[present];
+        let path = found.present.path.as_bytes();
+        let source = found.present.packing.and_then(|packing| path.strip_suffix(packing.suffix().as_bytes()));
+        let is_source = |other: &Found| source == Some(other.present.path.as_bytes());
+        !is_settled(found) || self.family.files.iter().any(is_source)
+    }
+
+    fn time_set(&self, present: usize, stat: &tally_sys::stat::Stat) -> Option<Arc<str>> {
+        let hint = self.before[self.member_at(present)?].hint?;
+        if (hint.dev, hint.ino) == (stat.dev, stat.ino) { log::time_set(&hint, stat) } else { None }
+    }
+
+    /// What is different at the path of a file, and what is peculiar about it.
+    fn told(
+        &self,
+        conclusion: &Conclusion,
+        present: usize,
+        watched: &Watched,
+        entry: &Entry,
+        seen: &LogSeen,
+    ) -> Option<(Difference, Vec<Arc<str>>)> {
+        let member = self.member_at(present);
+        let before = member.map(|member| &self.before[member].entry);
+        if let Some(member) = member
+            && let Fate::Lost(nearest) = &conclusion.fates[member]
+        {
+            let attributes = before.map_or(AttributeSet::EMPTY, |before| AttributeSet::between(before, entry));
+            return Some(self.lost(member, nearest.as_ref(), attributes, Some(present)));
+        }
+        let origin = conclusion.origins[present];
+        if let (Origin::Continues(of), Some(at)) = (origin, member)
+            && of == at
+        {
+            let difference = compare(watched, before, Some(entry), Some(&seen.verdict));
+            let Some(words) = &seen.time_set else { return Some((difference?, Vec::new())) };
+            return Some((Difference::with_time_set(difference), vec![Arc::clone(words)]));
+        }
+        let kind = match (origin, before) {
+            (Origin::Unknown, None) => ChangeKind::Added,
+            (Origin::Unknown, Some(_)) => ChangeKind::Modified,
+            (Origin::Begins, None) if !self.has_rotated(conclusion) => ChangeKind::Added,
+            _ => ChangeKind::Rotated,
+        };
+        let (model, note) = self.model(origin, member);
+        let (kind, mut notes) = match model.map(|model| AttributeSet::between(model, entry)) {
+            Some(set) if !set.intersection(permissions()).is_empty() => {
+                (ChangeKind::Modified, vec!["a rotation changed the owner or the permissions".into()])
+            }
+            _ => (kind, Vec::new()),
+        };
+        notes.extend(note);
+        let attributes = before.map_or(AttributeSet::EMPTY, |before| AttributeSet::between(before, entry));
+        Some((Difference { kind, attributes, bytes: None }, notes))
+    }
+
+    /// The entry whose owner and permissions a file of this origin has, and where it comes from in words.
+    fn model(&self, origin: Origin, at: Option<usize>) -> (Option<&Entry>, Option<Arc<str>>) {
+        let path = |member: usize| &self.rotation.members()[member].path;
+        match origin {
+            Origin::Continues(of) => {
+                (Some(&self.before[of].entry), Some(format!("it holds what {} held", path(of)).into()))
+            }
+            Origin::Copies(of) => (Some(&self.before[of].entry), Some(format!("it is a copy of {}", path(of)).into())),
+            Origin::Begins => (at.map(|at| &self.before[at].entry), Some("the log begins anew".into())),
+            Origin::Unknown => (None, Some("it is named as a rotated log, but holds what none of them held".into())),
+        }
+    }
+
+    /// Whether a rotated file of the log is known: then the log itself may come and go.
+    fn has_rotated(&self, conclusion: &Conclusion) -> bool {
+        let known = |(found, origin): (&Found, &Origin)| found.present.age.is_some() && *origin != Origin::Unknown;
+        self.family.files.iter().zip(&conclusion.origins).any(known)
+    }
+
+    /// What is told of a path at which nothing is any more.
+    fn gone(&self, conclusion: &Conclusion, member: usize) -> Finding {
+        let (difference, notes) = match &conclusion.fates[member] {
+            Fate::Lost(nearest) => self.lost(member, nearest.as_ref(), AttributeSet::EMPTY, None),
+            // A log that is empty can be missed all the same.
+            Fate::Empty if self.rotation.members()[member].age.is_none() => {
+                let removed = Difference { kind: ChangeKind::Removed, attributes: AttributeSet::EMPTY, bytes: None };
+                (removed, Vec::new())
+            }
+            fate => {
+                let note = match fate {
+                    Fate::In(present) => format!("what it held is in {}", self.family.files[*present].present.path),
+                    Fate::Retired => "it was the oldest rotated file, and was removed in its turn".to_owned(),
+                    _ => "nothing had been written in it".to_owned(),
+                };
+                let rotated = Difference { kind: ChangeKind::Rotated, attributes: AttributeSet::EMPTY, bytes: None };
+                (rotated, vec![note.into()])
+            }
+        };
+        Finding { difference, before: Some(self.before[member].entry.clone()), seen: None, notes }
+    }
+
+    /// The alert that what was sealed of a member is nowhere; `at` is the file that is at its path now.
+    fn lost(
+        &self,
+        member: usize,
+        nearest: Option<&(usize, Verdict)>,
+        attributes: AttributeSet,
+        at: Option<usize>,
+    ) -> (Difference, Vec<Arc<str>>) {
+        let size = self.rotation.members()[member].size;
+        let range = nearest.and_then(|(_, verdict)| verdict.lost_bytes()).unwrap_or(0..size);
+        let is_cut = nearest.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Truncated(_)));
+        let elsewhere = nearest.map(|(present, _)| *present).filter(|present| Some(*present) != at);
+        let kind = match (at, elsewhere) {
+            (None, None) => ChangeKind::Removed,
+            _ if is_cut => ChangeKind::Truncated,
+            _ => ChangeKind::Rewritten,
+        };
+        let note = match elsewhere {
+            Some(present) => {
+                format!(
+                    "it was rotated to {}, which does not hold all that was written",
+                    self.family.files[present].present.path
+                )
+            }
+            None if at.is_some_and(|at| self.family.files[at].present.file != self.rotation.members()[member].file) => {
+                "another file is in its place, and no rotated file holds what was written".to_owned()
+            }
+            None => "no rotated file holds what was written".to_owned(),
+        };
+        let bytes = (!range.is_empty()).then_some(ByteRange { start: range.start, end: range.end });
+        (Difference { kind, attributes, bytes }, vec![note.into()])
+    }
+}
+
+fn permissions() -> AttributeSet {
+    [Attribute::Mode, Attribute::Owner, Attribute::Group].into_iter().collect()
+}
+
+/// Whether a file has not changed for a while.
+fn is_settled(found: &Found) -> bool {
+    let now = tally_sys::clock::realtime();
+    let FileTime { secs, .. } = found.stat.ctime;
+    !(secs..=secs.saturating_add(WRITTEN_S)).contains(&now.secs)
+}
+
+/// Everyone who had a part in it up to now.
+fn joined(earlier: Option<Occasion>, now: &Occasion) -> Occasion {
+    let Some(mut joined) = earlier else { return now.clone() };
+    for actor in &now.actors {
+        if !joined.actors.contains(actor) && joined.actors.len() < Change::ACTORS_MAX {
+            joined.actors.push(Arc::clone(actor));
+        }
+    }
+    joined.records = joined.records.saturating_add(now.records);
+    joined
+}

@@ -1,0 +1,167 @@
+//! A log and its rotated files on disk: which there are, and whether one continues what was sealed of another.
+//!
+//! A look at a directory, not at a moment: files may be renamed while they are listed. Who asks decides nothing on the
+//! first answer that something is gone.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tally_sys::dirent;
+use tally_sys::open::{self, Access};
+use tally_sys::stat::{self, Stat};
+use tally_syscheck::append_log::{self, Depth, Seal, Verdict};
+use tally_syscheck::rotation::{Comparison, Present};
+use tally_syscheck::{Mode, Policy};
+use tally_types::{FileKind, PathBytes};
+
+use super::LogRecord;
+use super::unpack::unpack;
+use crate::scan::Hint;
+
+/// More rotated files of one log than this are not followed: each is a change of its own then.
+const FILES_MAX: usize = 2000;
+
+/// One of the files that are there now.
+pub struct Found {
+    pub present: Present,
+    pub stat: Stat,
+}
+
+/// The files of a log that are there now.
+pub struct Family {
+    dir: OwnedFd,
+    /// Names came or went while they were listed: something may be missing that is there.
+    pub is_torn: bool,
+    pub files: Vec<Found>,
+    /// Of files that were read to their end: their seal and the state that they were sealed in.
+    seals: HashMap<usize, (Seal, Stat, Verdict)>,
+}
+
+impl Family {
+    /// Lists the files of `log`. `hint` answers for what is recorded of a path.
+    pub fn list(
+        root: BorrowedFd<'_>,
+        policy: &Policy,
+        log: &PathBytes,
+        mut hint: impl FnMut(&PathBytes) -> Option<Hint>,
+    ) -> io::Result<Self> {
+        let parent = log.parent().unwrap_or_else(PathBytes::root);
+        let dir = match open::beneath(root, parent.as_bytes(), Access::List) {
+            Ok(dir) => dir,
+            // With the directory everything in it is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let dir = open::beneath(root, b"/", Access::PathDirectory)?;
+                return Ok(Self { dir, is_torn: false, files: Vec::new(), seals: HashMap::new() });
+            }
+            Err(error) => return Err(error),
+        };
+        let began = stat::of(dir.as_fd())?;
+        let mut names = Vec::new();
+        let stem = stem(log);
+        dirent::each(dir.as_fd(), &mut dirent::Buffer::default(), |entry| {
+            let is_file = entry.kind.is_none_or(|kind| kind == FileKind::File);
+            if is_file && names.len() < FILES_MAX && entry.name.to_bytes().starts_with(stem) {
+                names.push(entry.name.to_owned());
+            }
+        })?;
+        let mut files: Vec<Found> = Vec::new();
+        for name in names {
+            let Ok(path) = parent.join(name.to_bytes()) else { continue };
+            let family = policy.family(&path);
+            if family.log != *log || policy.judge(&path).is_none_or(|watched| watched.mode != Mode::Log) {
+                continue;
+            }
+            // What has gone since it was listed is not there.
+            let Some(stat) = stat::at(dir.as_fd(), &name).ok().filter(|stat| stat.kind == FileKind::File) else {
+                continue;
+            };
+            let is_untouched = hint(&path).is_some_and(|hint| hint.holds(&stat));
+            let (age, packing) = family.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
+            let file = (stat.dev, stat.ino);
+            files.push(Found { present: Present { path, age, packing, size: stat.size, file, is_untouched }, stat });
+        }
+        files.sort_by(|a, b| a.present.path.cmp(&b.present.path));
+        let ended = stat::of(dir.as_fd())?;
+        let is_torn = (began.ctime, began.mtime) != (ended.ctime, ended.mtime);
+        Ok(Self { dir, is_torn, files, seals: HashMap::new() })
+    }
+
+    /// Makes a comparison. What cannot be read does not hold what was sealed.
+    pub fn compare(&mut self, of: Comparison, sealed: &Seal) -> Verdict {
+        let everything = Verdict::Rewritten(0..sealed.size());
+        let Ok((mut file, stat)) = self.open(of.present) else { return everything };
+        if of.unpacked {
+            let packing = self.files[of.present].present.packing;
+            let unpacked = packing.and_then(|packing| unpack(packing, file).ok());
+            let verdict = unpacked.map(|stream| append_log::check_stream(&mut UntilFault(stream), sealed));
+            return verdict.and_then(Result::ok).unwrap_or(everything);
+        }
+        match append_log::check(&mut file, stat.size, sealed, Depth::Full) {
+            Ok((verdict, seal)) => {
+                if verdict.is_intact() {
+                    self.seals.insert(of.present, (seal, stat, verdict.clone()));
+                }
+                verdict
+            }
+            Err(_) => everything,
+        }
+    }
+
+    /// The seal of a file, the state that it was sealed in, and what a comparison said of it if there was one.
+    pub fn seal(&mut self, present: usize) -> io::Result<(LogRecord, Stat, Verdict)> {
+        let (seal, stat, verdict) = match self.seals.remove(&present) {
+            Some(sealed) => sealed,
+            None => {
+                let (mut file, stat) = self.open(present)?;
+                (Seal::of(&mut file, stat.size)?, stat, Verdict::Unchanged)
+            }
+        };
+        Ok((LogRecord { seal, next_chunk: 0, blocks: stat.blocks }, stat, verdict))
+    }
+
+    /// Opens a file, if it is the one that was listed.
+    fn open(&self, present: usize) -> io::Result<(File, Stat)> {
+        let present = &self.files[present].present;
+        let name = CString::new(present.path.file_name()).map_err(io::Error::other)?;
+        let file = open::child(self.dir.as_fd(), &name, Access::Read)?;
+        let stat = stat::of(file.as_fd())?;
+        let is_same = stat.kind == FileKind::File && (stat.dev, stat.ino) == present.file;
+        if is_same { Ok((File::from(file), stat)) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// Changes with anything that is done to the files, but not as the log itself grows: while it is the same, another look
+    /// would find the same.
+    pub fn fingerprint(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for Found { present, stat } in &self.files {
+            hasher.update(present.path.as_bytes());
+            let state = [stat.size, stat.ctime.secs.cast_unsigned(), u64::from(stat.ctime.nanos)];
+            let counts = if present.age.is_some() { &state[..] } else { &[] };
+            for number in [stat.dev, stat.ino].iter().chain(counts) {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        hasher.finalize()
+    }
+}
+
+/// What all names of a log's files begin with: `app` of `app.log`.
+pub fn stem(log: &PathBytes) -> &[u8] {
+    let name = log.file_name();
+    name.iter().rposition(|&byte| byte == b'.').filter(|&dot| dot > 0).map_or(name, |dot| &name[..dot])
+}
+
+/// Ends a stream where it cannot be read on: what was damaged is not there.
+struct UntilFault<R>(R);
+
+impl<R: Read> Read for UntilFault<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Ok(0),
+            done => done,
+        }
+    }
+}

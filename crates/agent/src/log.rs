@@ -17,7 +17,7 @@ use crate::scan::Hint;
 pub mod family;
 pub mod unpack;
 
-/// So much of the old content is read again at each look: half a millisecond. A log up to this size is always verified as
+/// So much of the old content is read again at each look: half a millisecond by the rate of BLAKE3. A log up to this size is always verified as
 /// a whole, one of 100 MiB within 100 looks.
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Times that are later than the last change by more than this were set so. Clock ticks are 1 to 10 ms.

@@ -195,7 +195,10 @@ impl Engine {
         let came_and_went = before.is_none() && watched.only == Only::Everything;
         match (difference, seen) {
             (None, Some((entry, hint))) => {
-                self.name_latecomers(path, &entry, occasion, draft);
+                // Who appends to a log, or compresses a rotated one, is not told of at all.
+                if watched.mode != Mode::Log {
+                    self.name_latecomers(path, &entry, occasion, draft);
+                }
                 if before.as_ref() == Some(&entry) {
                     draft.hint(path.clone(), hint);
                 }

@@ -40,6 +40,7 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 /// Runs the agent until it is asked to stop. `link_args` start this same program as the link.
 pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     crate::start_logging();
+    policy::check(options.config.as_deref())?;
     let state_dir = crate::state_dir(options.state.as_deref());
     let identity = enrol::identity(&state_dir)?;
     let agent_dir = enrol::agent_dir(&state_dir);

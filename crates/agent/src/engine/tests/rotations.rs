@@ -364,3 +364,35 @@ fn rotated_logs_are_removed_in_their_turn_or_it_is_told() {
     assert_eq!(change.kind, ChangeKind::Removed);
     scene.agent.stop();
 }
+
+#[test]
+fn the_oldest_that_goes_without_a_rotation_is_told_though_late_or_at_the_end() {
+    if is_missing() {
+        return;
+    }
+    for waits in [true, false] {
+        let mut scene = Scene::new();
+        for _ in 0..2 {
+            scene.log_lines();
+            scene.settle();
+            scene.rotate("rotate 5\ncreate");
+            scene.settle();
+        }
+        // A new agent knows of no rotation that would account for a removal.
+        let Scene { mut host, agent, changes, lines } = scene;
+        agent.stop();
+        host.rotation_wait = Duration::from_secs(if waits { 1 } else { 3600 });
+        let mut scene = Scene { agent: host.start(), host, changes, lines };
+        scene.run("rm app.log.2");
+        if !waits {
+            // The agent ends while it waits; then it is told at once.
+            // The kernel tells in order: what came later has been looked at.
+            scene.host.write("later", "x");
+            scene.agent.one_change(&scene.host.at("later"));
+            scene.agent.intake.stop("the test ends");
+        }
+        let change = scene.alert();
+        assert_eq!((change.path, change.kind), (path(&scene.host.at("app.log.2")), ChangeKind::Removed));
+        scene.agent.stop();
+    }
+}

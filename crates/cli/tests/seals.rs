@@ -63,7 +63,7 @@ fn a_log_altered_with_the_agents_own_record_of_it_is_told_by_the_managers_copy()
     let tree = host.tree.display();
     let watch = format!("[[watch]]\npath = \"{tree}/*.log\"\nmode = \"log\"\n[[watch]]\npath = \"{tree}/*.conf\"\n");
     fs::write(&config, watch).unwrap();
-    host.write("app.conf", "safe = true");
+    let conf = host.write("app.conf", "safe = true");
     let [long, short, honest] = ["long.log", "short.log", "honest.log"].map(|name| host.tree.join(name));
     append(&long, 5 * CHUNK as usize + 1000);
     append(&short, 300);
@@ -82,6 +82,7 @@ fn a_log_altered_with_the_agents_own_record_of_it_is_told_by_the_managers_copy()
     OpenOptions::new().write(true).open(&long).unwrap().write_all_at(b"XXXX", altered_at).unwrap();
     OpenOptions::new().write(true).open(&short).unwrap().write_all_at(b"XXXX", 20).unwrap();
     append(&honest, 3 * CHUNK as usize);
+    fs::write(&conf, "safe = never").unwrap();
     let forged = fleet.site.path("forged");
     fs::create_dir_all(forged.join("agent")).unwrap();
     copy(&host.state.join("agent/identity"), &forged.join("agent/identity"));
@@ -104,6 +105,12 @@ fn a_log_altered_with_the_agents_own_record_of_it_is_told_by_the_managers_copy()
     assert!(told["rule"]["pci_dss"].as_array().unwrap().contains(&"10.3.4".into()), "{told}");
     let told = alert(&fleet, &short);
     assert_eq!((number(&told, "/change/bytes/start"), number(&told, "/change/bytes/end")), (Some(0), Some(1000)));
+    // Nor does the new baseline hide what was done to other files: the policy is the same.
+    let changed = wait_for("the change of the other file", || {
+        let changes = fleet.site.ask(0, &["change", "list", "--path", conf.to_str().unwrap()]).objects;
+        changes.into_iter().find(|change| text(change, "/kind") == "modified")
+    });
+    assert_eq!(text(&changed, "/detected_by"), "sync");
     // What only grew is not accused, and what was found is found once.
     append(&long, 500);
     for log in [&long, &short, &honest] {

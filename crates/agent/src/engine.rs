@@ -57,6 +57,8 @@ pub(crate) mod fact {
     pub const ADOPTING: &str = "adopting_from";
     /// The digest of the text of the policy by which the last run watched.
     pub const POLICY_TEXT: &str = "policy_text";
+    /// A digest of what the operator asks for by that policy, wherever the agent is installed.
+    pub const POLICY_ASKED: &str = "policy_asked";
     /// Of the policy of the manager that is kept beside the state, and of the last one that was refused.
     pub const POLICY_TAKEN_IN: &str = "policy_taken_in";
     pub const POLICY_REFUSED: &str = "policy_refused";

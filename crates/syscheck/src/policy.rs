@@ -282,6 +282,17 @@ impl Policy {
         policy
     }
 
+    /// The same policy without the agent's own parts (`add_own`, `leave_out`), which depend on where it is installed: what
+    /// the operator asks for.
+    #[must_use]
+    pub fn without_own(&self) -> Self {
+        let asked = self.watches.len().saturating_sub(self.own);
+        let mut policy = Self { left_out: Vec::new(), own: 0, ..self.clone() };
+        policy.watches.truncate(asked);
+        policy.index();
+        policy
+    }
+
     pub fn is_empty(&self) -> bool {
         self.watches.is_empty()
     }

@@ -70,16 +70,23 @@ impl Engine {
     }
 
     /// Puts on record that another policy than before says what is watched, and that one was not usable. The manager takes
-    /// in what a new baseline holds without a change only behind such a record.
+    /// in what a new baseline holds without a change only behind such a record. A state that was made in another place has
+    /// other parts of the agent itself to watch; that alone is no other policy.
     fn tell_policy(&mut self) -> Result<(), StateError> {
         if let Some(why) = self.standing.refused.take() {
             self.record(Life::PolicyRefused { detail: why.into() })?;
         }
         let InUse { digest, origin, .. } = self.standing.in_use.clone();
+        let asked = policy_digest(&self.policy.without_own());
         let before = self.state.fact::<Vec<u8>>(fact::POLICY_TEXT)?;
-        if before.as_deref().is_some_and(|before| *before != digest) || self.adopting.is_some() {
+        let asked_before = self.state.fact::<Vec<u8>>(fact::POLICY_ASKED)?;
+        let is_other_text = before.as_deref().is_some_and(|before| *before != digest);
+        // A program of another version can mean another by the same text.
+        let is_other_meaning = self.adopting.is_some() && asked_before.as_ref() != Some(&asked);
+        if is_other_text || is_other_meaning {
             self.record(Life::PolicyApplied { origin, digest })?;
         }
+        self.state.set_fact(fact::POLICY_ASKED, asked)?;
         self.state.set_fact(fact::POLICY_TEXT, digest.to_vec())
     }
 

@@ -436,3 +436,19 @@ proptest! {
         prop_assert!(faults.len() <= Config::DIAGNOSTICS_MAX + 1);
     }
 }
+
+#[test]
+fn the_agents_own_parts_are_not_what_the_operator_asks_for() {
+    let asked = policy(
+        "exclude = [\"*.tmp\"]\n[[watch]]\npath = \"/etc\"\n[[watch]]\npath = \"/var/log/app.log\"\nmode = \"log\"\n",
+    );
+    let installed = |place: &str| {
+        let mut policy = asked.clone();
+        policy.leave_out(path(&format!("{place}/agent.db")));
+        policy.add_own(vec![Watch::new(Glob::exactly(&path(place)), Mode::Static)]);
+        policy
+    };
+    assert_ne!(installed("/var/lib/a").meaning(), installed("/var/lib/b").meaning());
+    assert_eq!(installed("/var/lib/a").without_own(), asked);
+    assert_eq!(installed("/var/lib/b").without_own(), asked);
+}

@@ -386,9 +386,9 @@ fn the_oldest_that_goes_without_a_rotation_is_told_though_late_or_at_the_end() {
         scene.run("rm app.log.2");
         if !waits {
             // The agent ends while it waits; then it is told at once.
-            // The kernel tells in order: what came later has been looked at.
-            scene.host.write("later", "x");
-            scene.agent.one_change(&scene.host.at("later"));
+            // The kernel tells in order: the sensor that tells of what came later has told of this.
+            scene.log_lines();
+            scene.agent.one_change(&scene.host.at("app.log"));
             scene.agent.intake.stop("the test ends");
         }
         let change = scene.alert();

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::examine::{Draft, Occasion};
-use super::{Engine, now};
+use tally_syscheck::{Kinds, Signal};
+
+use super::Engine;
 use crate::links;
 use crate::state::{Commit, PathEdit, StateError};
 
@@ -41,26 +42,21 @@ impl Engine {
         }
     }
 
-    /// Finds those of the linked files that are watched. Each is looked at: it may have been written to by its new name before
-    /// that was known.
+    /// Finds those of the linked files that are watched. Each is to be looked at: it may have been written to by its new name
+    /// before that was known. The look waits as for a write, so that the record of who writes now comes along.
     pub(super) fn seek_linked(&mut self) -> Result<(), StateError> {
         let linked = std::mem::take(&mut self.linked);
-        let mut found = Vec::new();
+        let mut signals = Vec::new();
+        let links = &self.intake.links;
         self.state.each_hint(|path, hint| {
             if linked.contains(&(hint.dev, hint.ino)) {
-                found.push((path, hint));
+                links.learn(&path, &hint);
+                let kinds = Kinds::MODIFY;
+                signals.push(Signal { path, kinds, is_directory: false, moved_from: None, actor: None, records: 0 });
             }
         })?;
         self.sought = Instant::now();
-        if found.is_empty() {
-            return Ok(());
-        }
-        let base = self.fresh_base();
-        let mut draft = Draft::new(&base)?;
-        for (path, hint) in found {
-            self.intake.links.learn(&path, &hint);
-            self.examine(&path, &Occasion::realtime(Vec::new(), 0, now()), &mut draft)?;
-        }
-        self.commit(draft.take())
+        self.intake.signals(signals);
+        Ok(())
     }
 }

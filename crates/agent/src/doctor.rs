@@ -53,7 +53,7 @@ pub fn examine(options: &DoctorOptions) -> Result<Findings> {
     let state_dir = crate::state_dir(options.state.as_deref());
     let watches = options.watches.iter().map(|w| program::watch(w)).collect::<Result<Vec<_>>>()?;
     let agent_dir = enrol::agent_dir(&state_dir);
-    let chosen = policy::choose(&agent_dir, options.config.as_deref(), &watches, None)?;
+    let chosen = policy::choose(&agent_dir, policy::own(options.config.as_deref(), &watches)?, None)?;
     let policy = Arc::new(chosen.policy);
     let mut findings = Findings { schema: 1, version: env!("CARGO_PKG_VERSION").to_owned(), ..Findings::default() };
     findings.kernel = text_of("/proc/sys/kernel/osrelease").unwrap_or_else(|| "?".to_owned());

@@ -36,7 +36,7 @@ impl InUse {
 }
 
 /// What the host itself says.
-struct Own {
+pub struct Own {
     config: AgentConfig,
     policy: Policy,
     in_use: InUse,
@@ -59,14 +59,9 @@ pub struct Standing {
     pub refused: Option<String>,
 }
 
-/// Chooses between the manager's policy, kept in `dir`, and the host's own. `taken_in` is the digest of what was kept there.
-pub fn choose(
-    dir: &Path,
-    file: Option<&Path>,
-    watches: &[(PathBytes, Option<Mode>)],
-    taken_in: Option<[u8; 32]>,
-) -> Result<Chosen> {
-    let Own { config, policy, in_use, watches } = own(file, watches)?;
+/// Chooses between the manager's policy, kept in `dir`, and the host's `own`. `taken_in` is the digest of what was kept there.
+pub fn choose(dir: &Path, own: Own, taken_in: Option<[u8; 32]>) -> Result<Chosen> {
+    let Own { config, policy, in_use, watches } = own;
     let path = dir.join(FILE);
     let kept = match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -92,12 +87,8 @@ pub fn choose(
     }
 }
 
-/// Finds the faults of the host's own file before anything else is looked at.
-pub fn check(file: Option<&Path>) -> Result<()> {
-    own(file, &[]).map(drop)
-}
-
-fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result<Own> {
+/// What the host itself says: its file, or what stands on the command line.
+pub fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result<Own> {
     if let Some(file) = file {
         let origin = file.display().to_string();
         let text = std::fs::read_to_string(file).with_context(|| origin.clone())?;
@@ -248,7 +239,7 @@ mod tests {
     /// As if nobody had touched what was kept.
     fn chosen(dir: &Path, file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Chosen {
         let taken_in = std::fs::read_to_string(dir.join(FILE)).ok().map(|text| Config::digest(&text));
-        choose(dir, file, watches, taken_in).unwrap()
+        choose(dir, own(file, watches).unwrap(), taken_in).unwrap()
     }
 
     fn received(chosen: &Chosen, text: Option<&str>) -> Reception {
@@ -302,7 +293,7 @@ mod tests {
         assert_eq!(received(&chosen(dir.path(), None, &[]), Some(GROUP)), Reception::Kept);
         let altered = GROUP.replace("/srv", "/tmp");
         std::fs::write(dir.path().join(FILE), &altered).unwrap();
-        let left = choose(dir.path(), None, &[], Some(Config::digest(GROUP))).unwrap();
+        let left = choose(dir.path(), own(None, &[]).unwrap(), Some(Config::digest(GROUP))).unwrap();
         assert!(left.standing.refused.as_ref().unwrap().contains("altered"));
         assert_eq!(&*left.standing.in_use.origin, ORIGIN_DEFAULT);
         // The manager sends it again, and it is in its place.

@@ -40,16 +40,15 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 /// Runs the agent until it is asked to stop. `link_args` start this same program as the link.
 pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     crate::start_logging();
-    policy::check(options.config.as_deref())?;
+    let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
+    let own = policy::own(options.config.as_deref(), &watches)?;
     let state_dir = crate::state_dir(options.state.as_deref());
     let identity = enrol::identity(&state_dir)?;
     let agent_dir = enrol::agent_dir(&state_dir);
     let state = open_state(&agent_dir, options.stop_with_stdin)?;
     let taken_in = state.fact::<Option<Vec<u8>>>(engine::fact::POLICY_TAKEN_IN)?.flatten();
     let taken_in = taken_in.and_then(|digest| digest.try_into().ok());
-    let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
-    let Chosen { config, mut policy, standing } =
-        policy::choose(&agent_dir, options.config.as_deref(), &watches, taken_in)?;
+    let Chosen { config, mut policy, standing } = policy::choose(&agent_dir, own, taken_in)?;
     let manager = match (&options.manager, &config.manager) {
         (Some(manager), _) => manager.clone(),
         (None, Some(manager)) => manager.to_string(),

@@ -119,7 +119,8 @@ impl Host {
             let health = Arc::new(Health::new(Arc::clone(&inbox)));
             let board = Arc::new(Board::new(crate::program::first_status(&state), Arc::clone(&budget), health));
             opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
-            let standing = crate::policy::choose(&dir, None, &watches, None).unwrap().standing;
+            let standing =
+                crate::policy::choose(&dir, crate::policy::own(None, &watches).unwrap(), None).unwrap().standing;
             let engine = Engine::new(Parts {
                 standing,
                 state,

@@ -38,6 +38,7 @@ use crate::notice::{Notice, Notices};
 use crate::policy::{Reception, Standing};
 use crate::report::LastScan;
 use crate::scan::{Base, Hint};
+use crate::sensor::runtime::Containers;
 use crate::sensor::{Coverage, Source};
 use crate::state::{Commit, PathEdit, State, StateError};
 
@@ -81,6 +82,8 @@ pub struct Engine {
     board: Arc<Board>,
     notices: Arc<Notices>,
     base: Arc<Base>,
+    /// Of which a change lies in a layer.
+    containers: Containers,
     base_read: Instant,
     /// The mounts have changed since.
     base_is_old: bool,
@@ -142,6 +145,7 @@ impl Engine {
             board,
             notices,
             base: Arc::new(Base::host().map_err(std::io::Error::other)?),
+            containers: Containers::default(),
             base_read: Instant::now(),
             base_is_old: false,
             sensor,
@@ -203,7 +207,7 @@ impl Engine {
         let mut draft = Draft::new(&base)?;
         for due in work.due {
             self.due(due, &mut draft)?;
-            if draft.events() >= EVENTS_PER_COMMIT {
+            if draft.is_full() {
                 self.commit(draft.take())?;
             }
         }
@@ -241,7 +245,7 @@ impl Engine {
                 let occasion = Occasion::realtime(below.actors, 0, now());
                 for path in self.state.below(&below.path)? {
                     self.examine(&path, &occasion, draft)?;
-                    if draft.events() >= EVENTS_PER_COMMIT {
+                    if draft.is_full() {
                         self.commit(draft.take())?;
                     }
                 }
@@ -341,7 +345,7 @@ impl Engine {
         let mut draft = Draft::new(&base)?;
         for path in paths {
             self.examine(&path, &occasion, &mut draft)?;
-            if draft.events() >= EVENTS_PER_COMMIT {
+            if draft.is_full() {
                 self.commit(draft.take())?;
             }
         }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use tally_sys::mount::Table;
 use tally_sys::mount::overlay::{self, Layers};
-use tally_types::{Container, ContainerPath, Device, Entry, FileKind, PathBytes};
+use tally_types::{ContainerPath, Device, Entry, FileKind, PathBytes};
+
+use crate::sensor::runtime::{self, Containers};
 
 /// One mounted overlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +65,11 @@ impl Overlay {
 
     /// The container's number, by the way in which its runtime lays out its directories.
     fn container(&self) -> Option<Arc<str>> {
-        let number = |part: &[u8]| part.len() == 64 && part.iter().all(u8::is_ascii_hexdigit);
         // containerd: /run/containerd/io.containerd.runtime.v2.task/NAMESPACE/NUMBER/rootfs; cri-o likewise.
-        let named = self.point.split(|b| *b == b'/').rev().find(|part| number(part));
+        let parts = self.point.rsplit(|b| *b == b'/').filter_map(|part| std::str::from_utf8(part).ok());
+        let named = { parts }.find(|part| runtime::is_number(part));
         if let Some(part) = named.filter(|_| !self.point.ends_with(b"/merged")) {
-            return std::str::from_utf8(part).ok().map(Arc::from);
+            return Some(part.into());
         }
         self.docker().or_else(|| self.podman())
     }
@@ -84,8 +86,7 @@ impl Overlay {
     /// Podman: ROOT/overlay/LAYER/diff, and the list of containers names the layer of each.
     fn podman(&self) -> Option<Arc<str>> {
         let (root, layer) = self.layer(b"overlay")?;
-        let list = std::fs::read(root.join("overlay-containers/containers.json")).ok()?;
-        let list: serde_json::Value = serde_json::from_slice(&list).ok()?;
+        let list = runtime::json(&root.join("overlay-containers/containers.json"))?;
         let text = |c: &serde_json::Value, key: &str| c.get(key).and_then(|v| v.as_str()).map(str::to_owned);
         let container = list.as_array()?.iter().find(|c| text(c, "layer").is_some_and(|l| l.as_bytes() == layer))?;
         text(container, "id").map(Arc::from)
@@ -109,11 +110,14 @@ pub struct Inside {
 }
 
 /// Where `path`, which is now `after`, lies in a container; `None` if it lies in no overlay.
-pub fn inside(overlays: &[Overlay], path: &PathBytes, after: Option<&Entry>) -> Option<Inside> {
+pub fn inside(
+    overlays: &[Overlay],
+    path: &PathBytes,
+    after: Option<&Entry>,
+    containers: &mut Containers,
+) -> Option<Inside> {
     let (overlay, inner) = overlays.iter().find_map(|o| Some((o, o.inside(path.as_bytes())?)))?;
-    let place = overlay
-        .container()
-        .map(|id| ContainerPath { container: Container { id, name: None, image: None }, path: inner });
+    let place = overlay.container().map(|id| ContainerPath { container: containers.numbered(&id), path: inner });
     let is_upper = overlay.below_upper(path.as_bytes()).is_some();
     let is_whiteout = is_upper && after.is_some_and(is_whiteout);
     let mut notes: Vec<Arc<str>> = Vec::new();

@@ -24,6 +24,7 @@ mod xattrs;
 mod tests;
 
 pub use base::{Base, BaseError};
+pub use hash::sha256;
 pub use hint::{Disputed, Hint, HintError};
 pub use known::{Known, KnownList, Nothing};
 pub use look::Observer;

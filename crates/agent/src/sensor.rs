@@ -11,7 +11,7 @@ pub(crate) mod fanotify;
 mod inotify;
 pub mod process;
 mod resolver;
-mod runtime;
+pub(crate) mod runtime;
 mod session;
 pub mod who;
 

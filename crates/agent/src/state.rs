@@ -145,6 +145,11 @@ impl Commit {
         self.facts.extend(later.facts);
     }
 
+    /// Of the texts that wait in it.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.iter().filter_map(|(_, text)| text.as_ref()).map(|text| text.bytes.len()).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
             && self.events.is_empty()

@@ -3,8 +3,8 @@
 use tally_syscheck::Watched;
 use tally_types::{Change, ChangeKind, PathBytes};
 
+use super::Engine;
 use super::examine::{Draft, Occasion};
-use super::{EVENTS_PER_COMMIT, Engine};
 use crate::state::StateError;
 
 impl Engine {
@@ -24,7 +24,7 @@ impl Engine {
                 continue;
             };
             self.carry_one(&old, &new, occasion, draft)?;
-            if draft.events() >= EVENTS_PER_COMMIT {
+            if draft.is_full() {
                 self.commit(draft.take())?;
             }
         }

@@ -11,8 +11,9 @@ use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, FileKind, PathBytes, Timestamp, Window,
 };
 
-use super::Engine;
 use super::latecomer::NOTE;
+use super::text::TEXTS_BYTES_AT_ONCE;
+use super::{EVENTS_PER_COMMIT, Engine};
 use crate::log::{LogLook, LogRecord, LogSeen, family};
 use crate::observer::{Observed, Observer};
 use crate::overlay;
@@ -98,8 +99,9 @@ impl<'b> Draft<'b> {
         Ok(Self { observer, commit: Commit::default(), after: HashMap::new() })
     }
 
-    pub fn events(&self) -> usize {
-        self.commit.events.len()
+    /// Whether it should be stored before more is found.
+    pub fn is_full(&self) -> bool {
+        self.commit.events.len() >= EVENTS_PER_COMMIT || self.commit.text_bytes() >= TEXTS_BYTES_AT_ONCE
     }
 
     /// Whether a path still is what its hint says.
@@ -260,7 +262,7 @@ impl Engine {
         })
     }
 
-    fn add_transient(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
+    fn add_transient(&mut self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
         let mut change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
         // Between being rotated and compressed a log has another name for a moment. If it had held what was lost by that,
         // the loss would be told.
@@ -281,7 +283,7 @@ impl Engine {
 
     /// Something was made and is gone, and the look came before the record that says how. It is looked at once more,
     /// when that record has come: what was removed is told as transient, what was renamed has its look elsewhere.
-    fn await_end(&self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
+    fn await_end(&mut self, path: &PathBytes, occasion: &Occasion, draft: &mut Draft<'_>) {
         // The second look has only this signal: no record has come in all that time.
         if occasion.records == 0 {
             return self.add_transient(path, occasion, draft);
@@ -374,7 +376,9 @@ impl Engine {
         let silent = before.is_none() && self.is_covered_anew(path)?;
         let after = seen.as_ref().map(|(entry, _)| entry.clone());
         let was = moved_from.as_ref().map_or((path, before.as_ref()), |(from, entry)| (from, Some(entry)));
-        let told = self.tell_text(path, was, after.as_ref(), draft)?;
+        let watched = self.policy.judge(path);
+        let wants_diff = watched.is_some_and(|watched| watched.diff);
+        let told = self.tell_text((path, wants_diff), was, after.as_ref(), draft)?;
         match seen {
             Some((entry, hint)) => draft.put(path, entry, hint),
             None => draft.remove(path),
@@ -385,7 +389,8 @@ impl Engine {
         let mut change = difference.into_change(path.clone(), before, after, occasion.detected_by);
         change.notes = notes;
         (change.diff, change.summary) = (told.diff, told.summary);
-        change.tags = self.tags(path);
+        let watch = watched.and_then(|watched| self.policy.watch(&watched));
+        change.tags = watch.map_or_else(Vec::new, |watch| watch.tags.clone());
         if let Some((from, entry)) = moved_from {
             draft.remove(&from);
             change.kind = ChangeKind::Moved;
@@ -426,12 +431,13 @@ impl Engine {
         Ok(true)
     }
 
-    pub(super) fn add_event(&self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {
+    pub(super) fn add_event(&mut self, mut change: Change, occasion: &Occasion, draft: &mut Draft<'_>) {
         change.actors = occasion.actors.iter().take(Change::ACTORS_MAX).map(|a| (**a).clone()).collect();
         change.records = occasion.records;
         change.window = occasion.window;
         if !self.base.overlays.is_empty()
-            && let Some(inside) = overlay::inside(&self.base.overlays, &change.path, change.after.as_ref())
+            && let Some(inside) =
+                overlay::inside(&self.base.overlays, &change.path, change.after.as_ref(), &mut self.containers)
         {
             change.place = inside.place;
             change.notes.extend(inside.notes);

@@ -11,10 +11,11 @@ use tally_types::{Entry, FileKind, PathBytes};
 use super::Engine;
 use super::examine::Draft;
 use crate::observer::Observer;
+use crate::scan::sha256;
 use crate::state::{Commit, KeptText, StateError};
 
-/// Texts stored in one commit while those of a baseline are read.
-const TEXTS_AT_ONCE: usize = 128;
+/// More bytes of texts than this are not held for one commit, but for the last text.
+pub(super) const TEXTS_BYTES_AT_ONCE: usize = 4 << 20;
 
 const NOT_KEPT: &str = "its text before was not kept";
 const NOT_READ: &str = "it changed again before its text was read";
@@ -23,16 +24,15 @@ const TOO_LONG: &str = "longer than 256 KiB";
 const NO_FILE: &str = "not a file before and after";
 
 impl Engine {
-    /// What is to be told of the text at `path`, which was `before` (at a path that may be another one) and is `after`. Adds
+    /// What is to be told of the text at `path`, of which a diff is wanted or not, which was `before` (at a path that may be another one) and is `after`. Adds
     /// to `draft` what is kept from now on.
     pub(super) fn tell_text(
         &self,
-        path: &PathBytes,
+        (path, wants_diff): (&PathBytes, bool),
         (was_at, before): (&PathBytes, Option<&Entry>),
         after: Option<&Entry>,
         draft: &mut Draft<'_>,
     ) -> Result<Told, StateError> {
-        let wants_diff = self.policy.judge(path).is_some_and(|watched| watched.diff);
         let same = before.zip(after).is_some_and(|(before, after)| before.digests == after.digests);
         if !is_of_use(path, wants_diff) || (same && was_at == path) {
             return Ok(Told::default());
@@ -71,17 +71,11 @@ impl Engine {
         for path in paths.iter().filter(is_kept) {
             let Some(entry) = self.state.entry(path)?.filter(|entry| entry.kind == FileKind::File) else { continue };
             commit.texts.extend(read(&observer, path, &entry).ok().map(|text| (path.clone(), Some(text))));
-            if commit.texts.len() >= TEXTS_AT_ONCE {
+            if commit.text_bytes() >= TEXTS_BYTES_AT_ONCE {
                 self.commit(std::mem::take(&mut commit))?;
             }
         }
         self.commit(commit)
-    }
-
-    /// Of the watch that covers `path`.
-    pub(super) fn tags(&self, path: &PathBytes) -> Vec<Arc<str>> {
-        let watched = self.policy.judge(path);
-        watched.and_then(|watched| self.policy.watch(&watched)).map_or_else(Vec::new, |watch| watch.tags.clone())
     }
 }
 
@@ -114,9 +108,4 @@ fn known<'t>(entry: Option<&Entry>, kept: Option<&'t KeptText>, why_not: &'t str
         (Some(entry), Some(kept)) if entry.digests.sha256 == Some(kept.sha256) => Content::Text(&kept.bytes),
         _ => Content::Unknown(why_not),
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

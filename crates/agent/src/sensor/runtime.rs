@@ -35,18 +35,22 @@ impl Default for Containers {
 impl Containers {
     /// The container that one of the control groups is of.
     pub fn of<'p>(&mut self, mut paths: impl Iterator<Item = &'p str>) -> Option<Container> {
-        let id = paths.find_map(container_id)?;
+        Some(self.numbered(paths.find_map(container_id)?))
+    }
+
+    /// The container of this number or name.
+    pub fn numbered(&mut self, id: &str) -> Container {
         if let Some((read, container)) = self.seen.get(id)
             && (container.name.is_some() || read.elapsed() < UNNAMED_FRESH)
         {
-            return Some(container.clone());
+            return container.clone();
         }
         let container = self.named(id);
         if self.seen.len() >= CONTAINERS_MAX {
             self.seen.clear();
         }
         self.seen.insert(Arc::clone(&container.id), (Instant::now(), container.clone()));
-        Some(container)
+        container
     }
 
     fn named(&self, id: &str) -> Container {
@@ -92,7 +96,7 @@ fn of_name<'n>(name: &'n str, above: &str) -> Option<&'n str> {
 }
 
 /// As container runtimes number: 256 bits in hexadecimal.
-fn is_number(id: &str) -> bool {
+pub fn is_number(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -115,7 +119,8 @@ fn podman(lib: &Path, id: &str) -> Option<Names> {
     Some((name, metadata.get("image-name").and_then(Value::as_str).map(Arc::from)))
 }
 
-fn json(path: &Path) -> Option<Value> {
+/// A file of a runtime, up to a bound.
+pub fn json(path: &Path) -> Option<Value> {
     let mut text = Vec::new();
     std::fs::File::open(path).ok()?.take(FILE_BYTES_MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()

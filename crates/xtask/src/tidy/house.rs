@@ -27,6 +27,7 @@ pub const ROOMS: &[Room] = &[
     room("rules", 1, true, &[]),
     room("ledger", 1, true, &[]),
     room("proto", 1, true, &[]),
+    room("ossec", 1, true, &[]),
     room("net", 2, false, &[]),
     room("store", 2, false, &[]),
     // The pages read what the store has.

@@ -8,6 +8,7 @@
 //! This crate never touches a network, a store or a clock: the time comes with the subject. Rule files are foreign text:
 //! parsing them answers with every fault at its place, and what is faulty is refused rather than matched too widely.
 
+mod decoded;
 mod engine;
 mod facts;
 mod load;
@@ -15,6 +16,7 @@ mod pattern;
 mod rule;
 mod xml;
 
+pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};
 pub use engine::Engine;
 pub use facts::{Facts, Field, Subject};
 pub use pattern::{Pattern, PatternError};

@@ -123,6 +123,7 @@ pub fn event_bytes(event: &Event) -> usize {
             FIXED + paths + entries + change.actors.iter().map(actor_bytes).sum::<usize>()
         }
         EventBody::Life(_) => FIXED,
+        EventBody::Log(line) => FIXED + line.text.len() + line.location.len(),
     }
 }
 

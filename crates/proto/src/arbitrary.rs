@@ -265,8 +265,26 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
-    let body = prop_oneof![change().prop_map(|c| EventBody::Change(Box::new(c))), life().prop_map(EventBody::Life)];
+    let body = prop_oneof![
+        change().prop_map(|c| EventBody::Change(Box::new(c))),
+        life().prop_map(EventBody::Life),
+        log_line().prop_map(|line| EventBody::Log(Box::new(line))),
+    ];
     (position(), time(), body).prop_map(|(at, time, body)| Event { epoch: at.epoch, seq: at.seq, time, body })
+}
+
+fn log_line() -> impl Strategy<Value = LogLine> {
+    let word = || of(text(Decoding::WORD_BYTES_MAX));
+    let field = (text(Decoding::FIELD_NAME_BYTES_MAX), text(200));
+    let decoding = (word(), word(), word(), vec(field, 0..5))
+        .prop_map(|(decoder, hostname, program, fields)| Decoding { decoder, hostname, program, fields });
+    let text_of = vec(any::<u8>(), 0..300);
+    (text(LogLine::LOCATION_BYTES_MAX), select(LogQueue::ALL.to_vec()), text_of, of(decoding)).prop_map(
+        |(location, queue, text, decoding)| LogLine {
+            decoding: decoding.map(Box::new),
+            ..LogLine::new(location, queue, text)
+        },
+    )
 }
 
 fn position() -> impl Strategy<Value = Position> {

@@ -7,11 +7,12 @@ use tally_types::{Event, EventBody, Timestamp};
 
 use crate::codec::{DecodeError, Reader, Result, Writer};
 use crate::position::{self, Position};
-use crate::{change, life};
+use crate::{change, life, log};
 
 const VERSION: u8 = 1;
 const CHANGE: u8 = 1;
 const LIFE: u8 = 2;
+const LOG: u8 = 3;
 
 /// The bytes of `event`, at most `EVENT_BYTES_MAX`: version, position, time, body.
 pub fn encode(event: &Event) -> Vec<u8> {
@@ -44,6 +45,10 @@ pub(crate) fn write_rest(w: &mut Writer, event: &Event) {
             w.u8(LIFE);
             life::write(w, life);
         }
+        EventBody::Log(line) => {
+            w.u8(LOG);
+            log::write(w, line);
+        }
     }
 }
 
@@ -52,6 +57,7 @@ pub(crate) fn read_rest(r: &mut Reader<'_>, at: Position) -> Result<Event> {
     let body = match r.u8("event")? {
         CHANGE => EventBody::Change(Box::new(change::read(r)?)),
         LIFE => EventBody::Life(life::read(r)?),
+        LOG => EventBody::Log(Box::new(log::read(r)?)),
         value => return Err(DecodeError::Unknown { what: "kind of event", value: u64::from(value) }),
     };
     Ok(Event { epoch: at.epoch, seq: at.seq, time, body })

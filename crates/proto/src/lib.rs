@@ -15,6 +15,7 @@ pub mod event;
 pub mod json;
 mod life;
 pub mod limit;
+mod log;
 pub mod message;
 mod position;
 pub mod record;

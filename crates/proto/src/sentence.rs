@@ -6,14 +6,27 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tally_types::{Actor, AdminAct, AgentId, Epoch, Event, EventBody, GapCause, Life, Timestamp};
+use tally_types::{Actor, AdminAct, AgentId, Epoch, Event, EventBody, GapCause, Life, LogLine, Timestamp};
 
 /// What an event says, whatever its kind. A change is told by its kind and path alone.
 pub fn event(event: &Event) -> String {
     match &event.body {
         EventBody::Change(change) => format!("{} {}", change.path, change.kind.name()),
         EventBody::Life(life) => self::life(life),
+        EventBody::Log(line) => log(line),
     }
+}
+
+/// What a line says: its text, as far as a sentence goes.
+pub fn log(line: &LogLine) -> String {
+    const CHARACTERS_MAX: usize = 300;
+    let text = shown(&String::from_utf8_lossy(&line.text)).to_string();
+    let mut characters = text.chars();
+    let mut start: String = characters.by_ref().take(CHARACTERS_MAX).collect();
+    if characters.next().is_some() {
+        start.push('…');
+    }
+    format!("{}: {start}", shown(&line.location))
 }
 
 /// As `life`; of the manager itself where it is that which the event concerns.

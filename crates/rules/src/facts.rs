@@ -202,13 +202,20 @@ impl<'a> Facts<'a> {
         Self { subject, fields: [const { OnceCell::new() }; Field::ALL.len()], text: OnceCell::new() }
     }
 
-    /// OSSEC's decoder type. Everything that Tallystick itself says is of this one.
+    /// OSSEC's decoder type. Everything that Tallystick itself says is of one.
     pub const fn category(&self) -> Category {
-        Category::Ossec
+        match &self.subject.event.body {
+            EventBody::Change(_) | EventBody::Life(_) => Category::Ossec,
+            EventBody::Log(_) => Category::Syslog,
+        }
     }
 
     pub fn decoder(&self) -> &'static str {
-        let EventBody::Change(change) = &self.subject.event.body else { return "ossec" };
+        let change = match &self.subject.event.body {
+            EventBody::Change(change) => change,
+            EventBody::Life(_) => return "ossec",
+            EventBody::Log(_) => return "",
+        };
         match change.kind {
             ChangeKind::Added => "syscheck_new_entry",
             ChangeKind::Removed => "syscheck_deleted",
@@ -232,6 +239,7 @@ impl<'a> Facts<'a> {
                 let detail = life::detail(life).unwrap_or_default();
                 format!("{}: {} {detail}", self.subject.agent_name, life.name()).into_bytes()
             }
+            EventBody::Log(line) => line.text.to_vec(),
         })
     }
 
@@ -253,6 +261,7 @@ impl<'a> Facts<'a> {
             (Field::AgentId, _) => owned(subject.about.to_string()),
             (_, EventBody::Change(change)) => of_change(field, change),
             (_, EventBody::Life(life)) => of_life(field, life),
+            (_, EventBody::Log(_)) => None,
         }
     }
 }

@@ -3,8 +3,10 @@
 use ring::digest::{SHA256, digest};
 use tally_types::{AgentState, ChangeKind, PathBytes, Verdict};
 
-/// The kind of an event that is not a change.
+/// The kind of an event of an agent's life.
 pub const LIFE: i64 = 0;
+/// The kind of a line of a log.
+pub const LOG: i64 = 9;
 
 pub const fn kind(kind: ChangeKind) -> i64 {
     match kind {

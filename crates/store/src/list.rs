@@ -47,7 +47,7 @@ impl PathFilter<'_> {
     fn passes(&self, event: &Event) -> bool {
         let change = match (&event.body, self) {
             (_, PathFilter::Any) => return true,
-            (EventBody::Life(_), _) => return false,
+            (EventBody::Life(_) | EventBody::Log(_), _) => return false,
             (EventBody::Change(change), _) => change,
         };
         match self {
@@ -109,7 +109,7 @@ fn kind_bits(which: Which, kinds: &[ChangeKind]) -> i64 {
     match which {
         Which::Changes => changes(),
         Which::Life => 1 << code::LIFE,
-        Which::All if kinds.is_empty() => changes() | 1 << code::LIFE,
+        Which::All if kinds.is_empty() => changes() | 1 << code::LIFE | 1 << code::LOG,
         Which::All => changes(),
     }
 }

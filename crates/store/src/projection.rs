@@ -80,6 +80,7 @@ impl<'c> Projection<'c> {
         let (kind, path) = match &event.body {
             EventBody::Change(change) => (code::kind(change.kind), Some((change.kind, &change.path))),
             EventBody::Life(_) => (code::LIFE, None),
+            EventBody::Log(_) => (code::LOG, None),
         };
         let path = path.map(|(kind, path)| self.count(about, kind, path)).transpose()?;
         let (path_hash, modified) = path.unzip();

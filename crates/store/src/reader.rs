@@ -87,7 +87,7 @@ impl Reader {
         list::events(&*self.pool.take_in_transaction()?, filter, Which::Life, each)
     }
 
-    /// Changes and events of life that pass the filter.
+    /// Changes, events of life, and lines of logs that are alerts, that pass the filter.
     pub fn events(&self, filter: &Filter<'_>, each: &mut dyn FnMut(EventRow) -> ControlFlow<()>) -> Result<()> {
         list::events(&*self.pool.take_in_transaction()?, filter, Which::All, each)
     }

@@ -97,6 +97,18 @@ impl<'s> Transaction<'s> {
         Ok(Stored::Now(index))
     }
 
+    /// Whether `append` would take an event of this name.
+    pub fn is_new(&mut self, id: EventId) -> Result<bool> {
+        self.known(id.agent)?;
+        Ok(Position { epoch: id.epoch, seq: id.seq } > self.projection.stored(id.agent)?)
+    }
+
+    /// Takes note that an event came that is not worth a record: its number counts as stored, durably.
+    pub fn pass_over(&mut self, id: EventId) -> Result<()> {
+        self.durable = true;
+        self.projection.pass_over(id.agent, Position { epoch: id.epoch, seq: id.seq })
+    }
+
     fn known(&mut self, id: AgentId) -> Result<()> {
         if id == AgentId::MANAGER || self.projection.has(id) {
             return Ok(());

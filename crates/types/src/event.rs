@@ -1,8 +1,8 @@
-//! An event: what is numbered, sent and stored. Either a change, or something in an agent's own life.
+//! An event: what is numbered, sent and stored. A change, something in an agent's own life, or a line of a log.
 
 use std::sync::Arc;
 
-use crate::{Actor, Change, Epoch, PathBytes, Timestamp};
+use crate::{Actor, Change, Epoch, LogLine, PathBytes, Timestamp};
 
 /// One numbered event of one agent. The agent itself is known from the session that brings it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Event {
 pub enum EventBody {
     Change(Box<Change>),
     Life(Life),
+    /// The manager keeps it if it is an alert, and passes it over otherwise.
+    Log(Box<LogLine>),
 }
 
 /// What happens to an agent or to what it can see. The manager reports its own and what it notices of agents.

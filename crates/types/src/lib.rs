@@ -11,6 +11,7 @@ mod change;
 mod diagnostic;
 mod entry;
 mod event;
+mod log;
 mod path;
 mod rule;
 mod time;
@@ -26,6 +27,7 @@ pub use entry::{
     Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,
 };
 pub use event::{AdminAct, Event, EventBody, GapCause, Life};
+pub use log::{Decoding, LogLine, LogQueue};
 pub use path::{PATH_BYTES_MAX, PathBytes, PathError};
 pub use rule::{Level, LevelError, RuleId, RuleMatch};
 pub use time::{Timestamp, TimestampError};

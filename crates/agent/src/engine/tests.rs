@@ -367,7 +367,7 @@ fn what_happens_while_the_agent_is_down_is_found_with_its_window() {
             .into_iter()
             .filter_map(|e| match e {
                 EventBody::Change(change) => Some(*change),
-                EventBody::Life(_) => None,
+                EventBody::Life(_) | EventBody::Log(_) => None,
             })
             .collect();
         let mut kinds: Vec<_> = changes.iter().map(|c| (c.path.file_name().to_vec(), c.kind)).collect();
@@ -539,7 +539,7 @@ fn a_new_policy_takes_in_what_it_covers_anew_without_a_change() {
         .iter()
         .filter_map(|e| match e {
             EventBody::Change(change) => Some((change.path.clone(), change.kind)),
-            EventBody::Life(_) => None,
+            EventBody::Life(_) | EventBody::Log(_) => None,
         })
         .collect();
     let mut changes = changes;

@@ -96,7 +96,7 @@ impl Desk<'_> {
         let object = json::event(origin, &row.event, row.verdict);
         match row.event.body {
             EventBody::Change(_) => Ok(answer.finding(&object)?),
-            EventBody::Life(_) => Ok(answer.object(&object)?),
+            EventBody::Life(_) | EventBody::Log(_) => Ok(answer.object(&object)?),
         }
     }
 

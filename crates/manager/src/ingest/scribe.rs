@@ -7,7 +7,9 @@ use tally_proto::Record;
 use tally_proto::json::{self, Origin};
 use tally_rules::{Engine, Subject};
 use tally_store::{Report, StoreError, Stored, Transaction};
-use tally_types::{AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, RuleMatch, Timestamp, Verdict};
+use tally_types::{
+    AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, LogLine, RuleMatch, Timestamp, Verdict,
+};
 
 use super::Work;
 use crate::fleet::Member;
@@ -69,9 +71,12 @@ impl<'s, 'i> Scribe<'s, 'i> {
         let Record::Event { id, about, received, event } = record else {
             return self.tx.append(record).map(drop);
         };
+        if let EventBody::Log(line) = &event.body {
+            return self.log_line(*id, *about, *received, event, line);
+        }
         let times_changed = match &event.body {
             EventBody::Change(change) => self.tx.times_changed(*about, &change.path)?,
-            EventBody::Life(_) => 0,
+            EventBody::Life(_) | EventBody::Log(_) => 0,
         };
         let index = match self.tx.append(record) {
             Ok(Stored::Now(index)) => index,
@@ -84,15 +89,57 @@ impl<'s, 'i> Scribe<'s, 'i> {
         let name = self.name(*about, event);
         let subject = Subject { about: *about, agent_name: &name, event, times_changed, now: *received };
         let found = self.engine.evaluate(&subject).filter(|found| self.is_alert(found));
-        let id = *id;
-        let alert = found.map(|rule| self.alert(id, *about, rule, index)).transpose()?;
+        let origin = Origin { id: *id, about: *about, agent_name: &name, ledger_index: Some(index) };
+        self.show(origin, found, index, event)
+    }
+
+    /// A line of a log is put before the rules first: only what is an alert is worth a record, of the rest the number alone is
+    /// remembered.
+    fn log_line(
+        &mut self,
+        id: EventId,
+        about: AgentId,
+        received: Timestamp,
+        event: &Event,
+        line: &LogLine,
+    ) -> Result<(), StoreError> {
+        match self.tx.is_new(id) {
+            Ok(true) => {}
+            Ok(false) | Err(StoreError::NoSuchAgent(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let name = self.name(about, event);
+        let subject = Subject { about, agent_name: &name, event, times_changed: 0, now: received };
+        let Some(found) = self.engine.evaluate(&subject).filter(|found| self.is_alert(found)) else {
+            return self.tx.pass_over(id);
+        };
+        let body = EventBody::Log(Box::new(LogLine { decoding: None, ..line.clone() }));
+        let event = Event { body, ..event.clone() };
+        let index = match self.tx.append(&Record::Event { id, about, received, event: event.clone() }) {
+            Ok(Stored::Now(index)) => index,
+            Ok(Stored::Before) | Err(StoreError::NoSuchAgent(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let origin = Origin { id, about, agent_name: &name, ledger_index: Some(index) };
+        self.show(origin, Some(found), index, &event)
+    }
+
+    /// Records the alert, if the event is one, and has it shown to who watches.
+    fn show(
+        &mut self,
+        origin: Origin<'_>,
+        found: Option<RuleMatch>,
+        index: u64,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        let (id, about) = (origin.id, origin.about);
+        let alert = found.map(|rule| self.alert(id, about, rule, index)).transpose()?;
         let level = alert.as_ref().map(|(_, rule)| rule.level);
         let alert = alert.filter(|_| self.is_watched).map(|(alert_index, rule)| {
-            let origin = Origin { id, about: *about, agent_name: &name, ledger_index: Some(index) };
             let alert = Alert { event_id: id, rule, time: self.now, event: event.clone() };
             Arc::new(json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index)))
         });
-        self.shown.push(Shown { about: *about, level, alert });
+        self.shown.push(Shown { about, level, alert });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod bench;
 mod disk;
+mod logs;
 mod recovery;
 mod seals;
 

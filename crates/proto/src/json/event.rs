@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tally_types::{
     Actor, AdminAct, AgentId, Alert, Ancestor, Attribute, Change, Container, ContainerPath, Event, EventBody, Life,
-    Remote, RuleMatch, Timestamp, Verdict,
+    LogLine, Remote, RuleMatch, Timestamp, Verdict,
 };
 
 use super::{Object, Origin, entry, hex, outermost, put, put_agent, put_bytes, put_bytes_or_null, put_time, texts};
@@ -110,12 +110,37 @@ pub fn life(origin: Origin<'_>, time: Timestamp, life: &Life) -> Value {
     object.into()
 }
 
-/// Either of the two above. `verdict` is of no account for the life of an agent.
+/// Any of these. `verdict` is of account for changes only.
 pub fn event(origin: Origin<'_>, event: &Event, verdict: Verdict) -> Value {
     match &event.body {
         EventBody::Change(body) => change(origin, event.time, body, verdict),
         EventBody::Life(body) => life(origin, event.time, body),
+        EventBody::Log(line) => log_line(origin, event.time, line),
     }
+}
+
+/// A line of a log on a line of its own.
+fn log_line(origin: Origin<'_>, time: Timestamp, line: &LogLine) -> Value {
+    let mut object = begun(origin, time);
+    put(&mut object, "log", log_object(line));
+    put(&mut object, "ledger_index", origin.ledger_index);
+    object.into()
+}
+
+fn log_object(line: &LogLine) -> Value {
+    let mut object = Object::new();
+    put(&mut object, "location", &*line.location);
+    put_bytes(&mut object, "text", &line.text);
+    let decoding = line.decoding.as_deref();
+    put(&mut object, "hostname", decoding.and_then(|d| d.hostname.as_deref()));
+    put(&mut object, "program", decoding.and_then(|d| d.program.as_deref()));
+    put(&mut object, "decoder", decoding.and_then(|d| d.decoder.as_deref()));
+    let mut fields = Object::new();
+    for (name, value) in decoding.iter().flat_map(|d| &d.fields) {
+        put(&mut fields, name, &**value);
+    }
+    put(&mut object, "fields", fields);
+    object.into()
 }
 
 /// An administrative act on a line of its own. `actor` is who did it, in words.
@@ -145,6 +170,10 @@ pub fn alert(origin: Origin<'_>, alert: &Alert, verdict: Verdict, ledger_index: 
             put(&mut object, "change", Value::Null);
             put(&mut object, "log", Value::Null);
             put(&mut object, "event", life_object(origin.about, life));
+        }
+        EventBody::Log(line) => {
+            put(&mut object, "change", Value::Null);
+            put(&mut object, "log", log_object(line));
         }
     }
     put(&mut object, "ledger_index", ledger_index);

@@ -112,7 +112,7 @@ pub fn apply(tree: &mut Tree, event: &Event) {
 fn change(event: &Event) -> &Change {
     match &event.body {
         EventBody::Change(change) => change,
-        EventBody::Life(_) => unreachable!("the model makes changes only"),
+        EventBody::Life(_) | EventBody::Log(_) => unreachable!("the model makes changes only"),
     }
 }
 

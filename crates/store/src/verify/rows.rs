@@ -214,6 +214,7 @@ fn event_columns(record: &Record) -> Option<[(&'static str, Option<i64>); 8]> {
     let (kind, path_hash) = match &event.body {
         EventBody::Change(change) => (code::kind(change.kind), Some(code::path_hash(&change.path))),
         EventBody::Life(_) => (code::LIFE, None),
+        EventBody::Log(_) => (code::LOG, None),
     };
     Some([
         ("about", Some(i64::from(about.0))),

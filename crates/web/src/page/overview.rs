@@ -259,7 +259,7 @@ impl Fold {
     fn new(row: &EventRow) -> Self {
         let change = match &row.event.body {
             EventBody::Change(change) => Some(change),
-            EventBody::Life(_) => None,
+            EventBody::Life(_) | EventBody::Log(_) => None,
         };
         Self {
             about: row.about,

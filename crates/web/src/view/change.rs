@@ -91,16 +91,21 @@ impl Sheet {
     pub fn new(row: &EventRow, names: &Names, now: Timestamp) -> Self {
         let change = match &row.event.body {
             EventBody::Change(change) => Some(change),
-            EventBody::Life(_) => None,
+            EventBody::Life(_) | EventBody::Log(_) => None,
         };
         Self {
             id: row.id.to_string(),
             title: match &row.event.body {
                 EventBody::Change(change) => change.path.to_string(),
                 EventBody::Life(life) => sentence::life_of(row.about, life),
+                EventBody::Log(line) => sentence::log(line),
             },
             is_path: change.is_some(),
-            kind: change.map_or("agent life", |change| change.kind.name()),
+            kind: match &row.event.body {
+                EventBody::Change(change) => change.kind.name(),
+                EventBody::Life(_) => "agent life",
+                EventBody::Log(_) => "log line",
+            },
             moved_from: change.and_then(|change| change.moved_from.as_ref()).map(ToString::to_string),
             agent: names.name(row.about),
             agent_href: (row.about != tally_types::AgentId::MANAGER).then(|| format!("/agent/{}", row.about)),

@@ -89,26 +89,27 @@ impl Line {
         names: &Names,
         now: Timestamp,
     ) -> Self {
-        let is_life = matches!(event.body, EventBody::Life(_));
+        let is_change = matches!(event.body, EventBody::Change(_));
         let (title, kind, detail, who) = match &event.body {
             EventBody::Change(change) => {
                 (change.path.to_string(), change.kind.name(), detail(change), actor::of_change(change))
             }
             EventBody::Life(life) => (sentence::life(life), "", String::new(), None),
+            EventBody::Log(line) => (sentence::log(line), "", String::new(), None),
         };
         Self {
             key: index.to_string(),
             href,
             alert,
             title,
-            is_path: !is_life,
+            is_path: is_change,
             kind,
             detail,
             who,
             agent: names.name(about),
             agent_href: (about != AgentId::MANAGER).then(|| format!("/agent/{about}")),
             when: Moment::new(time, now),
-            verdict: (!is_life && verdict != Verdict::Unexplained).then_some(verdict.name()),
+            verdict: (is_change && verdict != Verdict::Unexplained).then_some(verdict.name()),
             more: None,
         }
     }

@@ -147,7 +147,7 @@ impl Bench {
         let filter = Filter { agent: Some(about), ..Filter::default() };
         let life = &mut |row: EventRow| match row.event.body {
             EventBody::Life(life) => push(&mut names, life.name()),
-            EventBody::Change(_) => ControlFlow::Continue(()),
+            EventBody::Change(_) | EventBody::Log(_) => ControlFlow::Continue(()),
         };
         self.ingest.reader.life(&filter, life).unwrap();
         names

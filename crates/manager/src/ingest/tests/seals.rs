@@ -58,7 +58,7 @@ fn accused(bench: &Bench) -> Vec<(String, u64, u64)> {
     let alerts = bench.alerts().into_iter().filter(|alert| alert.alert.rule.id.0 == 200_188);
     let change = |alert: tally_store::AlertRow| match alert.alert.event.body {
         EventBody::Change(change) => change,
-        EventBody::Life(life) => panic!("{life:?}"),
+        other => panic!("{other:?}"),
     };
     alerts
         .map(change)

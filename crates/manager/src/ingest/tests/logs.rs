@@ -1,0 +1,64 @@
+//! Lines of logs: an alert is recorded with its line, of all others the number alone counts.
+
+use tally_rules::RuleSet;
+use tally_types::{LogLine, LogQueue};
+
+use super::bench::Bench;
+use super::*;
+
+const RULES: &str = r#"
+<group name="syslog,">
+  <rule id="100100" level="8">
+    <match>out of memory</match>
+    <description>The kernel ended a program for want of memory.</description>
+  </rule>
+</group>
+"#;
+
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    let (rules, faults) = RuleSet::parse(&[("local_rules.xml", RULES)]);
+    assert_eq!(faults, []);
+    bench.ingest.engine = Engine::new(rules);
+    bench
+}
+
+fn line(text: &str) -> EventBody {
+    EventBody::Log(Box::new(LogLine::new("/var/log/kern.log", LogQueue::Local, text.as_bytes())))
+}
+
+#[test]
+fn a_line_that_no_rule_knows_is_acknowledged_and_not_recorded() {
+    let mut bench = bench();
+    let mut agent = bench.admitted("web1");
+    let records = bench.ingest.store.head().size;
+    let batch = agent.batch(line("usb 1-1: new device"));
+    bench.store(&agent, batch);
+    assert_eq!(agent.stored(), Some(Position::new(100, 1)));
+    assert_eq!(bench.ingest.store.head().size, records);
+}
+
+#[test]
+fn after_a_kill_a_passed_over_line_is_not_asked_for_again() {
+    let mut bench = bench();
+    let mut agent = bench.admitted("web1");
+    let batch = agent.batch(line("usb 1-1: new device"));
+    bench.store(&agent, batch);
+    let (id, run_id) = (agent.id(), agent.run_id);
+    let mut bench = bench.restart();
+    assert_eq!(bench.connect(id, run_id).admission().stored, Some(Position::new(100, 1)));
+}
+
+#[test]
+fn a_line_that_matches_a_rule_is_an_alert_with_its_text() {
+    let mut bench = bench();
+    let mut agent = bench.admitted("web1");
+    let batch = agent.batch(line("out of memory: killed nginx"));
+    bench.store(&agent, batch.clone());
+    bench.store(&agent, batch);
+    let mut alerts = bench.alerts();
+    alerts.retain(|alert| alert.alert.rule.id == RuleId(100_100));
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    let EventBody::Log(told) = &alert.alert.event.body else { panic!("{alert:?}") };
+    assert_eq!((&*told.location, &*told.text), ("/var/log/kern.log", &b"out of memory: killed nginx"[..]));
+}

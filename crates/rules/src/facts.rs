@@ -250,7 +250,7 @@ impl<'a> Facts<'a> {
 
     /// Whether the event has the field, and the pattern matches it.
     pub(crate) fn holds(&self, field: Field, pattern: &Pattern) -> bool {
-        let matches = |field| self.field(field).is_some_and(|value| pattern.matches(value));
+        let matches = |field| self.field(field).is_some_and(|value| pattern.matches_name(value));
         matches(field) || (field == Field::Path && matches(Field::MovedFrom))
     }
 

@@ -19,7 +19,7 @@ mod xml;
 pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};
 pub use engine::Engine;
 pub use facts::{Facts, Field, Subject};
-pub use pattern::{Pattern, PatternError};
+pub use pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Language, Pattern, PatternError, Scratch, Verdict};
 pub use rule::{Category, Options, Rule, RuleSet};
 
 /// The rules that Tallystick ships, as `rulesets/tallystick_rules.xml` has them.

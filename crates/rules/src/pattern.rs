@@ -1,26 +1,67 @@
-//! The patterns of rules: alternatives of plain text, anchored or not, without regard to case.
+//! The three languages of patterns in rules and decoders: `OSMatch`, `OSRegex` and PCRE2.
 //!
-//! OSSEC has two pattern languages. `OSMatch` (`<match>`) is this one: `|` parts alternatives, `^` and `$` anchor one, all
-//! other signs mean themselves. `OSRegex` (`<field>`) means the same by such a text as long as it holds no `\`, `(` or `)`;
-//! with these it is refused here, never read as something else.
+//! All three become one form and are matched by one engine (`run`), which finds what PCRE2 would find, in the order of its
+//! ways, and gives up where it would run away. OSSEC converts its two older languages to PCRE2 too (`convert`), and so all
+//! their oddities are here. Patterns are without regard to case. A text is bytes; `OSMatch` and `OSRegex` read it as UTF-8
+//! and, as in OSSEC, find nothing in a text that is none, unless the pattern is plain.
 
-/// See the head of this file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    alternatives: Vec<Alternative>,
+use std::ops::Range;
+use std::sync::Arc;
+
+mod convert;
+mod index;
+mod literal;
+mod node;
+mod parse;
+mod program;
+mod run;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub use index::{Filter, Hits, Index, IndexBuilder, Verdict};
+use literal::Literals;
+use parse::ParseError;
+use program::Program;
+pub use run::{Exhausted, Scratch};
+
+/// A compiled pattern. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Pattern(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    language: Language,
+    source: Box<str>,
+    matcher: Matcher,
+    literals: Option<Literals>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Alternative {
-    /// Nothing, or only an anchor.
-    Any,
-    /// Only `^$`.
-    Empty,
-    /// Holds an anchor where nothing can be: `a^b`.
-    Never,
-    /// In small letters.
-    Text { start: bool, end: bool, text: Box<[u8]> },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    OsMatch,
+    OsRegex,
+    Pcre2,
 }
+
+#[derive(Debug)]
+enum Matcher {
+    /// An anchored text and nothing else: compared byte by byte, in small letters.
+    Plain {
+        start: bool,
+        end: bool,
+        text: Box<[u8]>,
+    },
+    Program(Box<Program>),
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.language == other.0.language && self.0.source == other.0.source
+    }
+}
+
+impl Eq for Pattern {}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -28,105 +69,185 @@ pub enum PatternError {
     TooLong(usize),
     #[error("the pattern is empty")]
     Empty,
-    #[error("\"{0}\" in a pattern of a field: only plain text, \"^\", \"$\" and \"|\" are read here")]
-    Sign(char),
+    #[error("in the pattern, \"\\\" is followed by nothing known at its character {at}")]
+    Escape { at: usize },
+    #[error("the pattern is wrong at its character {at}: {what}")]
+    Syntax { at: usize, what: &'static str },
+    #[error("the pattern holds {what} at its character {at}, which is not supported")]
+    Unsupported { at: usize, what: &'static str },
+    #[error("the pattern is too large: its repetitions take too many steps")]
+    TooLarge,
 }
 
 impl Pattern {
     pub const BYTES_MAX: usize = 2048;
+    /// More groups are not delivered.
+    pub const GROUPS_MAX: usize = 64;
 
-    /// As `<match>` has it.
+    /// As `<match>` has it. An empty one matches everything.
     pub fn os_match(text: &str) -> Result<Self, PatternError> {
-        if text.len() > Self::BYTES_MAX {
-            return Err(PatternError::TooLong(text.len()));
+        check_length(text)?;
+        let body = text.strip_prefix('^').unwrap_or(text);
+        let body = body.strip_suffix('$').unwrap_or(body);
+        let is_plain = body.len() < text.len() && !body.is_empty() && !body.contains(['^', '$', '|']);
+        if is_plain {
+            return Ok(Self::plain(Language::OsMatch, text, body));
         }
-        Ok(Self { alternatives: text.split('|').map(alternative).collect() })
+        Self::compile(Language::OsMatch, text, &convert::os_match(text))
     }
 
-    /// As `<field>` has it.
+    /// As `<regex>`, `<prematch>` and `<field>` have it.
     pub fn os_regex(text: &str) -> Result<Self, PatternError> {
+        check_length(text)?;
         if text.is_empty() {
             return Err(PatternError::Empty);
         }
-        if let Some(sign) = text.chars().find(|c| matches!(c, '\\' | '(' | ')')) {
-            return Err(PatternError::Sign(sign));
+        if let Some(body) = plain_body(text) {
+            return Ok(Self::plain(Language::OsRegex, text, body));
         }
-        Self::os_match(text)
+        let converted = convert::os_regex(text).map_err(|at| PatternError::Escape { at: characters(text, at) })?;
+        Self::compile(Language::OsRegex, text, &converted)
     }
 
-    pub fn matches(&self, subject: &[u8]) -> bool {
-        self.alternatives.iter().any(|alternative| match alternative {
-            Alternative::Any => true,
-            Alternative::Empty => subject.is_empty(),
-            Alternative::Never => false,
-            Alternative::Text { start, end, text } => text_matches(*start, *end, text, subject),
-        })
+    /// As `<pcre2>` and the elements whose names end in `_pcre2` have it.
+    pub fn pcre2(text: &str) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        if let Some(body) = plain_body(text) {
+            return Ok(Self::plain(Language::Pcre2, text, body));
+        }
+        Self::compile(Language::Pcre2, text, text)
+    }
+
+    fn plain(language: Language, source: &str, body: &str) -> Self {
+        let start = source.starts_with('^');
+        let end = source.len() > body.len() + usize::from(start);
+        let text: Box<[u8]> = body.to_ascii_lowercase().into_bytes().into();
+        let fits = (literal::BYTES_MIN..=literal::BYTES_MAX).contains(&text.len());
+        let literals = fits.then(|| Literals { any_of: vec![text.to_vec()], suffice: false });
+        Self(Arc::new(Inner {
+            language,
+            source: source.into(),
+            matcher: Matcher::Plain { start, end, text },
+            literals,
+        }))
+    }
+
+    fn compile(language: Language, source: &str, converted: &str) -> Result<Self, PatternError> {
+        let utf = language != Language::Pcre2;
+        let parsed = parse::parse(converted, utf).map_err(|error| match error {
+            ParseError::Syntax(at, what) => PatternError::Syntax { at: at + 1, what },
+            ParseError::Unknown(at, what) => PatternError::Unsupported { at: at + 1, what },
+        })?;
+        let program = program::compile(&parsed, utf).map_err(|program::TooLarge| PatternError::TooLarge)?;
+        let literals = literal::of(&parsed.node, utf);
+        let matcher = Matcher::Program(Box::new(program));
+        Ok(Self(Arc::new(Inner { language, source: source.into(), matcher, literals })))
+    }
+
+    /// As it was written.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    pub fn language(&self) -> Language {
+        self.0.language
+    }
+
+    /// Whether it is one anchored text, which OSSEC compares without its engine: it can have no groups.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.0.matcher, Matcher::Plain { .. })
+    }
+
+    /// How many groups it has.
+    pub fn groups(&self) -> u32 {
+        match &self.0.matcher {
+            Matcher::Plain { .. } => 0,
+            Matcher::Program(program) => program.groups,
+        }
+    }
+
+    fn literals(&self) -> Option<&Literals> {
+        self.0.literals.as_ref()
+    }
+
+    fn is_utf(&self) -> bool {
+        matches!(&self.0.matcher, Matcher::Program(program) if program.utf)
+    }
+
+    /// Whether it matches; one that runs away does not. See [`Self::find`].
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.find(text, &mut Scratch::default()).is_ok_and(|end| end.is_some())
+    }
+
+    /// Whether it matches a path or a name, which may be of any bytes: what is no UTF-8 in it is a character for each byte,
+    /// so that no such byte can hide a file from a rule.
+    pub fn matches_name(&self, name: &[u8]) -> bool {
+        match &self.0.matcher {
+            Matcher::Plain { .. } => self.matches(name),
+            Matcher::Program(program) => {
+                run::search(program, name, false, &mut Scratch::default()).is_ok_and(|end| end.is_some())
+            }
+        }
+    }
+
+    /// The end of its first match.
+    pub fn find(&self, text: &[u8], scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
+        match &self.0.matcher {
+            Matcher::Plain { start, end, text: wanted } => Ok(plain_end(*start, *end, wanted, text)),
+            Matcher::Program(program) if is_readable(program, text) => run::search(program, text, false, scratch),
+            Matcher::Program(_) => Ok(None),
+        }
+    }
+
+    /// The end of its first match; the groups that took part in it, in their order, are put into `groups`.
+    pub fn find_groups(
+        &self,
+        text: &[u8],
+        scratch: &mut Scratch,
+        groups: &mut Vec<Range<usize>>,
+    ) -> Result<Option<usize>, Exhausted> {
+        groups.clear();
+        let Matcher::Program(program) = &self.0.matcher else { return self.find(text, scratch) };
+        if !is_readable(program, text) {
+            return Ok(None);
+        }
+        let end = run::search(program, text, true, scratch)?;
+        if end.is_some() {
+            groups.extend((1..=program.groups).filter_map(|group| scratch.group(group)).take(Self::GROUPS_MAX));
+        }
+        Ok(end)
     }
 }
 
-fn alternative(text: &str) -> Alternative {
-    let (start, rest) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
-    let (end, body) = rest.strip_suffix('$').map_or((false, rest), |body| (true, body));
-    match body {
-        "" if start && end => Alternative::Empty,
-        "" => Alternative::Any,
-        _ if body.contains(['^', '$']) => Alternative::Never,
-        _ => Alternative::Text { start, end, text: body.to_ascii_lowercase().into_bytes().into() },
-    }
+fn check_length(text: &str) -> Result<(), PatternError> {
+    if text.len() > Pattern::BYTES_MAX { Err(PatternError::TooLong(text.len())) } else { Ok(()) }
 }
 
-fn text_matches(start: bool, end: bool, text: &[u8], subject: &[u8]) -> bool {
-    let Some(last) = subject.len().checked_sub(text.len()) else { return false };
-    let at = |place: usize| subject[place..place + text.len()].eq_ignore_ascii_case(text);
+/// Which character the byte is of, counted from 1.
+fn characters(text: &str, byte: usize) -> usize {
+    text.char_indices().take_while(|(at, _)| *at <= byte).count()
+}
+
+/// The text between the anchors, if it is anchored and holds no sign that could mean anything else.
+fn plain_body(text: &str) -> Option<&str> {
+    let body = text.strip_prefix('^').unwrap_or(text);
+    let body = body.strip_suffix('$').unwrap_or(body);
+    let is_itself = |b: u8| b.is_ascii_alphanumeric() || b" !\"#%&',/:;<=>@_`~-".contains(&b);
+    (body.len() < text.len() && body.bytes().all(is_itself)).then_some(body)
+}
+
+fn is_readable(program: &Program, text: &[u8]) -> bool {
+    !program.utf || std::str::from_utf8(text).is_ok()
+}
+
+fn plain_end(start: bool, end: bool, wanted: &[u8], text: &[u8]) -> Option<usize> {
+    let last = text.len().checked_sub(wanted.len())?;
+    let is_at = |place: usize| text[place..place + wanted.len()].eq_ignore_ascii_case(wanted);
     match (start, end) {
-        (true, true) => last == 0 && at(0),
-        (true, false) => at(0),
-        (false, true) => at(last),
-        (false, false) => {
-            let (small, large) = (text[0], text[0].to_ascii_uppercase());
-            (0..=last).any(|place| (subject[place] == small || subject[place] == large) && at(place))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The observed answers of OSSEC 4.3.0 (reference: its OSMatch), as far as plain signs go.
-    #[test]
-    fn matches_as_ossec_does() {
-        for (pattern, hits, misses) in [
-            ("abc", &["xABCx"][..], &["ab"][..]),
-            ("^abc$", &["ABC"], &["abcd", "xabc"]),
-            ("abc$", &["xxABC"], &["abcx"]),
-            ("a.c", &["a.c"], &["abc"]),
-            ("a+", &["a+"], &["aaa"]),
-            ("[abc]", &["[abc]"], &["a"]),
-            ("^a|b$", &["ax", "xb"], &["xa"]),
-            ("x|^ab", &["abz", "zx"], &["zab"]),
-            ("a$b", &[], &["a$b", "ab"]),
-            ("ab^c", &[], &["ab^c"]),
-            ("!abc", &["!abc"], &["xyz"]),
-            ("a||b", &["zzz"], &[]),
-            ("^", &["a", ""], &[]),
-            ("$", &["a"], &[]),
-            ("^$", &[""], &["a"]),
-            ("", &["", "a"], &[]),
-            ("(a)+", &["(a)+"], &["aa"]),
-        ] {
-            let pattern = Pattern::os_match(pattern).unwrap();
-            assert!(hits.iter().all(|hit| pattern.matches(hit.as_bytes())), "{pattern:?}");
-            assert!(!misses.iter().any(|miss| pattern.matches(miss.as_bytes())), "{pattern:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_it_would_misread() {
-        assert_eq!(Pattern::os_regex(r"\d+"), Err(PatternError::Sign('\\')));
-        assert_eq!(Pattern::os_regex("(a|b)"), Err(PatternError::Sign('(')));
-        assert_eq!(Pattern::os_regex(""), Err(PatternError::Empty));
-        assert_eq!(Pattern::os_match(&"a".repeat(2049)), Err(PatternError::TooLong(2049)));
-        assert_eq!(Pattern::os_regex("^/etc/a.b$"), Pattern::os_match("^/etc/a.b$"));
+        (true, false) => is_at(0).then_some(wanted.len()),
+        (true, true) => (last == 0 && is_at(0)).then_some(text.len()),
+        (false, _) => is_at(last).then_some(text.len()),
     }
 }

@@ -82,7 +82,7 @@ impl Condition {
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
         match self {
             Self::DecodedAs(decoder) => facts.decoder() == *decoder,
-            Self::Match(pattern) => pattern.matches(facts.text()),
+            Self::Match(pattern) => pattern.matches_name(facts.text()),
             Self::Field(field, pattern) => facts.holds(*field, pattern),
         }
     }

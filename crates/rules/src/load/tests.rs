@@ -116,7 +116,7 @@ fn every_fault_is_told_at_its_place_and_the_rule_refused() {
 <group name="g,">
   <rule id="10" level="17"><descripton>x</descripton></rule>
   <rule id="11" level="3" levl="2"><decoded_as>osec</decoded_as></rule>
-  <rule id="12" level="3"><field name="pth">x</field><field name="path">\d</field></rule>
+  <rule id="12" level="3"><field name="pth">x</field><field name="path">\q</field></rule>
   <rule id="13" level="3"><if_sid>10, 99</if_sid></rule>
   <rule id="14" level="3" frequency="2"><regex>x</regex></rule>
   <rule id="15" level="3"><options>no_logs</options></rule>
@@ -139,7 +139,7 @@ fn every_fault_is_told_at_its_place_and_the_rule_refused() {
         "r.xml:6:27: unknown attribute \"levl\" of <rule> (did you mean \"level\"?)",
         "r.xml:6:48: unknown decoder \"osec\" (did you mean \"ossec\"?)",
         "r.xml:7:40: unknown field \"pth\" (did you mean \"path\"?)",
-        "r.xml:7:73: \"\\\" in a pattern of a field: only plain text, \"^\", \"$\" and \"|\" are read here",
+        "r.xml:7:73: in the pattern, \"\\\" is followed by nothing known at its character 1",
         "r.xml:8:35: rule 10 has a fault itself",
         "r.xml:8:39: there is no rule 99 before this one",
         "r.xml:9:27: attribute \"frequency\" of OSSEC's rules is not supported",

@@ -77,6 +77,7 @@ codes!(DetectedBy, "way of detection",
     2 => DetectedBy::Scan,
     3 => DetectedBy::Startup,
     4 => DetectedBy::Sync,
+    5 => DetectedBy::Direct,
 );
 
 codes!(Confidence, "confidence",

@@ -60,6 +60,9 @@ pub struct AgentConfig {
     pub scan_interval_s: u64,
     /// `rehash_days = 7`: within so many days every file's content is read anew, whatever its times say.
     pub rehash_days: u32,
+    /// `direct_days = 30`: within so many days every file's content is read once past the page cache, as it lies on the disk;
+    /// 0 is never.
+    pub direct_days: u32,
     /// `threads = 2`: of the scanner; 0 is as many as there are cores.
     pub threads: u32,
     /// `digests = ["sha256"]`: of each watch that names none itself.
@@ -123,6 +126,7 @@ impl Default for AgentConfig {
             accept_policy: true,
             scan_interval_s: 3600,
             rehash_days: 7,
+            direct_days: 30,
             threads: 0,
             digests: Algorithms::SHA256,
             budget: Budget::default(),

@@ -120,6 +120,8 @@ impl ChangeKind {
 pub enum DetectedBy {
     Realtime,
     Scan,
+    /// A scan that read the disk past the page cache, where nothing else shows a difference.
+    Direct,
     /// The first scan after the agent was down.
     Startup,
     /// The manager's comparison of snapshots.
@@ -127,12 +129,13 @@ pub enum DetectedBy {
 }
 
 impl DetectedBy {
-    pub const ALL: [Self; 4] = [Self::Realtime, Self::Scan, Self::Startup, Self::Sync];
+    pub const ALL: [Self; 5] = [Self::Realtime, Self::Scan, Self::Direct, Self::Startup, Self::Sync];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Realtime => "realtime",
             Self::Scan => "scan",
+            Self::Direct => "direct",
             Self::Startup => "startup",
             Self::Sync => "sync",
         }

@@ -25,8 +25,17 @@ pub(super) const PROFILES: [(&str, &str); 4] = [
 ];
 
 const TOP_KEYS: [&str; 4] = ["agent", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 8] =
-    ["manager", "state", "accept_policy", "scan_interval", "rehash_days", "threads", "digests", "budget"];
+const AGENT_KEYS: [&str; 9] = [
+    "manager",
+    "state",
+    "accept_policy",
+    "scan_interval",
+    "rehash_days",
+    "direct_days",
+    "threads",
+    "digests",
+    "budget",
+];
 /// Of these, what only the host's own file may say.
 const HOST_KEYS: [&str; 3] = ["manager", "state", "accept_policy"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
@@ -172,6 +181,9 @@ impl Reader<'_> {
         }
         if let Some(days) = given("rehash_days").and_then(|value| self.number(value, 1, AgentConfig::REHASH_DAYS_MAX)) {
             agent.rehash_days = days;
+        }
+        if let Some(days) = given("direct_days").and_then(|value| self.number(value, 0, AgentConfig::REHASH_DAYS_MAX)) {
+            agent.direct_days = days;
         }
         if let Some(threads) = given("threads").and_then(|value| self.number(value, 0, AgentConfig::THREADS_MAX)) {
             agent.threads = threads;

@@ -306,6 +306,7 @@ fn reads_every_key() {
         accept_policy = false
         scan_interval = "30m"
         rehash_days = 14
+        direct_days = 90
         threads = 2
         digests = ["sha256", "sha1"]
         [agent.budget]
@@ -336,6 +337,7 @@ fn reads_every_key() {
         accept_policy: false,
         scan_interval_s: 1800,
         rehash_days: 14,
+        direct_days: 90,
         threads: 2,
         digests,
         budget: Budget {

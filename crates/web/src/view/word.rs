@@ -103,6 +103,7 @@ pub const fn detected_by(detected_by: DetectedBy) -> &'static str {
     match detected_by {
         DetectedBy::Realtime => "The kernel reported it as it happened",
         DetectedBy::Scan => "A scan found it afterwards",
+        DetectedBy::Direct => "Read from the disk past the page cache: nothing else shows it",
         DetectedBy::Startup => "The scan at the agent's start found it: it happened while nothing was watched",
         DetectedBy::Sync => "The manager found it when it compared snapshots: its event never came",
     }
@@ -123,7 +124,7 @@ pub const fn nobody(detected_by: DetectedBy) -> &'static str {
         DetectedBy::Realtime => {
             "The kernel's record names no process, or the process was gone before it could be looked at."
         }
-        DetectedBy::Scan | DetectedBy::Startup | DetectedBy::Sync => {
+        DetectedBy::Scan | DetectedBy::Direct | DetectedBy::Startup | DetectedBy::Sync => {
             "It was found afterwards, by comparing: that tells what changed, not who did it."
         }
     }

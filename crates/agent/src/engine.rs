@@ -5,7 +5,9 @@
 //! happens waits in the coalescer, which degrades to rescans but loses nothing.
 
 mod begin;
+mod beyond;
 mod carry;
+mod device;
 mod disputed;
 mod examine;
 mod latecomer;
@@ -26,6 +28,9 @@ use tally_snapshot::NodeHash;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
+use self::beyond::Split;
+pub use self::device::DeviceWrite;
+use self::device::Written;
 use self::examine::{Draft, Occasion};
 use self::latecomer::Latecomers;
 use self::overflow::Missing;
@@ -50,6 +55,10 @@ pub(crate) mod fact {
     pub const BOOT: &str = "boot_id";
     /// Whether the last run ended in good order.
     pub const STOPPED: &str = "stopped_cleanly";
+    /// How many scans by the clock were completed.
+    pub const ROUNDS: &str = "rounds";
+    /// The devices that were written to and not read since.
+    pub const DISK_OWED: &str = "disk_owed";
     /// A digest of the policy that the snapshot was taken by.
     pub const POLICY: &str = "policy";
     /// The newest checkpoint of the manager's ledger, as its signed note.
@@ -112,6 +121,8 @@ pub struct Engine {
     linked: HashSet<(u64, u64)>,
     sought: Instant,
     missing: Missing,
+    split: Split,
+    written: Written,
     latecomers: Latecomers,
     lag_us: u64,
 }
@@ -165,6 +176,8 @@ impl Engine {
             latecomers: Latecomers::default(),
             sought: Instant::now(),
             missing: Missing::default(),
+            split: Split::default(),
+            written: Written::default(),
             lag_us: 0,
         })
     }
@@ -189,7 +202,8 @@ impl Engine {
 
     fn next_deadline_us(&self) -> u64 {
         let rotations = self.rotations.next_in().unwrap_or(COVERED_EVERY);
-        let next = self.scans.next_in().min(COVERED_EVERY).min(self.seeks_in()).min(rotations);
+        let devices = self.written.next_in().unwrap_or(COVERED_EVERY);
+        let next = self.scans.next_in().min(COVERED_EVERY).min(self.seeks_in()).min(rotations).min(devices);
         let wait = if self.stuck.is_some() { RETRY } else { next };
         self.intake.now_us() + u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)
     }
@@ -303,6 +317,7 @@ impl Engine {
                 Ok(())
             }
             Command::Life(life) => self.record(life),
+            Command::DeviceWritten(write) => self.device_written(write),
             Command::Policy { text } => self.policy_received(text.as_deref()),
             Command::Coverage(coverage) => self.coverage_changed(coverage),
         }
@@ -344,6 +359,7 @@ impl Engine {
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
         for path in paths {
+            let occasion = Occasion { way: self.scans.way(scan, &path), ..occasion.clone() };
             self.examine(&path, &occasion, &mut draft)?;
             if draft.is_full() {
                 self.commit(draft.take())?;
@@ -373,7 +389,7 @@ impl Engine {
             return Ok(());
         }
         match outcome {
-            ScanOutcome::Complete { entries, bytes, unseen } => {
+            ScanOutcome::Complete { entries, bytes, unseen, cached_only } => {
                 if job.full {
                     self.board.scanned(last_scan(took, entries, bytes));
                     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -381,8 +397,16 @@ impl Engine {
                     self.scans.unseen = unseen;
                     self.publish();
                 }
+                if self.scans.read_by_cache(cached_only) {
+                    self.tell_cannot()?;
+                }
                 if job.closes {
                     self.close_gap(took)?;
+                }
+                self.devices_read(&job.devices, took)?;
+                if job.is_routine() {
+                    self.scans.rounds += 1;
+                    if_there_is_room(self.state.set_fact(fact::ROUNDS, self.scans.rounds.cast_signed()))?;
                 }
                 if job.full {
                     let took_us = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
@@ -410,9 +434,16 @@ impl Engine {
         self.sees_live &= !coverage.can.is_empty();
         self.coverage = coverage;
         if worse {
-            let cannot = self.cannot().into_iter().map(Into::into).collect();
-            self.record(Life::CoverageChanged { cannot })?;
+            return self.tell_cannot();
         }
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts on record what cannot be seen now.
+    fn tell_cannot(&mut self) -> Result<(), StateError> {
+        let cannot = self.cannot().into_iter().map(Into::into).collect();
+        self.record(Life::CoverageChanged { cannot })?;
         self.publish();
         Ok(())
     }
@@ -481,10 +512,9 @@ impl Engine {
             self.write_covered()?;
         }
         if self.scans.lateness_changed() {
-            let cannot = self.cannot().into_iter().map(Into::into).collect();
-            self.record(Life::CoverageChanged { cannot })?;
-            self.publish();
+            self.tell_cannot()?;
         }
+        self.read_devices()?;
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
@@ -536,7 +566,7 @@ impl Engine {
             state: if settled { AgentState::Watching } else { AgentState::Baselining },
             lag_us: self.lag_us,
             dropped: self.dropped,
-            can: self.coverage.can.iter().map(|text| text.as_str().into()).collect(),
+            can: self.coverage.can.iter().cloned().chain(self.scans.can()).map(Into::into).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
             tiers: self.coverage.tiers.iter().map(|text| text.as_str().into()).collect(),
             source: self.sensor.into(),

@@ -3,7 +3,7 @@
 //! Sensors never wait here: the coalescer's memory is bounded by forgetting detail (a rescan stands for it), so the
 //! kernel's queue is always drained. The scan and the link do wait when the engine is behind; nothing is lost by that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, Life, PathBytes, Timestamp};
 
+use crate::engine::DeviceWrite;
 use crate::links::Links;
 use crate::pulse::Pulse;
 use crate::scan::Hint;
@@ -70,6 +71,8 @@ pub enum Command {
     },
     /// Something to record of the agent's own life.
     Life(Life),
+    /// Somebody writes to the device below watched filesystems.
+    DeviceWritten(DeviceWrite),
     /// The manager gives a policy, or says that it has none for this agent.
     Policy {
         text: Option<Arc<str>>,
@@ -81,7 +84,13 @@ pub enum Command {
 /// How a scan ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScanOutcome {
-    Complete { entries: u64, bytes: u64, unseen: Vec<String> },
+    Complete {
+        entries: u64,
+        bytes: u64,
+        unseen: Vec<String>,
+        /// By device, filesystems that could not be read past the page cache, in words.
+        cached_only: BTreeMap<u64, String>,
+    },
     Cancelled,
     Failed(String),
 }

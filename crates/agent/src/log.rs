@@ -4,8 +4,7 @@
 //! The kernel does not say where in a file was written. So each look reads the end of what was sealed and, turn by turn, a
 //! window of what lies before; any sign of another kind of write makes it read everything.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use tally_sys::stat::Stat;
@@ -55,7 +54,7 @@ pub struct LogSeen {
 }
 
 /// Looks at the log that is open as `file` and was `stat` before this call.
-pub fn look(file: &mut File, stat: &Stat, look: LogLook<'_>) -> io::Result<LogSeen> {
+pub fn look(file: &mut (impl Read + Seek), stat: &Stat, look: LogLook<'_>) -> io::Result<LogSeen> {
     let replaced = look.hint.is_some_and(|hint| (hint.dev, hint.ino) != (stat.dev, stat.ino));
     let Some(old) = look.record else {
         let seal = Seal::of(file, stat.size)?;
@@ -108,8 +107,8 @@ pub fn time_set(hint: &Hint, stat: &Stat) -> Option<Arc<str>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::io::{Seek, SeekFrom, Write};
+    use std::fs::{self, File};
+    use std::io::{SeekFrom, Write};
     use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
     use std::process::Command as Program;

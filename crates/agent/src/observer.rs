@@ -11,7 +11,7 @@ use tally_syscheck::{Mode, Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
 
 use crate::log::{self, LogLook, LogRecord, LogSeen};
-use crate::scan::{self, Base, Hint, Plan, Unseen, Want};
+use crate::scan::{self, Base, DirectFile, Hint, Plan, Unseen, Want};
 
 /// What is asked of a path by the policy, as the scanner understands it.
 pub fn want(watched: &Watched) -> Want {
@@ -21,6 +21,7 @@ pub fn want(watched: &Watched) -> Want {
         max_size: watched.max_size,
         xattrs: xattrs.into_iter().any(|a| watched.attributes.contains(a)),
         only: watched.only,
+        direct: false,
     }
 }
 
@@ -38,6 +39,24 @@ impl Plan for PolicyPlan<'_> {
 
     fn alike(&self, path: &PathBytes) -> Option<Want> {
         self.0.judge_children(path).map(|watched| want(&watched))
+    }
+}
+
+/// The way to a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As every program gets it.
+    Cache,
+    /// As it lies on the disk. Where a filesystem cannot be read so, by the cache all the same.
+    Disk,
+}
+
+impl Way {
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Cache => Self::Disk,
+            Self::Disk => Self::Cache,
+        }
     }
 }
 
@@ -67,10 +86,22 @@ impl<'b> Observer<'b> {
         watched: &Watched,
         log: Option<LogLook<'_>>,
     ) -> Result<Option<Observed>, Unseen> {
-        let Some((mut entry, mut hint)) = self.looker.observe(path, &want(watched))? else { return Ok(None) };
+        self.observe_by(path, watched, log, Way::Cache)
+    }
+
+    /// As `observe`, by one way or the other to the content.
+    pub fn observe_by(
+        &mut self,
+        path: &PathBytes,
+        watched: &Watched,
+        log: Option<LogLook<'_>>,
+        way: Way,
+    ) -> Result<Option<Observed>, Unseen> {
+        let want = Want { direct: way == Way::Disk, ..want(watched) };
+        let Some((mut entry, mut hint)) = self.looker.observe(path, &want)? else { return Ok(None) };
         let sealing = log.filter(|_| watched.mode == Mode::Log && entry.kind == FileKind::File);
         let log = match sealing {
-            Some(look) => self.seal(path, &mut entry, &mut hint, look)?,
+            Some(look) => self.seal(path, &mut entry, &mut hint, look, way)?,
             None => None,
         };
         Ok(Some(Observed { entry, hint, log }))
@@ -96,11 +127,17 @@ impl<'b> Observer<'b> {
         entry: &mut Entry,
         hint: &mut Hint,
         look: LogLook<'_>,
+        way: Way,
     ) -> Result<Option<LogSeen>, Unseen> {
         let failed = |error: io::Error| Unseen::Error(error.raw_os_error().unwrap_or(0));
         let Some(mut file) = self.open_log(path)? else { return Ok(None) };
         let stat = stat::of(file.as_fd()).map_err(failed)?;
-        let seen = log::look(&mut file, &stat, look).map_err(failed)?;
+        let direct = if way == Way::Disk { self.open_direct(path, &stat) } else { None };
+        let seen = match direct {
+            Some(mut direct) => log::look(&mut direct, &stat, look),
+            None => log::look(&mut file, &stat, look),
+        };
+        let seen = seen.map_err(failed)?;
         note_seal(&seen.record, &stat, entry, hint);
         Ok(Some(seen))
     }
@@ -133,6 +170,13 @@ impl<'b> Observer<'b> {
         let mut bytes = Vec::new();
         File::from(fd).take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         Ok((bytes.len() <= bytes_max).then_some(bytes))
+    }
+
+    /// The file that was `stat`, to be read past the page cache; `None` where that cannot be done.
+    fn open_direct(&self, path: &PathBytes, stat: &Stat) -> Option<DirectFile> {
+        let fd = open::beneath(self.root.as_fd(), path.as_bytes(), Access::ReadDirect).ok()?;
+        let same = stat::of(fd.as_fd()).is_ok_and(|now| (now.dev, now.ino) == (stat.dev, stat.ino));
+        same.then(|| DirectFile::new(File::from(fd)).ok()).flatten()
     }
 
     fn open_log(&self, path: &PathBytes) -> Result<Option<File>, Unseen> {

@@ -202,10 +202,14 @@ const ROTATION_WAIT: Duration = Duration::from_secs(60);
 fn settings(config: &AgentConfig) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.threads == 0 { cores.min(8) } else { config.threads as usize };
-    let scans_in_period = u64::from(config.rehash_days) * 86_400 / config.scan_interval_s.max(1);
+    let scans_in = |days: u32| {
+        let scans = u64::from(days) * 86_400 / config.scan_interval_s.max(1);
+        u32::try_from(scans.max(1)).unwrap_or(u32::MAX)
+    };
     Settings {
         interval: Duration::from_secs(config.scan_interval_s),
-        rehash_parts: u32::try_from(scans_in_period.max(1)).unwrap_or(u32::MAX),
+        rehash_parts: scans_in(config.rehash_days),
+        direct_parts: if config.direct_days == 0 { 0 } else { scans_in(config.direct_days) },
         threads,
         rotation_wait: ROTATION_WAIT,
     }

@@ -8,6 +8,7 @@
 //! another machine that lies below a watched tree. It decides nothing: what is watched is the `Plan`'s to say, and what
 //! a difference means is the caller's.
 
+mod aligned;
 mod base;
 mod chunk;
 mod content;
@@ -23,12 +24,14 @@ mod xattrs;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use aligned::DirectFile;
 pub use base::{Base, BaseError};
 pub use hash::sha256;
 pub use hint::{Disputed, Hint, HintError};
 pub use known::{Known, KnownList, Nothing};
 pub use look::Observer;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -52,11 +55,14 @@ pub struct Want {
     pub max_size: Option<u64>,
     pub xattrs: bool,
     pub only: Only,
+    /// Read the disk past the page cache, where the filesystem lets that be done.
+    pub direct: bool,
 }
 
 impl Want {
     /// SHA-256 and all attributes of everything.
-    pub const ALL: Self = Self { digests: Algorithms::SHA256, max_size: None, xattrs: true, only: Only::Everything };
+    pub const ALL: Self =
+        Self { digests: Algorithms::SHA256, max_size: None, xattrs: true, only: Only::Everything, direct: false };
 }
 
 /// What is watched. Asked by several threads at once, and once or twice for each path: it must be quick.
@@ -103,11 +109,34 @@ pub enum Rehash {
     },
 }
 
+impl Rehash {
+    /// Whether the file at `path` is among them.
+    pub fn covers(self, path: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Part { part, of } => chunk::part_of(path, of) == part,
+        }
+    }
+
+    /// Those of both, as far as one of these words can say it.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, other) => other,
+            (part, _) => part,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Threads that look at files, the calling one among them.
     pub threads: usize,
     pub rehash: Rehash,
+    /// Which files are read past the page cache, whatever their hints say.
+    pub direct: Rehash,
     /// Hints whose ctime lies in it are not believed.
     pub disputed: Option<Disputed>,
     /// Whether `Found::Unchanged` is told for each path; otherwise it is only counted, which is cheaper.
@@ -120,7 +149,8 @@ impl Default for Options {
     /// As many threads as processors, up to eight: more do not help a disk.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { threads, rehash: Rehash::None, disputed: None, tell_unchanged: false, steps_back: false }
+        let (rehash, direct) = (Rehash::None, Rehash::None);
+        Self { threads, rehash, direct, disputed: None, tell_unchanged: false, steps_back: false }
     }
 }
 
@@ -217,6 +247,8 @@ pub struct Summary {
     /// Directories that were not seen in full, the first `BLIND_MAX` of them, and how many more there were.
     pub blind: Vec<Blind>,
     pub blind_more: u64,
+    /// Devices with filesystems that could not be read past the page cache, where that was asked for.
+    pub cached_only: BTreeSet<u64>,
     /// It ended early, by `Control::cancel` or by the sink. What was told until then is true.
     pub cancelled: bool,
 }

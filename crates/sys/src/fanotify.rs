@@ -80,6 +80,11 @@ impl Group {
         self.mark(add, Mask::WATCHED | halves, on).map(|()| Renames::Halves)
     }
 
+    /// Tells of what is made on the whole filesystem that holds `on`, and of nothing else there.
+    pub fn mark_creations(&self, on: BorrowedFd<'_>) -> io::Result<()> {
+        self.mark(libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, libc::FAN_CREATE, on)
+    }
+
     /// Ends the watch of `mark_filesystem`.
     pub fn unmark_filesystem(&self, on: BorrowedFd<'_>) -> io::Result<()> {
         let mask = Mask::WATCHED | libc::FAN_RENAME | libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;

@@ -25,6 +25,8 @@ pub struct Mount {
     /// Where.
     pub point: Box<[u8]>,
     pub read_only: bool,
+    /// Device nodes on it cannot be opened (`nodev`).
+    pub no_devices: bool,
     pub fs_type: Box<[u8]>,
     pub source: Box<[u8]>,
     /// The filesystem's own options, where overlayfs names its layers.
@@ -90,8 +92,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     fields.find(|&field| field == b"-")?;
     let (fs_type, source) = (unescape(fields.next()?), unescape(fields.next()?));
     let super_options = fields.next().unwrap_or_default().into();
-    let read_only = options.split(|&b| b == b',').any(|option| option == b"ro");
-    Some(Mount { id, parent, dev, root, point, read_only, fs_type, source, super_options })
+    let has = |word: &[u8]| options.split(|&b| b == b',').any(|option| option == word);
+    let (read_only, no_devices) = (has(b"ro"), has(b"nodev"));
+    Some(Mount { id, parent, dev, root, point, read_only, no_devices, fs_type, source, super_options })
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn reads_the_manual_pages_example_and_escapes() {
         let table = parse(
-            b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
+            b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,nodev,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
               37 35 0:5 / /proc ro shared:5 propagate_from:2 - proc proc rw\nnonsense\n",
         );
         assert_eq!((table.mounts.len(), table.malformed), (2, 1));
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!((&*first.root, &*first.point), (&b"/mnt1"[..], &b"/mnt 2\\x"[..]));
         assert_eq!((&*first.fs_type, &*first.source), (&b"ext3"[..], &b"/dev/root"[..]));
         assert!(!first.read_only && table.mounts[1].read_only);
+        assert!(first.no_devices && !table.mounts[1].no_devices);
         assert_eq!(&*first.super_options, b"rw,errors=continue");
     }
 

@@ -20,6 +20,9 @@ pub enum Access {
     List,
     /// To read a file. Of a FIFO or a device the open does not wait, but it happens: look at the kind first.
     Read,
+    /// As `Read`, what the disk holds rather than what the page cache does. EINVAL, here or when reading: this filesystem
+    /// cannot. Reads go to memory, from places and of lengths that are multiples of `DIRECT_ALIGN`.
+    ReadDirect,
 }
 
 impl Access {
@@ -31,9 +34,13 @@ impl Access {
                 Self::PathDirectory => libc::O_PATH | libc::O_DIRECTORY,
                 Self::List => libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NONBLOCK,
                 Self::Read => libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY,
+                Self::ReadDirect => libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_DIRECT,
             }
     }
 }
+
+/// No disk has larger sectors, and no filesystem asks for more.
+pub const DIRECT_ALIGN: usize = 4096;
 
 /// Whether opening a file to read it leaves its access time alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +76,15 @@ pub fn child(dir: BorrowedFd<'_>, name: &CStr, access: Access) -> io::Result<Own
 
 /// The file `name`, one component, in `dir`, for reading.
 pub fn child_file(dir: BorrowedFd<'_>, name: &CStr, time: AccessTime) -> io::Result<OwnedFd> {
-    let flags = Access::Read.flags();
+    child_with(dir, name, time, Access::Read.flags())
+}
+
+/// As `child_file`, past the page cache.
+pub fn child_file_direct(dir: BorrowedFd<'_>, name: &CStr, time: AccessTime) -> io::Result<OwnedFd> {
+    child_with(dir, name, time, Access::ReadDirect.flags())
+}
+
+fn child_with(dir: BorrowedFd<'_>, name: &CStr, time: AccessTime, flags: i32) -> io::Result<OwnedFd> {
     if time == AccessTime::Keep {
         match open_at(dir.as_raw_fd(), name, flags | libc::O_NOATIME) {
             // The file is another's, in a user namespace where CAP_FOWNER does not reach it.

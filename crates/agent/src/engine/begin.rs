@@ -43,6 +43,7 @@ enum NoBaseline {
 impl Engine {
     pub(super) fn begin(&mut self) -> Result<(), StateError> {
         let left = self.left()?;
+        self.scans.rounds = self.state.fact::<i64>(fact::ROUNDS)?.map_or(0, i64::cast_unsigned);
         let has_state = self.state.position().root.is_some();
         // Until everything is compared the old root is not shown: it is not what the host looks like.
         self.comparing = !has_state;
@@ -65,7 +66,7 @@ impl Engine {
         self.gap = Some((left.covered_until, left.cause));
         let mut job = Job::full(DetectedBy::Startup);
         job.earliest = Some(left.covered_until);
-        self.start_scan(job);
+        self.start_scan(job.reading_disk(self.left_unread()?));
         Ok(())
     }
 

@@ -11,11 +11,12 @@ use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, FileKind, PathBytes, Timestamp, Window,
 };
 
+use super::beyond::Beyond;
 use super::latecomer::NOTE;
 use super::text::TEXTS_BYTES_AT_ONCE;
 use super::{EVENTS_PER_COMMIT, Engine};
 use crate::log::{LogLook, LogRecord, LogSeen, family};
-use crate::observer::{Observed, Observer};
+use crate::observer::{Observed, Observer, Way};
 use crate::overlay;
 use crate::scan::{Base, Hint};
 use crate::state::{Commit, KeptText, PathEdit, StateError};
@@ -44,6 +45,7 @@ pub(super) struct Occasion {
     pub insides_are_told: bool,
     /// Read everything that was sealed of a log again.
     pub full: bool,
+    pub way: Way,
 }
 
 impl Occasion {
@@ -61,6 +63,7 @@ impl Occasion {
             moved_from: look.moved_from,
             insides_are_told: true,
             full: false,
+            way: Way::Cache,
         }
     }
 
@@ -82,6 +85,7 @@ impl Occasion {
             made: false,
             insides_are_told: false,
             full: detected_by != DetectedBy::Realtime,
+            way: Way::Cache,
         }
     }
 }
@@ -181,13 +185,21 @@ impl Engine {
         };
         let Some(watched) = watched else { return self.leave(path, before.as_ref(), draft) };
         let after = seen.as_ref().map(|(entry, _)| entry);
-        if watched.mode == Mode::Log && self.concerns_rotation(path, before.as_ref(), after, log.as_ref())? {
+        let beyond = self.beyond((path, &watched), before.as_ref(), seen.as_ref(), occasion, draft)?;
+        let usual = matches!(beyond, Beyond::Usual);
+        let found = (!usual || occasion.way == Way::Disk).then(|| beyond.occasion(occasion));
+        let occasion = found.as_ref().unwrap_or(occasion);
+        if watched.mode == Mode::Log && usual && self.concerns_rotation(path, before.as_ref(), after, log.as_ref())? {
             let log = self.policy.family(path).log;
             return self.follow_rotation(&log, occasion, draft, false);
         }
         let verdict = log.as_ref().map(|log| &log.verdict);
         let mut difference = compare(&watched, before.as_ref(), after, verdict);
-        let mut notes = Vec::new();
+        let mut notes: Vec<Arc<str>> = match beyond {
+            Beyond::Usual => Vec::new(),
+            Beyond::Told => return Ok(()),
+            Beyond::Found { note, .. } => vec![note],
+        };
         if let Some(words) = log.as_ref().and_then(|log| log.time_set.clone()).filter(|_| before.is_some()) {
             difference = Some(Difference::with_time_set(difference));
             notes.push(words);
@@ -320,7 +332,7 @@ impl Engine {
         let record = if is_log { self.log_record(path, draft)? } else { None };
         let hint = if is_log { self.hint(path, draft)? } else { None };
         let look = is_log.then_some(LogLook { record: record.as_ref(), hint, full: occasion.full });
-        match draft.observer.observe(path, watched, look) {
+        match draft.observer.observe_by(path, watched, look, occasion.way) {
             Ok(None) => Ok(Seen::Nothing),
             Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
                 // The snapshot holds what its bytes say: what they cut must not look like a change at the next look.
@@ -344,7 +356,7 @@ impl Engine {
     }
 
     /// The hint of a path, this draft included.
-    fn hint(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Hint>, StateError> {
+    pub(super) fn hint(&self, path: &PathBytes, draft: &Draft<'_>) -> Result<Option<Hint>, StateError> {
         let drafted = draft.commit.edits.iter().rev().find(|(p, _)| p == path);
         match drafted {
             Some((_, PathEdit::Put { hint, .. } | PathEdit::Hint(hint))) => Ok(Some(*hint)),

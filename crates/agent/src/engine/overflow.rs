@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Where scans begin that see all that is watched within some places.
-    fn watched_within(&self, places: &[PathBytes]) -> Vec<PathBytes> {
+    pub(super) fn watched_within(&self, places: &[PathBytes]) -> Vec<PathBytes> {
         let roots = self.policy.roots();
         let mut within: Vec<PathBytes> = Vec::new();
         for place in places {

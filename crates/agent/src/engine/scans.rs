@@ -2,14 +2,18 @@
 //! looks at each itself. So a scan never writes, never holds up a real-time change, and cannot report what was true only
 //! while it walked.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tally_proto::entry as entry_codec;
 use tally_snapshot::{Cursor, NodeHash, SnapshotError};
+use tally_sys::mount;
+use tally_sys::open::{self, Access};
 use tally_syscheck::{Policy, normalise};
 use tally_types::{Actor, DetectedBy, Entry, PathBytes, Timestamp, Window};
 
@@ -18,7 +22,7 @@ use super::examine::Occasion;
 use crate::budget::{Budget, Urgency};
 use crate::intake::{Command, Intake, ScanOutcome};
 use crate::notice::{Notice, Notices};
-use crate::observer::PolicyPlan;
+use crate::observer::{PolicyPlan, Way};
 use crate::scan::{Base, Control, Disputed, Found, Hint, Known, Options, Rehash, Seen, scan};
 use crate::state::{Nodes, NodesError, Position};
 
@@ -30,6 +34,8 @@ const WAITING_MAX: usize = 64;
 const PATHS_AT_ONCE: usize = 256;
 /// A scan that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Filesystems that are named because they cannot be read past the page cache.
+const CACHED_ONLY_MAX: usize = 64;
 /// How often a scan of everything shows how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -39,6 +45,8 @@ pub struct Settings {
     pub interval: Duration,
     /// Within so many scans every file is read again, whatever its times say.
     pub rehash_parts: u32,
+    /// Within so many scans every file is read once past the page cache; 0 is never.
+    pub direct_parts: u32,
     pub threads: usize,
     /// How long a rotation of logs that is seen half done may take before it is told as what it looks like.
     pub rotation_wait: Duration,
@@ -61,6 +69,10 @@ pub(super) struct Job {
     /// What was missed is on record as a gap, which ends with it.
     pub closes: bool,
     rehash: Rehash,
+    /// What is read past the page cache.
+    direct: Rehash,
+    /// Nodes and files whose writes have to be on the disk before it is read.
+    pub devices: Vec<Arc<str>>,
 }
 
 impl Job {
@@ -76,7 +88,27 @@ impl Job {
             routine: false,
             closes: false,
             rehash: Rehash::None,
+            direct: Rehash::None,
+            devices: Vec::new(),
         }
+    }
+
+    /// Of what lies within some places, read from the disk: somebody wrote to the device below.
+    pub fn past_cache(roots: Vec<PathBytes>, device: Arc<str>, actors: Vec<Arc<Actor>>) -> Self {
+        let full = roots.is_empty();
+        Self { roots, full, actors, ..Self::full(DetectedBy::Scan) }.reading_disk(vec![device])
+    }
+
+    /// As it is, and reads everything from the disk if these devices were written to.
+    #[must_use]
+    pub fn reading_disk(self, devices: Vec<Arc<str>>) -> Self {
+        let direct = if devices.is_empty() { self.direct } else { Rehash::All };
+        Self { direct, devices, ..self }
+    }
+
+    /// Whether it is one of the rolling scans, as which it counts when it is complete.
+    pub const fn is_routine(&self) -> bool {
+        self.routine
     }
 
     /// Of everything, or of all that lies within some places: it finds what records would have told that are lost since then.
@@ -97,11 +129,23 @@ impl Job {
     fn stand_for(&mut self, other: &Self) {
         self.routine &= other.routine;
         self.closes |= other.closes;
+        (self.rehash, self.direct) = (self.rehash.or(other.rehash), self.direct.or(other.direct));
+        join(&mut self.devices, &other.devices);
+        join(&mut self.actors, &other.actors);
         self.earliest = self.earliest.zip(other.earliest).map(|(a, b)| a.min(b)).or(self.earliest).or(other.earliest);
     }
 
     pub fn subtree(path: PathBytes, depth: Option<u32>, detected_by: DetectedBy) -> Self {
         Self { roots: vec![path], depth, full: false, ..Self::full(detected_by) }
+    }
+}
+
+/// Adds what is not there yet.
+fn join<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
     }
 }
 
@@ -132,12 +176,14 @@ pub(super) struct Scans {
     next_id: u64,
     /// When the next scan of everything is due.
     next_full: Instant,
-    /// Which part of the files is read again next.
-    part: u32,
+    /// So many scans by the clock were completed, in this run and those before it: says which files are read again next.
+    pub rounds: u64,
     retry_at: Option<Instant>,
     pub disputed: DisputedTimes,
     /// What the last scan of everything could not see, in words.
     pub unseen: Vec<String>,
+    /// By device, the filesystems that cannot be read past the page cache, in words.
+    cached_only: BTreeMap<u64, String>,
     /// That scans by the clock do not keep up with it, in words.
     late: Option<String>,
     /// How long the last scan of everything took.
@@ -164,10 +210,11 @@ impl Scans {
             running: Vec::new(),
             next_id: 1,
             next_full: Instant::now() + settings.interval,
-            part: 0,
+            rounds: 0,
             retry_at: None,
             disputed: DisputedTimes::default(),
             unseen: Vec::new(),
+            cached_only: BTreeMap::new(),
             late: None,
             last_took: None,
         }
@@ -187,7 +234,7 @@ impl Scans {
 
     /// What scans cannot see, or not in time, in words.
     pub fn cannot(&self) -> impl Iterator<Item = &String> {
-        self.unseen.iter().chain(&self.late)
+        self.unseen.iter().chain(self.cached_only.values()).chain(&self.late)
     }
 
     /// Whether it has come to be true, or has ceased to be, that scans take longer than the time between them.
@@ -222,10 +269,13 @@ impl Scans {
         let now = Instant::now();
         if now >= self.next_full {
             self.next_full = now + self.settings.interval;
-            self.part = (self.part + 1) % self.settings.rehash_parts.max(1);
+            let part = |of: u32| Rehash::Part { part: u32::try_from(self.rounds % u64::from(of)).unwrap_or(0), of };
             let mut job = Job::full(DetectedBy::Scan);
             job.routine = true;
-            job.rehash = Rehash::Part { part: self.part, of: self.settings.rehash_parts.max(1) };
+            job.rehash = part(self.settings.rehash_parts.max(1));
+            if self.settings.direct_parts > 0 {
+                job.direct = part(self.settings.direct_parts);
+            }
             return Some(job);
         }
         if self.retry_at.is_some_and(|at| now >= at) {
@@ -301,6 +351,11 @@ impl Scans {
         self.running.iter().map(|r| &r.job).chain(&self.waiting).any(|job| job.closes)
     }
 
+    /// The devices to which somebody wrote, and which a scan reads or will read.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.running.iter().map(|r| &r.job).chain(&self.waiting).flat_map(|job| &job.devices)
+    }
+
     /// Whether a comparison of everything runs or is still to come.
     pub fn is_comparing_all(&self) -> bool {
         let full = |job: &Job| job.full && !job.routine;
@@ -315,9 +370,35 @@ impl Scans {
         }
     }
 
+    fn job(&self, scan: u64) -> Option<&Job> {
+        self.running.iter().find(|r| r.id == scan).map(|running| &running.job)
+    }
+
+    /// By which way a scan reads what is at `path`.
+    pub fn way(&self, scan: u64, path: &PathBytes) -> Way {
+        let direct = self.job(scan).is_some_and(|job| job.direct.covers(path.as_bytes()));
+        if direct { Way::Disk } else { Way::Cache }
+    }
+
+    /// What a scan tells of filesystems that could not be read past the page cache; whether that is news.
+    pub fn read_by_cache(&mut self, cached_only: BTreeMap<u64, String>) -> bool {
+        let known = self.cached_only.len();
+        let room = CACHED_ONLY_MAX.saturating_sub(known);
+        let new: Vec<_> = cached_only.into_iter().filter(|(dev, _)| !self.cached_only.contains_key(dev)).collect();
+        self.cached_only.extend(new.into_iter().take(room));
+        self.cached_only.len() > known
+    }
+
+    /// What they see beside what any scan does, in words.
+    pub fn can(&self) -> Option<String> {
+        let of = Some(self.settings.direct_parts).filter(|of| *of > 0)?;
+        let share = if of == 1 { "all files".to_owned() } else { format!("one of {of} files") };
+        Some(format!("what is written past a filesystem: each scan reads {share} from the disk itself"))
+    }
+
     /// What the engine has to know about a suspect of a scan; `None` if the scan is not one of its own.
     pub fn occasion(&self, scan: u64, now: Timestamp) -> Option<Occasion> {
-        let job = &self.running.iter().find(|r| r.id == scan)?.job;
+        let job = self.job(scan)?;
         let mut occasion = Occasion::found(job.detected_by, now);
         occasion.actors.clone_from(&job.actors);
         occasion.records = job.records;
@@ -385,8 +466,9 @@ impl Walk {
         let roots = if self.job.roots.is_empty() { self.policy.roots() } else { self.job.roots.clone() };
         let known = KnownEntries::open(&nodes, self.root, self.hints, &roots).map_err(|error| error.to_string())?;
         // Its threads inherit the priority of this one.
-        let options =
-            Options { threads: self.threads, rehash: self.job.rehash, disputed: self.disputed, ..Options::default() };
+        let Job { rehash, direct, .. } = self.job;
+        let options = Options { threads: self.threads, rehash, direct, disputed: self.disputed, ..Options::default() };
+        self.job.devices.iter().for_each(|device| bring_to_disk(device));
         let mut teller = Teller { walk: self, suspects: Vec::new(), hints: Vec::new(), told: Instant::now() };
         let plan = PolicyPlan(&self.policy);
         let summary = scan(&base, &roots, &plan, known, &options, &self.control, |seen| teller.see(seen))
@@ -398,7 +480,8 @@ impl Walk {
         if summary.blind_more > 0 {
             unseen.push(format!("{} further directories", summary.blind_more));
         }
-        Ok(ScanOutcome::Complete { entries: summary.entries, bytes: summary.bytes, unseen })
+        let cached_only = cached_only(&summary.cached_only);
+        Ok(ScanOutcome::Complete { entries: summary.entries, bytes: summary.bytes, unseen, cached_only })
     }
 
     /// Whether a path lies deeper than this scan is to look.
@@ -408,6 +491,28 @@ impl Walk {
         let top = self.job.roots.first().map_or(0, |root| slashes(root.as_bytes()));
         slashes(path.as_bytes()).saturating_sub(top) > depth as usize
     }
+}
+
+/// Lets what was written to a device, and lies in that device's own cache, get to the disk, where a filesystem reads it.
+fn bring_to_disk(device: &str) {
+    let opened = open::base(b"/").and_then(|root| open::beneath(root.as_fd(), device.as_bytes(), Access::Read));
+    if let Err(error) = opened.and_then(|fd| File::from(fd).sync_all()) {
+        tracing::warn!(%error, device, "what was written to a device may not be on the disk yet");
+    }
+}
+
+/// What is to be said of filesystems that could not be read past the page cache. One without a device needs no word.
+fn cached_only(devices: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    let Some(table) = (!devices.is_empty()).then(mount::read).and_then(Result::ok) else { return BTreeMap::new() };
+    let words = |dev: &u64| {
+        let mount = table.mounts.iter().find(|mount| mount.dev == *dev && mount.source.starts_with(b"/"))?;
+        let (point, fs_type) = (String::from_utf8_lossy(&mount.point), String::from_utf8_lossy(&mount.fs_type));
+        Some((
+            *dev,
+            format!("what is written to the device below {point} ({fs_type}): it cannot be read past the page cache"),
+        ))
+    };
+    devices.iter().filter_map(words).collect()
 }
 
 /// Passes on what a scan sees.

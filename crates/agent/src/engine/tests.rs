@@ -46,6 +46,7 @@ struct Host {
     who: Option<Tier>,
     interval: Duration,
     rotation_wait: Duration,
+    direct_parts: u32,
     budget: tally_syscheck::Budget,
     /// Tell which lines of a text changed.
     diff: bool,
@@ -75,6 +76,7 @@ impl Host {
             who: None,
             interval: Duration::from_secs(3600),
             rotation_wait: Duration::from_secs(60),
+            direct_parts: 0,
             budget,
             diff: false,
         }
@@ -110,7 +112,7 @@ impl Host {
         assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
         let (opened, board) = std::sync::mpsc::channel();
         let (inbox, coverage, sensor_name) = (Arc::clone(&intake), sensor.coverage.clone(), sensor.source.name());
-        let rotation_wait = self.rotation_wait;
+        let (rotation_wait, direct_parts) = (self.rotation_wait, self.direct_parts);
         let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
         let watches = self.watches.clone();
         // The state belongs to the thread that opened it.
@@ -130,7 +132,7 @@ impl Host {
                 notices: Arc::new(Notices::new(true)),
                 coverage,
                 sensor: sensor_name,
-                settings: Settings { interval, rehash_parts: 1, threads: 2, rotation_wait },
+                settings: Settings { interval, rehash_parts: 1, direct_parts, threads: 2, rotation_wait },
                 budget,
             });
             engine.unwrap().run()
@@ -162,6 +164,7 @@ impl Host {
             who: None,
             interval: self.interval,
             rotation_wait: self.rotation_wait,
+            direct_parts: 0,
             budget: self.budget,
             diff: self.diff,
         };

@@ -9,7 +9,7 @@ use tally_types::PathBytes;
 
 use super::listing::Listing;
 use super::look::{Looked, Looker};
-use super::{Base, Control, Found, Hint, Options, Plan, Rehash, Seen, Summary, Want};
+use super::{Base, Control, Found, Hint, Options, Plan, Seen, Summary, Want};
 
 /// An open directory, closed when the last chunk that needs it is done.
 pub struct Dir {
@@ -185,6 +185,7 @@ impl<'a, P: Plan> Worker<'a, P> {
         drop(known_items);
         chunk.known = known;
         chunk.summary.bytes = self.looker.end();
+        chunk.summary.cached_only = self.looker.take_cached_only();
         self.task.control.add_entries(chunk.summary.entries);
     }
 
@@ -200,7 +201,7 @@ impl<'a, P: Plan> Worker<'a, P> {
                 (path.as_ref().and_then(|path| self.task.plan.watch(path)), path)
             }
         };
-        let Some(want) = want else {
+        let Some(mut want) = want else {
             if let (Some(known), Some(path)) = (known, path) {
                 count(&mut chunk.summary, &Found::Unwatched);
                 chunk.out.push(Seen { path, known: Some(known.1), found: Found::Unwatched });
@@ -208,6 +209,7 @@ impl<'a, P: Plan> Worker<'a, P> {
             return;
         };
         let hint = self.usable(&known, &self.path);
+        want.direct |= self.task.options.direct.covers(&self.path);
         let looked = self.looker.look(dir.fd.as_fd(), name, listing.kind(at), hint.as_ref(), &want);
         self.tell(chunk, path.as_ref(), known, looked);
     }
@@ -215,12 +217,9 @@ impl<'a, P: Plan> Worker<'a, P> {
     /// The hint, unless the path's turn to be read again has come.
     fn usable<T>(&self, known: &Option<KnownItem<T>>, path: &[u8]) -> Option<Hint> {
         let hint = known.as_ref().and_then(|(hint, _)| *hint)?;
-        let again = match self.task.options.rehash {
-            Rehash::None => false,
-            Rehash::All => true,
-            Rehash::Part { part, of } => part_of(path, of) == part,
-        };
-        let disputed = self.task.options.disputed.is_some_and(|disputed| disputed.holds(&hint));
+        let options = self.task.options;
+        let again = options.rehash.covers(path) || options.direct.covers(path);
+        let disputed = options.disputed.is_some_and(|disputed| disputed.holds(&hint));
         (!again && !disputed).then_some(hint)
     }
 
@@ -258,7 +257,7 @@ fn count(summary: &mut Summary, found: &Found) {
 }
 
 /// In which of `of` parts a path is: by FNV-1a, which does not change between versions.
-fn part_of(path: &[u8], of: u32) -> u32 {
+pub(super) fn part_of(path: &[u8], of: u32) -> u32 {
     let hash = path
         .iter()
         .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));

@@ -9,6 +9,7 @@ use tally_syscheck::Algorithms;
 use tally_types::Digests;
 
 use super::Control;
+use super::aligned::Aligned;
 use super::hash::{self, Hasher};
 
 /// A file up to this size is hashed from one buffer; larger ones do not become faster with a larger one.
@@ -23,15 +24,15 @@ pub enum Content {
     Digests(Digests),
     /// There were more or fewer bytes than the file should have.
     OtherSize,
-    /// The device, or the filesystem, gave an error.
-    Failed,
+    /// The device, or the filesystem, gave an error; its number.
+    Failed(i32),
     /// The scan was cancelled.
     Cancelled,
 }
 
 /// A buffer to read with, and a count of what was read. It belongs to the thread that makes it.
 pub struct Reader<'a> {
-    buffer: Box<[u8]>,
+    buffer: Aligned,
     control: Option<&'a Control>,
     bytes: u64,
     untold: u64,
@@ -41,12 +42,12 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(control: Option<&'a Control>) -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES].into(), control, bytes: 0, untold: 0, paid_for: usage::thread_cpu() }
+        Self { buffer: Aligned::new(BUFFER_BYTES), control, bytes: 0, untold: 0, paid_for: usage::thread_cpu() }
     }
 
     /// Reads on in `file`; how much it was. `rest` takes it from there.
     pub fn next(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        open::read(file, &mut self.buffer)
+        open::read(file, self.buffer.bytes_mut())
     }
 
     /// The digests of `file`, of which `first` bytes were just read and which should have `size` bytes.
@@ -54,12 +55,12 @@ impl<'a> Reader<'a> {
         // The usual case. That the file has not grown meanwhile is for its state after this to show.
         if first as u64 == size {
             self.count(first);
-            return Content::Digests(hash::whole(algorithms, &self.buffer[..first]));
+            return Content::Digests(hash::whole(algorithms, &self.buffer.bytes()[..first]));
         }
         let mut hasher = Hasher::new(algorithms);
         let (mut read, mut total) = (first, 0);
         while read > 0 {
-            hasher.update(&self.buffer[..read]);
+            hasher.update(&self.buffer.bytes()[..read]);
             total += read as u64;
             self.count(read);
             if total == size {
@@ -73,7 +74,7 @@ impl<'a> Reader<'a> {
             }
             read = match self.next(file) {
                 Ok(read) => read,
-                Err(_) => return Content::Failed,
+                Err(error) => return Content::Failed(error.raw_os_error().unwrap_or(0)),
             };
         }
         if size == 0 { Content::Digests(hasher.finish()) } else { Content::OtherSize }

@@ -57,6 +57,11 @@ impl Hint {
             && self.nlink == u64::from(stat.nlink)
     }
 
+    /// Whether both are of the same state of the same inode, by all that the filesystem tells.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        Self { racy: false, ..*self } == Self { racy: false, ..*other }
+    }
+
     /// Some 30 bytes; equal hints give equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(40);

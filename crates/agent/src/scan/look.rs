@@ -3,9 +3,10 @@
 //! A regular file is opened without following a link or waiting, and its state is taken before and after it is read: if
 //! they differ it is read again, and after `TRIES` the entry says that it was changing. Nothing else is ever opened.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tally_sys::clock;
@@ -56,6 +57,8 @@ pub struct Looker<'a> {
     group: LastName,
     /// When the present chunk was begun: no look in it is earlier.
     now: FileTime,
+    /// Devices with filesystems that refused to be read past the page cache.
+    cached_only: BTreeSet<u64>,
 }
 
 /// The name that was asked for last; files that lie together mostly have one owner.
@@ -79,8 +82,8 @@ impl LastName {
 impl<'a> Looker<'a> {
     pub fn new(base: &'a Base, control: Option<&'a Control>) -> Self {
         let content = content::Reader::new(control);
-        let (xattrs, user, group) = Default::default();
-        Self { base, content, xattrs, user, group, now: FileTime::default() }
+        let (xattrs, user, group, now, cached_only) = Default::default();
+        Self { base, content, xattrs, user, group, now, cached_only }
     }
 
     /// Begins a chunk of looks.
@@ -91,6 +94,11 @@ impl<'a> Looker<'a> {
     /// Ends it; answers the bytes that were read.
     pub fn end(&mut self) -> u64 {
         self.content.take_count()
+    }
+
+    /// The devices that could not be read past the page cache since the last call, though that was asked for.
+    pub fn take_cached_only(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.cached_only)
     }
 
     /// What `name` in `dir` is. `kind` is what the directory said, `hint` what must be proved wrong to read the file.
@@ -152,12 +160,11 @@ impl<'a> Looker<'a> {
     /// Opens a file, reads it, and compares its state before and after. Where it was not asked for before, it is after the
     /// first read; that is as good if the file last changed well before this chunk of looks began, as nearly all have.
     fn attempt(&mut self, dir: BorrowedFd<'_>, name: &CStr, before: Option<&Stat>, want: &Want) -> Attempt {
-        let file = match open::child_file(dir, name, self.base.access_time) {
-            Ok(file) => file,
+        let (file, mut first) = match self.open(dir, name, want) {
+            Ok(opened) => opened,
             Err(error) => return self.unopenable(dir, name, want, &error),
         };
         let file = file.as_fd();
-        let mut first = self.content.next(file).ok();
         let state = match before.map_or_else(|| stat::of(file), |before| Ok(*before)) {
             Ok(stat) if stat.kind == FileKind::File => stat,
             _ => return Attempt::Again(None),
@@ -169,9 +176,13 @@ impl<'a> Looker<'a> {
         let (digests, undigested) = if is_too_large(&state, want) {
             (Digests::default(), Some(Undigested::TooLarge))
         } else {
-            match first.map_or(Content::Failed, |first| self.content.rest(file, first, state.size, want.digests)) {
+            match first.map_or(Content::Failed(0), |first| self.content.rest(file, first, state.size, want.digests)) {
                 Content::Digests(digests) => (digests, None),
-                Content::Failed => (Digests::default(), Some(Undigested::ReadError)),
+                // A file that cannot be read on like this past the cache is no evidence of anything.
+                Content::Failed(errno::EINVAL) if want.direct => {
+                    return Attempt::Done(Looked::Unseen(Unseen::of_errno(errno::EINVAL)));
+                }
+                Content::Failed(_) => (Digests::default(), Some(Undigested::ReadError)),
                 Content::OtherSize => return Attempt::Again(stat::of(file).ok()),
                 Content::Cancelled => return Attempt::Done(Looked::Ended),
             }
@@ -184,6 +195,27 @@ impl<'a> Looker<'a> {
             }
             after => Attempt::Again(after.ok()),
         }
+    }
+
+    /// Opens a file and begins to read it: how much that gave, `None` if it failed.
+    fn open(&mut self, dir: BorrowedFd<'_>, name: &CStr, want: &Want) -> io::Result<(OwnedFd, Option<usize>)> {
+        if want.direct {
+            let refused = |error: &io::Error| error.raw_os_error() == Some(errno::EINVAL);
+            match open::child_file_direct(dir, name, self.base.access_time) {
+                Err(error) if !refused(&error) => return Err(error),
+                Err(_) => {}
+                Ok(file) => {
+                    let first = self.content.next(file.as_fd());
+                    if !first.as_ref().is_err_and(refused) {
+                        return Ok((file, first.ok()));
+                    }
+                }
+            }
+            self.cached_only.extend(stat::of(dir).map(|stat| stat.dev));
+        }
+        let file = open::child_file(dir, name, self.base.access_time)?;
+        let first = self.content.next(file.as_fd()).ok();
+        Ok((file, first))
     }
 
     /// What becomes of a file that could not be opened.

@@ -128,6 +128,7 @@ impl<P: Plan, K: Known, S: FnMut(Seen<K::Tag>) -> ControlFlow<()>> Conductor<'_,
         summary.bytes += part.bytes;
         summary.gone += part.gone;
         summary.unseen += part.unseen;
+        summary.cached_only.extend(&part.cached_only);
         summary.cancelled |= part.cancelled;
         self.mean_bytes = (self.mean_bytes * 3 + part.bytes / chunk.len().max(1) as u64) / 4;
         chunk.clear();

@@ -817,7 +817,7 @@ proptest! {
         run(&tree.base, &[tree.root()], &Want::ALL, known, &threads(count), |seen| {
             told.insert(seen.path.tree_key(), (seen.known.is_some(), seen.found));
         });
-        let both: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let both: BTreeSet<_> = old.keys().chain(new.keys()).collect();
         prop_assert_eq!(told.keys().collect::<Vec<_>>(), both.into_iter().collect::<Vec<_>>());
         for (key, (known, found)) in told {
             prop_assert_eq!(known, old.contains_key(&key));

@@ -21,14 +21,14 @@ use tally_sys::mount::{self, Mount, Table};
 use tally_sys::open;
 use tally_sys::poll::{self, Interest, Waiter, Waker};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
-use tally_types::{Life, PathBytes, Timestamp};
+use tally_types::{PathBytes, Timestamp};
 
 use self::other_name::Linking;
 use super::Coverage;
-use super::device::{Devices, Node};
+use super::device::Devices;
 use super::resolver::{Places, Resolver, WatchedPlace};
 use super::who::{Tier, Who};
-use crate::engine;
+use crate::engine::{self, DeviceWrite};
 use crate::intake::{Command, Intake};
 use crate::pulse::{BEAT, Pulse};
 
@@ -223,6 +223,9 @@ impl Watcher {
             return;
         }
         self.marks_seen = Instant::now();
+        for write in self.devices.catch_up(&self.group, |fid| self.resolver.handle(fid)) {
+            self.intake.command_now(Command::DeviceWritten(write));
+        }
         let was_missing = self.marks_missing;
         let marked = self.group.filesystems_marked().unwrap_or(usize::MAX);
         self.marks_missing = marked < self.marks;
@@ -281,9 +284,14 @@ impl Watcher {
     }
 
     fn record(&mut self, record: &Record<'_>) {
-        if let Some(Node { device, mounts }) = self.devices.opened(record) {
-            let actor = self.who.of(record.pid).first().map(|actor| Box::new((**actor).clone()));
-            self.intake.command_now(Command::Life(Life::DeviceOpened { device, mounts, actor }));
+        if let Some(write) = self.devices.written(record) {
+            self.tell_device(write, record.pid);
+        }
+        if let Some(write) = self.devices.made(&self.group, record, |fid| self.resolver.handle(fid)) {
+            self.tell_device(write, record.pid);
+        }
+        if self.devices.is_elsewhere(record) {
+            return;
         }
         if record.mask.has(Mask::OVERFLOW) {
             self.lost(Vec::new());
@@ -302,6 +310,11 @@ impl Watcher {
         if moved && is_directory && !self.is_among_unwatched(record) {
             self.resolver.forget_directories();
         }
+    }
+
+    fn tell_device(&mut self, mut write: DeviceWrite, pid: u32) {
+        write.actor = self.who.of(pid).first().map(|actor| Box::new((**actor).clone()));
+        self.intake.command_now(Command::DeviceWritten(write));
     }
 
     /// Whether a directory was moved from a place below which nothing is watched to another such: then what is remembered of
@@ -421,6 +434,8 @@ impl Watcher {
                 }
             }
         }
+        let resolver = &self.resolver;
+        self.devices.mark_elsewhere(&self.group, table, |fsid| resolver.is_known(fsid));
         self.marks = self.group.filesystems_marked().unwrap_or_default();
         marked
     }

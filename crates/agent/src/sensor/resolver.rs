@@ -161,6 +161,15 @@ impl Resolver {
         self.filesystems.len()
     }
 
+    pub fn is_known(&self, fsid: Fsid) -> bool {
+        self.filesystems.contains_key(&fsid)
+    }
+
+    /// Opens what a handle names, for its state alone; `None` if that is there no more, or not known.
+    pub fn handle(&mut self, fid: Fid<'_>) -> Option<OwnedFd> {
+        self.open(fid).ok().flatten()
+    }
+
     /// Where a filesystem is mounted.
     pub fn points(&self, fsid: Fsid) -> Vec<PathBytes> {
         let shown = self.filesystems.get(&fsid).into_iter().flat_map(Filesystem::shown);

@@ -67,10 +67,12 @@ pub const TECHNIQUES: &[Technique] = &[
         .actor("cp"),
     t("M17", "written to the block device of the mounted filesystem", KERNEL, RAW)
         .prepared(IMAGE).undone(UNMOUNT).at(b"fs/file")
-        .undetected("the page cache hides it from every program, ours too, until its pages are read from the disk anew; only then the rolling reading of all content finds it"),
+        .by_scan()
+        .note("the page cache hides it from every program, so it is read from the disk: when the writer has closed the device (who that was is told at once, as device-opened), and of all files by turns"),
     t("M18", "written to the image file behind the loop device", KERNEL, "sleep 3; $T raw $O/img MARKER-$(basename $D)")
         .prepared(IMAGE).undone(UNMOUNT).at(b"fs/file")
-        .undetected("as a write to the device; the image lies where nobody watches. The rolling reading of all content finds it"),
+        .by_scan()
+        .note("as a write to the device; the image lies where nobody watches"),
     t("M19", "taken offline, altered there, mounted again", OWN,
       "L=$(findmnt -no SOURCE $D/fs); umount $D/fs; $T raw $O/img MARKER-$(basename $D); mount -o loop $O/img $D/fs")
         .prepared(IMAGE).undone(UNMOUNT).at(b"fs/file")

@@ -80,7 +80,7 @@ impl By {
     pub fn is(self, detected_by: &str) -> bool {
         match self {
             Self::RealTime => detected_by == "realtime",
-            Self::Scan => detected_by == "scan",
+            Self::Scan => matches!(detected_by, "scan" | "direct"),
             Self::Startup => detected_by == "startup",
             Self::Life => detected_by == "life",
             Self::Sync => detected_by == "sync",

@@ -4,10 +4,10 @@
 //! but keeps it in its JUnit report (.config/nextest.toml), where it is read.
 
 /// Reasons that CI accepts, each with why it is no loss. Anything else is a fault of the machine or of the test.
-const LISTED: &[(&str, &str)] = &[(
-    "it would change this kernel until its next boot",
-    "`cargo xtask test-kernels` runs it on a machine of its own",
-)];
+const LISTED: &[(&str, &str)] = &[
+    ("it would change this kernel until its next boot", "`cargo xtask test-kernels` runs it on a machine of its own"),
+    ("no conformance data", "what OSSEC's own programs answered is under its licence and no part of the project"),
+];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {

@@ -55,8 +55,14 @@ counters! {
     frames_senseless,
     /// Enrolments cut off after their time.
     enrolments_slow,
-    /// Datagrams that are not QUIC.
+    /// Datagrams that are neither QUIC nor OSSEC's, or OSSEC's where its agents are not served.
     foreign_datagrams,
+    /// Datagrams of OSSEC's agents for which there was no room.
+    foreign_overflow,
+    /// Connections to the port for OSSEC's enrolment that were turned away: too many, or too many faulty ones from there.
+    authd_busy,
+    /// Those that broke off, were too slow, or asked for nothing that is answered.
+    authd_failed,
 }
 
 #[derive(Debug, Default)]

@@ -8,6 +8,8 @@
 //!   has only a token comes without one (ALPN `tally-enrol/1`) and may exchange one request for one reply.
 //! - `connect` and `enrol` are the host's side. A manager is known by the authority that signed it, never by its name or
 //!   address, so that any name, address or port forward may lead to it.
+//! - `ForeignPort` gives the datagrams of OSSEC's agents, which come to the same port, and `AuthdPort` is where OSSEC's
+//!   agents enrol; what they say is `tally-ossec`'s affair.
 //! - `Conn` carries frames of at most 1 MiB on one bidirectional stream. Whatever the peer sends, nothing here panics or
 //!   holds more than the bounds in `limit`.
 //!
@@ -15,12 +17,14 @@
 
 mod address;
 mod admission;
+mod authd;
 mod authority;
 mod certificate;
 mod client;
 mod close;
 mod conn;
 mod counter;
+mod foreign;
 mod identity;
 mod limit;
 mod pem;
@@ -33,12 +37,14 @@ mod token;
 mod trust;
 
 pub use address::{AddressError, DEFAULT_PORT, ManagerAddress};
+pub use authd::{AuthdAnswer, AuthdError, AuthdPort};
 pub use authority::{AGENT_CERTIFICATE_DAYS, Authority, AuthorityError, CSR_BYTES_MAX};
 pub use certificate::{CertificateError, PeerCertificate};
 pub use client::{ConnectError, EnrolError, connect, enrol};
 pub use close::CloseCode;
 pub use conn::{Closer, Conn, ConnError, Receiver, Sender};
 pub use counter::Counts;
+pub use foreign::{ForeignDatagram, ForeignPort};
 pub use identity::{Identity, IdentityError};
 pub use limit::{ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
 pub use private_file::FileError;

@@ -23,6 +23,23 @@ pub(crate) const INCOMING_BUFFER_BYTES_TOTAL: u64 = 8 << 20;
 /// burst. The kernel grants at most net.core.rmem_max.
 pub(crate) const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
+/// OSSEC's longest datagram (its OS_MAXSTR); a longer one is cut by the kernel and cannot be read.
+pub(crate) const FOREIGN_DATAGRAM_BYTES_MAX: u16 = 6144;
+
+/// Datagrams of OSSEC's agents that wait: the first scan of 50,000 files takes 18 MiB in all.
+pub(crate) const FOREIGN_BYTES_MAX: usize = 64 << 20;
+
+/// The same of one address, behind which a whole site may be.
+pub(crate) const FOREIGN_BYTES_PER_ADDRESS_MAX: usize = FOREIGN_BYTES_MAX / 2;
+
+/// Enrolments by OSSEC's protocol at once, and those that wait.
+pub(crate) const AUTHD_WORKERS: usize = 8;
+pub(crate) const AUTHD_WAITING: usize = 64;
+/// Of them from one address.
+pub(crate) const AUTHD_PER_ADDRESS_MAX: usize = 4;
+/// For all of one enrolment.
+pub(crate) const AUTHD_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Connections that the server has finished but the manager has not yet taken.
 pub(crate) const ACCEPT_QUEUE: usize = 128;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, TokioRuntime};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, Incoming, RecvStream, SendStream, TokioRuntime};
 use tally_types::AgentId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -21,6 +21,7 @@ use crate::certificate::{PeerCertificate, read_agent};
 use crate::close::CloseCode;
 use crate::conn::{Closer, Conn, ConnLimits, Link, PREFACE, Standing, close, peer_chain, printable};
 use crate::counter::{Counters, Counts};
+use crate::foreign::{ForeignDatagram, ForeignInlet, ForeignPort};
 use crate::limit::{ACCEPT_QUEUE, ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
 use crate::roster::Roster;
 use crate::socket::SharedPort;
@@ -51,6 +52,15 @@ pub struct Server {
     accepted: mpsc::Receiver<Accepted>,
     counters: Arc<Counters>,
     local: SocketAddr,
+    foreign: Option<Foreign>,
+}
+
+/// What a `ForeignPort` is made of.
+#[derive(Debug)]
+struct Foreign {
+    inlet: Arc<ForeignInlet>,
+    receiver: std::sync::mpsc::Receiver<ForeignDatagram>,
+    socket: Arc<dyn AsyncUdpSocket>,
 }
 
 impl Server {
@@ -63,11 +73,14 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let config = tls::server(authority, &limits)?;
         let failed = |source| BindError::Port { address, source };
-        let port = SharedPort::bind(address, counters.clone()).map_err(failed)?;
+        let (port, foreign) = SharedPort::bind(address, counters.clone()).map_err(failed)?;
+        let inlet = port.foreign();
+        let port: Arc<dyn AsyncUdpSocket> = Arc::new(port);
+        let foreign = Foreign { inlet, receiver: foreign, socket: port.clone() };
         let endpoint = Endpoint::new_with_abstract_socket(
             tls::server_endpoint(authority),
             Some(config),
-            Arc::new(port),
+            port,
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
@@ -80,7 +93,7 @@ impl Server {
             roster: Arc::default(),
         });
         tokio::spawn(door.receive(endpoint.clone(), ready));
-        Ok(Self { endpoint, accepted, counters, local })
+        Ok(Self { endpoint, accepted, counters, local, foreign: Some(foreign) })
     }
 
     /// The next peer that is ready; `None` when the port is closed. May be dropped and called again.
@@ -90,6 +103,18 @@ impl Server {
 
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The datagrams of OSSEC's agents on this port, and the way back; once. As long as nobody has asked for them, they are
+    /// dropped.
+    pub fn take_foreign(&mut self) -> Option<io::Result<ForeignPort>> {
+        let Foreign { inlet, receiver, socket } = self.foreign.take()?;
+        Some(ForeignPort::new(inlet, receiver, socket))
+    }
+
+    /// Counts what happens on another port with what happens on this one.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
     }
 
     pub fn counts(&self) -> Counts {

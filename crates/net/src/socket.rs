@@ -2,18 +2,20 @@
 //!
 //! Every QUIC packet that our peers send has the bit 0x40 in its first byte (RFC 9000 §17; we do not grease it, and tell
 //! the peer so). What lacks it is foreign and never reaches quinn: OSSEC's datagrams begin with `!`, `:` or `#`, which all
-//! lack it. Here is where they part; today the foreign ones are counted and dropped.
+//! lack it. Here is where they part; what nobody takes is counted and dropped.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 
 use crate::counter::Counters;
+use crate::foreign::{ForeignDatagram, ForeignInlet};
 use crate::limit::SOCKET_BUFFER_BYTES;
 
 /// RFC 9000 §17.2: the fixed bit.
@@ -22,18 +24,23 @@ const FIXED_BIT: u8 = 0x40;
 #[derive(Debug)]
 pub(crate) struct SharedPort {
     quic: Arc<dyn AsyncUdpSocket>,
-    counters: Arc<Counters>,
+    foreign: Arc<ForeignInlet>,
 }
 
 impl SharedPort {
-    /// Must be called within a tokio runtime.
-    pub(crate) fn bind(address: SocketAddr, counters: Arc<Counters>) -> io::Result<Self> {
+    /// Opens the port; what is foreign is put into a queue of its own. Must be called within a tokio runtime.
+    pub(crate) fn bind(address: SocketAddr, counters: Arc<Counters>) -> io::Result<(Self, Receiver<ForeignDatagram>)> {
         let socket = UdpSocket::bind(address)?;
         let state = UdpSocketState::new((&socket).into())?;
         // As large as the kernel allows: a smaller buffer only loses datagrams that QUIC sends again.
         let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
         let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
-        Ok(Self { quic: TokioRuntime.wrap_udp_socket(socket)?, counters })
+        let (foreign, receiver) = ForeignInlet::new(counters);
+        Ok((Self { quic: TokioRuntime.wrap_udp_socket(socket)?, foreign }, receiver))
+    }
+
+    pub(crate) fn foreign(&self) -> Arc<ForeignInlet> {
+        self.foreign.clone()
     }
 
     /// Empties the buffers that hold foreign datagrams; quinn passes over an empty one. A buffer that the kernel merged
@@ -42,7 +49,7 @@ impl SharedPort {
         for (buf, meta) in bufs.iter().zip(metas) {
             let foreign = buf.first().is_some_and(|first| first & FIXED_BIT == 0);
             if foreign && meta.len > 0 {
-                self.counters.foreign_datagrams.add(meta.len.div_ceil(meta.stride.max(1)) as u64);
+                self.foreign.take(&buf[..meta.len.min(buf.len())], meta);
                 meta.len = 0;
             }
         }

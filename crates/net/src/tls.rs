@@ -15,11 +15,13 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::authority::Authority;
-use crate::limit::{INCOMING_BUFFER_BYTES, INCOMING_BUFFER_BYTES_TOTAL, Limits, WINDOW_BYTES};
+use crate::limit::{
+    FOREIGN_DATAGRAM_BYTES_MAX, INCOMING_BUFFER_BYTES, INCOMING_BUFFER_BYTES_TOTAL, Limits, WINDOW_BYTES,
+};
 use crate::trust::ManagerVerifier;
 
 /// A session of an agent; its certificate is required.
@@ -83,6 +85,9 @@ pub(crate) fn server_endpoint(authority: &Authority) -> EndpointConfig {
     cid_key.copy_from_slice(&authority.derived_secret("tallystick quic connection id 1")[..8]);
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
     config.grease_quic_bit(false).min_reset_interval(RESET_INTERVAL);
+    // The buffers that quinn receives into are of this size: OSSEC's datagrams are longer than QUIC's.
+    let sized = config.max_udp_payload_size(FOREIGN_DATAGRAM_BYTES_MAX).map(drop);
+    sized.expect("it is above the least that QUIC allows");
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(u64::from_le_bytes(cid_key))));
     config
 }
@@ -135,4 +140,18 @@ pub(crate) fn client(
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport(limits, Some(limits.keep_alive))));
     Ok(config)
+}
+
+/// For OSSEC's enrolment: any client, no certificate of its own, TLS 1.2 or 1.3.
+pub(crate) fn authd(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    let mut tls = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
+    Ok(tls)
 }

@@ -545,3 +545,82 @@ async fn strangers_that_hang_up_leave_their_place() {
         tokio::task::yield_now().await;
     }
 }
+
+/// Waits for a datagram as a manager's thread does, and answers it.
+fn echo_foreign(port: &ForeignPort) -> ForeignDatagram {
+    let datagram = port.next(Duration::from_secs(10)).expect("a datagram");
+    port.send(datagram.from, datagram.to, &datagram.bytes).unwrap();
+    datagram
+}
+
+#[tokio::test]
+async fn one_port_serves_quic_and_ossecs_datagrams() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(dir.path()).unwrap();
+    for address in [LOOPBACK, "[::]:0".parse().unwrap()] {
+        let mut server = Server::bind(address, &authority).unwrap();
+        let port = server.take_foreign().unwrap().unwrap();
+        assert!(server.take_foreign().is_none());
+        let to = SocketAddr::new(LOOPBACK.ip(), server.local_addr().port());
+        let echo = tokio::task::spawn_blocking(move || {
+            let first = echo_foreign(&port);
+            (first, echo_foreign(&port), port)
+        });
+        let answers = tokio::task::spawn_blocking(move || {
+            let socket = UdpSocket::bind(LOOPBACK).unwrap();
+            socket.connect(to).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut buffer = [0; 8192];
+            [&b"!7!:short"[..], &[b':'; 6144]].map(|sent| {
+                socket.send(sent).unwrap();
+                let n = socket.recv(&mut buffer).unwrap();
+                buffer[..n] == *sent
+            })
+        });
+        assert_eq!(answers.await.unwrap(), [true, true]);
+        let (first, second, port) = echo.await.unwrap();
+        assert_eq!((&*first.bytes, second.bytes.len()), (&b"!7!:short"[..], 6144));
+        assert_eq!(server.counts().foreign_datagrams, 0);
+        drop(port);
+    }
+}
+
+#[tokio::test]
+async fn a_host_enrols_as_with_authd_over_tls() {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(dir.path()).unwrap();
+    let server = Server::bind(LOOPBACK, &authority).unwrap();
+    let port = AuthdPort::bind(LOOPBACK, &authority, None, &server).await.unwrap();
+    let address = port.local_addr();
+    let answer = |from: std::net::IpAddr, request: &[u8]| {
+        let text = String::from_utf8_lossy(request).into_owned();
+        text.starts_with("OSSEC A:").then(|| format!("{from} {}", text.trim()))
+    };
+    let serving = tokio::spawn(port.serve(Arc::new(answer)));
+    let ask = move |version: &'static str, request: &'static str| {
+        tokio::task::spawn_blocking(move || {
+            let mut client = Command::new("openssl")
+                .args(["s_client", "-quiet", "-no_ign_eof", version, "-connect", &address.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut stdin = client.stdin.take().unwrap();
+            stdin.write_all(request.as_bytes()).unwrap();
+            let mut text = String::new();
+            client.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+            drop(stdin);
+            client.wait().unwrap();
+            text
+        })
+    };
+    assert_eq!(ask("-tls1_2", "OSSEC A:'x'\n").await.unwrap(), "127.0.0.1 OSSEC A:'x'");
+    assert_eq!(ask("-tls1_3", "OSSEC A:'y'\n").await.unwrap(), "127.0.0.1 OSSEC A:'y'");
+    assert_eq!(ask("-tls1_2", "HELLO\n").await.unwrap(), "");
+    assert!(server.counts().authd_failed >= 1);
+    serving.abort();
+}

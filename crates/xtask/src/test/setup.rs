@@ -22,7 +22,7 @@ fn version_flag(program: &str) -> &'static str {
     }
 }
 
-const NEEDED: [Needed; 15] = [
+const NEEDED: [Needed; 16] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -35,6 +35,7 @@ const NEEDED: [Needed; 15] = [
     Needed { package: "xz-utils", program: "xz", why: "logs are compressed by it" },
     Needed { package: "zstd", program: "zstd", why: "logs are compressed by it" },
     Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },
+    Needed { package: "openssl", program: "openssl", why: "hosts enrol with it as OSSEC's agents do" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
     Needed { package: "clang-14", program: "clang-14", why: "the BPF object is compared with its source" },
     Needed { package: "llvm-14", program: "llvm-strip-14", why: "the BPF object is compared with its source" },

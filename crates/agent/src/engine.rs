@@ -38,6 +38,7 @@ use self::rotations::Rotations;
 use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
 use crate::budget::Budget;
+use crate::collect::Batch;
 use crate::intake::{Command, Intake, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
 use crate::policy::{Reception, Standing};
@@ -320,6 +321,7 @@ impl Engine {
             Command::DeviceWritten(write) => self.device_written(write),
             Command::Policy { text } => self.policy_received(text.as_deref()),
             Command::Coverage(coverage) => self.coverage_changed(coverage),
+            Command::Collected(batch) => self.collected(batch),
         }
     }
 
@@ -421,6 +423,19 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Lines of logs are stored with the marks of their sources, or not taken: the logs themselves wait better than memory.
+    fn collected(&mut self, batch: Batch) -> Result<(), StateError> {
+        let Batch { lines, marks, taken } = batch;
+        let is_taken = self.stuck.is_none() && (lines.is_empty() || self.state.has_room_for_logs()?);
+        if is_taken {
+            let events = lines.into_iter().map(|(time, line)| (time, EventBody::Log(Box::new(line)))).collect();
+            self.commit(Commit { events, collected: marks, ..Commit::default() })?;
+        }
+        // It may have ended meanwhile.
+        let _ = taken.send(is_taken);
+        Ok(())
     }
 
     fn coverage_changed(&mut self, coverage: Coverage) -> Result<(), StateError> {

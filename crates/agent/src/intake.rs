@@ -13,6 +13,7 @@ use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, Life, PathBytes, Timestamp};
 
+use crate::collect::Batch;
 use crate::engine::DeviceWrite;
 use crate::links::Links;
 use crate::pulse::Pulse;
@@ -79,6 +80,8 @@ pub enum Command {
     },
     /// What the sensors can and cannot see has changed.
     Coverage(Coverage),
+    /// Lines of logs, and how far the logs were read with them.
+    Collected(Batch),
 }
 
 /// How a scan ended.
@@ -291,9 +294,19 @@ impl Intake {
         self.lock().abandoned
     }
 
-    /// Ends the waits of the other threads: the engine takes no more.
+    /// Waits at most so long; whether the engine takes no more.
+    pub fn is_closed_within(&self, at_most: Duration) -> bool {
+        let inbox = self.lock();
+        let wait = self.taken.wait_timeout_while(inbox, at_most, |inbox| !inbox.closed);
+        wait.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    /// Ends the waits of the other threads: the engine takes no more. Who waits for the answer to a command gets none.
     pub fn close(&self) {
-        self.lock().closed = true;
+        let mut inbox = self.lock();
+        inbox.closed = true;
+        inbox.commands.clear();
+        drop(inbox);
         self.taken.notify_all();
     }
 

@@ -6,6 +6,7 @@
 
 mod board;
 pub mod budget;
+mod collect;
 pub mod desk;
 pub mod doctor;
 mod engine;

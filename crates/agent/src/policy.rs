@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use tally_syscheck::collect::Collect;
 use tally_syscheck::{AgentConfig, Config, Mode, Policy};
 use tally_types::PathBytes;
 
@@ -42,12 +43,15 @@ pub struct Own {
     in_use: InUse,
     /// What `--watch` adds to a policy of the manager, as text.
     watches: String,
+    collect: Vec<Collect>,
 }
 
 /// How the agent begins.
 pub struct Chosen {
     pub config: AgentConfig,
     pub policy: Policy,
+    /// Which logs it collects.
+    pub collect: Vec<Collect>,
     pub standing: Standing,
 }
 
@@ -61,7 +65,7 @@ pub struct Standing {
 
 /// Chooses between the manager's policy, kept in `dir`, and the host's `own`. `taken_in` is the digest of what was kept there.
 pub fn choose(dir: &Path, own: Own, taken_in: Option<[u8; 32]>) -> Result<Chosen> {
-    let Own { config, policy, in_use, watches } = own;
+    let Own { config, policy, in_use, watches, mut collect } = own;
     let path = dir.join(FILE);
     let kept = match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -70,7 +74,7 @@ pub fn choose(dir: &Path, own: Own, taken_in: Option<[u8; 32]>) -> Result<Chosen
     };
     let mut keeper = Keeper { path, own: config.clone(), watches, kept: None };
     let Some(text) = kept.filter(|_| config.accept_policy) else {
-        return Ok(Chosen { config, policy, standing: Standing { in_use, keeper, refused: None } });
+        return Ok(Chosen { config, policy, collect, standing: Standing { in_use, keeper, refused: None } });
     };
     let usable = if taken_in == Some(Config::digest(&text)) {
         keeper.parse(&text)
@@ -78,11 +82,18 @@ pub fn choose(dir: &Path, own: Own, taken_in: Option<[u8; 32]>) -> Result<Chosen
         Err("the copy on this host was altered; it is not used until the manager sends the policy again".to_owned())
     };
     match usable {
-        Err(why) => Ok(Chosen { config, policy, standing: Standing { in_use, keeper, refused: Some(why) } }),
-        Ok((used, Config { agent: config, policy })) => {
+        Err(why) => Ok(Chosen { config, policy, collect, standing: Standing { in_use, keeper, refused: Some(why) } }),
+        Ok((used, Config { agent: config, policy, collect: given })) => {
+            // What the host itself collects stays.
+            collect.extend(
+                given
+                    .into_iter()
+                    .filter(|given| !collect.iter().any(|own| own.source == given.source))
+                    .collect::<Vec<_>>(),
+            );
             keeper.kept = Some(text.into());
             let in_use = InUse::new(&used, ORIGIN_MANAGER);
-            Ok(Chosen { config, policy, standing: Standing { in_use, keeper, refused: None } })
+            Ok(Chosen { config, policy, collect, standing: Standing { in_use, keeper, refused: None } })
         }
     }
 }
@@ -97,11 +108,11 @@ pub fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             bail!("the configuration is not usable:\n{}", faults.join("\n"));
         }
-        let Config { agent, policy } = config;
+        let Config { agent, policy, collect } = config;
         return Ok(if policy.is_empty() {
-            Own { config: agent, ..default_own() }
+            Own { config: agent, collect, ..default_own() }
         } else {
-            Own { config: agent, policy, in_use: InUse::new(&text, &origin), watches: String::new() }
+            Own { config: agent, policy, in_use: InUse::new(&text, &origin), watches: String::new(), collect }
         });
     }
     if watches.is_empty() {
@@ -109,14 +120,21 @@ pub fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result
     }
     let text = watches_text(watches);
     let in_use = InUse::new(&text, ORIGIN_ARGS);
-    Ok(Own { config: AgentConfig::default(), policy: Policy::from_watch_args(watches), in_use, watches: text })
+    let policy = Policy::from_watch_args(watches);
+    Ok(Own { config: AgentConfig::default(), policy, in_use, watches: text, collect: Vec::new() })
 }
 
 fn default_own() -> Own {
     use std::os::unix::ffi::OsStrExt;
     let exists = |path: &PathBytes| Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())).exists();
     let in_use = InUse::new(DEFAULT_TEXT, ORIGIN_DEFAULT);
-    Own { config: AgentConfig::default(), policy: Policy::defaults(exists), in_use, watches: String::new() }
+    Own {
+        config: AgentConfig::default(),
+        policy: Policy::defaults(exists),
+        in_use,
+        watches: String::new(),
+        collect: Vec::new(),
+    }
 }
 
 /// The same as text. A path that is not UTF-8 has no place in a text and is told with U+FFFD; it is watched all the same.

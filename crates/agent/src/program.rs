@@ -14,6 +14,7 @@ use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
 use crate::budget::Budget;
+use crate::collect::Collector;
 use crate::desk::Desk;
 use crate::engine::{self, Engine, Parts, Settings};
 use crate::enrol;
@@ -48,7 +49,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let state = open_state(&agent_dir, options.stop_with_stdin)?;
     let taken_in = state.fact::<Option<Vec<u8>>>(engine::fact::POLICY_TAKEN_IN)?.flatten();
     let taken_in = taken_in.and_then(|digest| digest.try_into().ok());
-    let Chosen { config, mut policy, standing } = policy::choose(&agent_dir, own, taken_in)?;
+    let Chosen { config, mut policy, collect, standing } = policy::choose(&agent_dir, own, taken_in)?;
     let manager = match (&options.manager, &config.manager) {
         (Some(manager), _) => manager.clone(),
         (None, Some(manager)) => manager.to_string(),
@@ -70,13 +71,12 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let who = options.who.as_deref().map(tier).transpose()?;
     // The sensor first: what happens while the first scan walks is seen by it.
     let sensor = sensor::start(&policy, &intake, only, who).context("start the sensor")?;
-    for text in &sensor.coverage.cannot {
-        notices.tell(&Notice::Cannot { text: text.clone() });
-    }
+    sensor.coverage.cannot.iter().for_each(|text| notices.tell(&Notice::Cannot { text: text.clone() }));
     let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
     let link =
         start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health), &standing)?;
     let guard = stand_guard(state.path(), policy.roots(), &sensor, (&board, &intake, &health, &budget))?;
+    let collector = Collector::start(collect, state.collected()?, &intake).context("start the collection of logs")?;
     let engine = Engine::new(Parts {
         state,
         policy,
@@ -92,6 +92,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let worked = engine.run();
     // However it ended, nobody waits for it any more.
     intake.close();
+    collector.join();
     drop(guard);
     drop(sensor);
     let renews = worked.is_ok() && intake.renews();

@@ -9,6 +9,7 @@
 //! last commits as a whole, and the scan at the next start finds those changes again. That is why each start numbers in
 //! a new epoch, which is itself written with a full sync.
 
+mod collected;
 mod logs;
 mod nodes;
 mod outbox;
@@ -36,11 +37,14 @@ pub use outbox::{OutboxReader, OutboxRow};
 pub use texts::KeptText;
 
 use self::tidier::Tidier;
+use crate::collect::Mark;
 use crate::log::LogRecord;
 use crate::scan::Hint;
 
 /// How long nodes of a superseded snapshot are kept, so that a sync or a scan that began before can finish.
 const DEAD_NODE_KEPT_US: i64 = 120 * 1_000_000;
+/// While events take more than this, lines of logs wait where they are.
+const LOGS_BYTES_MAX: i64 = OUTBOX_BYTES_MAX / 4;
 /// Events in one row of the outbox: what is read at once.
 const EVENTS_PER_ROW: usize = 512;
 /// Below this the count of waiting bytes is not worth correcting.
@@ -131,6 +135,8 @@ pub struct Commit {
     pub logs: Vec<(PathBytes, Option<LogRecord>)>,
     /// Texts of files (`texts`); `None` forgets it.
     pub texts: Vec<(PathBytes, Option<KeptText>)>,
+    /// How far sources of log lines were collected; `None` forgets one.
+    pub collected: Vec<(String, Option<Mark>)>,
     /// Facts that hold from then on.
     pub facts: Vec<(&'static str, Value)>,
 }
@@ -142,6 +148,7 @@ impl Commit {
         self.events.extend(later.events);
         self.logs.extend(later.logs);
         self.texts.extend(later.texts);
+        self.collected.extend(later.collected);
         self.facts.extend(later.facts);
     }
 
@@ -155,6 +162,7 @@ impl Commit {
             && self.events.is_empty()
             && self.logs.is_empty()
             && self.texts.is_empty()
+            && self.collected.is_empty()
             && self.facts.is_empty()
     }
 }
@@ -326,6 +334,19 @@ impl State {
         logs::directly_in(&self.db, dir, stem)
     }
 
+    /// How far each source of log lines was collected.
+    pub fn collected(&self) -> Result<Vec<(String, Mark)>, StateError> {
+        collected::all(&self.db)
+    }
+
+    /// Whether lines of logs may be added to what waits for the manager: a part is kept free of them for changes.
+    pub fn has_room_for_logs(&mut self) -> Result<bool, StateError> {
+        if self.outbox_bytes > LOGS_BYTES_MAX {
+            self.outbox_bytes = outbox::bytes(&self.db)?;
+        }
+        Ok(self.outbox_bytes <= LOGS_BYTES_MAX)
+    }
+
     /// Applies a commit; on an error nothing of it is applied, and it can be tried again.
     pub fn commit(&mut self, commit: &Commit, now: Timestamp) -> Result<Position, StateError> {
         if self.outbox_bytes > OUTBOX_BYTES_MAX && !commit.events.is_empty() {
@@ -376,6 +397,9 @@ impl State {
         }
         for (path, text) in &commit.texts {
             texts::put(&self.db, path, text.as_ref())?;
+        }
+        for (source, mark) in &commit.collected {
+            collected::put(&self.db, source, mark.as_ref())?;
         }
         position.seq = self.append_events(&commit.events, &position)?;
         for (name, value) in &commit.facts {

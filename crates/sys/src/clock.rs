@@ -40,6 +40,43 @@ fn nanos(time: libc::timespec) -> i128 {
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
+/// A moment in the host's own zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalTime {
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u8,
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+    pub second: u8,
+    /// From Sunday, 0.
+    pub weekday: u8,
+    /// Of the year, from 1.
+    pub yearday: u16,
+}
+
+/// Seconds since 1970 in the host's own zone (localtime_r(3)); of a time that has no calendar, the epoch's.
+pub fn local(secs: i64) -> LocalTime {
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both point to values of the right type that outlive the call; a failure leaves zeros.
+    let parts = unsafe {
+        libc::localtime_r(&secs, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    let small = |number: i32| u8::try_from(number).unwrap_or(0);
+    LocalTime {
+        year: parts.tm_year + 1900,
+        month: small(parts.tm_mon + 1),
+        day: small(parts.tm_mday),
+        hour: small(parts.tm_hour),
+        minute: small(parts.tm_min),
+        second: small(parts.tm_sec),
+        weekday: small(parts.tm_wday),
+        yearday: u16::try_from(parts.tm_yday + 1).unwrap_or(1),
+    }
+}
+
 /// The identity of this boot: 16 random bytes.
 pub fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;

@@ -82,6 +82,14 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, libc::SIGTERM) }).map(drop)
 }
 
+/// Ends every process of a group at once (SIGKILL).
+pub fn kill_group(group: u32) -> io::Result<()> {
+    // 1 would mean every process there is.
+    let group = i32::try_from(group).ok().filter(|group| *group > 1).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call has no memory arguments.
+    check(unsafe { libc::kill(-group, libc::SIGKILL) }).map(drop)
+}
+
 /// No program that this process starts gains rights by setuid bits or file capabilities any more.
 pub fn set_no_new_privileges() -> io::Result<()> {
     // SAFETY: the call has no memory arguments; the unused ones must be zero.

@@ -1,4 +1,4 @@
-//! The agent's configuration file: its `[agent]` table, and the policy that stands in the same file.
+//! The agent's configuration file: its `[agent]` table, and the policy and the collected logs that stand in the same file.
 //!
 //! docs/policy.md describes every key for those who write the file; this is the typed form that the agent works with.
 
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tally_types::{Diagnostic, PathBytes};
 
+use crate::collect::Collect;
 use crate::policy::parse::{self, Author};
 use crate::policy::{Algorithms, Policy};
 
@@ -14,6 +15,8 @@ use crate::policy::{Algorithms, Policy};
 pub struct Config {
     pub agent: AgentConfig,
     pub policy: Policy,
+    /// Which logs are collected.
+    pub collect: Vec<Collect>,
 }
 
 impl Config {
@@ -56,6 +59,8 @@ pub struct AgentConfig {
     pub state: Option<PathBytes>,
     /// `accept_policy = true`: take the policy that the manager gives to this host's group.
     pub accept_policy: bool,
+    /// `accept_commands = false`: whether a policy of the manager may have commands run, to collect their output.
+    pub accept_commands: bool,
     /// `scan_interval = "1h"`: from the end of one full scan to the start of the next, for what events cannot show.
     pub scan_interval_s: u64,
     /// `rehash_days = 7`: within so many days every file's content is read anew, whatever its times say.
@@ -124,6 +129,7 @@ impl Default for AgentConfig {
             manager: None,
             state: None,
             accept_policy: true,
+            accept_commands: false,
             scan_interval_s: 3600,
             rehash_days: 7,
             direct_days: 30,

@@ -145,7 +145,7 @@ impl Glob {
     }
 
     /// Whether it means one path, whatever its bytes, and no other.
-    pub(crate) const fn is_plain(&self) -> bool {
+    pub const fn is_plain(&self) -> bool {
         matches!(self.shape, Shape::Path)
     }
 

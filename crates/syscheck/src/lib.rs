@@ -10,6 +10,7 @@
 
 pub mod append_log;
 mod coalescer;
+pub mod collect;
 mod compare;
 mod config;
 mod glob;

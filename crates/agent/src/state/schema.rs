@@ -8,7 +8,7 @@ use super::{BUSY_WAIT, StateError};
 
 /// What leads from each layout to the next one, the first from nothing; a new file takes all the steps. `user_version`
 /// says how many were taken. A step is never changed once it is released.
-const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS, TEXTS];
+const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS, TEXTS, COLLECTED];
 
 const FIRST: &str = "
     CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -61,6 +61,9 @@ const TEXTS: &str = "
     CREATE TRIGGER text_gone AFTER DELETE ON texts
         BEGIN UPDATE texts_size SET bytes = bytes - length(old.bytes); END;
 ";
+
+/// How far logs are collected (`collected`).
+const COLLECTED: &str = "CREATE TABLE collected (source TEXT PRIMARY KEY, mark BLOB NOT NULL) STRICT, WITHOUT ROWID;";
 
 /// Opens the file for the engine, creating or checking the tables.
 pub fn open(path: &Path) -> Result<Connection, StateError> {

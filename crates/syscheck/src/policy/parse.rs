@@ -3,6 +3,8 @@
 //! The tree comes from the `toml` crate with the span of each key and value; what the keys mean is decided here and not
 //! by a derived deserializer, which would stop at the first fault and could not propose the nearest key.
 
+mod collect;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,11 +26,12 @@ pub(super) const PROFILES: [(&str, &str); 4] = [
     ("aws-ec2", include_str!("../../profiles/aws-ec2.toml")),
 ];
 
-const TOP_KEYS: [&str; 4] = ["agent", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 9] = [
+const TOP_KEYS: [&str; 5] = ["agent", "collect", "exclude", "profiles", "watch"];
+const AGENT_KEYS: [&str; 10] = [
     "manager",
     "state",
     "accept_policy",
+    "accept_commands",
     "scan_interval",
     "rehash_days",
     "direct_days",
@@ -37,7 +40,7 @@ const AGENT_KEYS: [&str; 9] = [
     "budget",
 ];
 /// Of these, what only the host's own file may say.
-const HOST_KEYS: [&str; 3] = ["manager", "state", "accept_policy"];
+const HOST_KEYS: [&str; 4] = ["manager", "state", "accept_policy", "accept_commands"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
 const WATCH_KEYS: [&str; 11] =
     ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "diff", "tags", "why"];
@@ -140,7 +143,8 @@ impl Reader<'_> {
             }
             Some((other, span)) => self.wrong_type(span, "[[watch]] tables, with two brackets", other),
         }
-        Config { agent, policy: Policy::from_watches(watches, exclude) }
+        let collect = document.get("collect").map(|value| self.collects(value)).unwrap_or_default();
+        Config { agent, policy: Policy::from_watches(watches, exclude), collect }
     }
 
     fn agent(&mut self, value: &Value<'_>) -> AgentConfig {
@@ -174,6 +178,9 @@ impl Reader<'_> {
         }
         if let Some(accept) = given("accept_policy").and_then(|value| self.truth(value)) {
             agent.accept_policy = accept;
+        }
+        if let Some(accept) = given("accept_commands").and_then(|value| self.truth(value)) {
+            agent.accept_commands = accept;
         }
         let (low, high) = (AgentConfig::SCAN_INTERVAL_S_MIN, AgentConfig::SCAN_INTERVAL_S_MAX);
         if let Some(seconds) = given("scan_interval").and_then(|value| self.duration_s(value, low, high)) {

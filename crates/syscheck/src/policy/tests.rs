@@ -335,6 +335,7 @@ fn reads_every_key() {
         manager: Some("tally.example:1514".into()),
         state: Some(path("/var/lib/tallystick/agent")),
         accept_policy: false,
+        accept_commands: false,
         scan_interval_s: 1800,
         rehash_days: 14,
         direct_days: 90,

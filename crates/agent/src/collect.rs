@@ -1,0 +1,308 @@
+//! Collection of logs: the thread that reads what is new and hands it to the engine.
+//!
+//! One batch is on its way at a time. It is read, handed over, and stored in one commit together with the marks that say how
+//! far its sources were read; only then the next one is begun. So nothing is told twice and nothing is left out, whenever
+//! the agent ends, and an agent whose outbox is full stops reading: the logs themselves are what waits.
+
+mod command;
+mod expand;
+mod follower;
+mod mark;
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tally_sys::clock::LocalTime;
+use tally_syscheck::collect::{CivilTime, Clockwork, Collect, From, Message, Source, dated};
+use tally_types::{LogLine, Timestamp};
+
+use self::command::Commands;
+use self::follower::Follower;
+pub use self::mark::Mark;
+use crate::engine::now;
+use crate::intake::{Command, Intake};
+
+/// How often logs are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked which logs there are.
+const EXPAND_EVERY: Duration = Duration::from_secs(10);
+/// What one batch holds, about.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Of one log at once, so that a loud one keeps no other waiting.
+const LOG_BYTES: usize = 128 * 1024;
+/// The engine had no room: after this it is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// More logs are not followed; that is told.
+const LOGS_MAX: usize = 1024;
+/// What the name of a renamed file's mark ends with.
+const RENAMED: &str = "\u{0}renamed";
+/// What the name of the mark begins with that says that a pattern was looked for.
+const PATTERN: &str = "pattern\u{0}";
+
+/// Lines for the engine, and how far their sources were read with them.
+#[derive(Debug)]
+pub struct Batch {
+    pub lines: Vec<(Timestamp, LogLine)>,
+    pub marks: Vec<(String, Option<Mark>)>,
+    /// Whether it was taken; if not it is brought again.
+    pub taken: SyncSender<bool>,
+}
+
+/// The thread. It ends with the intake.
+pub struct Collector(Option<JoinHandle<()>>);
+
+impl Collector {
+    /// Begins to collect, from `marks` on. Without anything to collect there is no thread.
+    pub fn start(collects: Vec<Collect>, marks: Vec<(String, Mark)>, intake: &Arc<Intake>) -> std::io::Result<Self> {
+        if collects.is_empty() {
+            return Ok(Self(None));
+        }
+        let intake = Arc::clone(intake);
+        let run = move || Work::new(collects, marks, intake).run();
+        Ok(Self(Some(std::thread::Builder::new().name("collector".to_owned()).spawn(run)?)))
+    }
+
+    pub fn join(self) {
+        if let Some(thread) = self.0
+            && thread.join().is_err()
+        {
+            tracing::error!("the collection of logs ended in a panic");
+        }
+    }
+}
+
+struct Work {
+    collects: Vec<Collect>,
+    marks: BTreeMap<String, Mark>,
+    intake: Arc<Intake>,
+    /// By the name of their mark: the path.
+    logs: BTreeMap<String, Followed>,
+    commands: Commands,
+    expanded: Option<Instant>,
+    hostname: String,
+    /// Told once each.
+    told: HashSet<String>,
+}
+
+/// What one round read.
+struct Round {
+    lines: Vec<(Timestamp, LogLine)>,
+    marks: Vec<(String, Option<Mark>)>,
+    /// There is more to be read.
+    is_more: bool,
+}
+
+struct Followed {
+    follower: Follower,
+    collect: usize,
+    with: Clockwork,
+}
+
+impl Work {
+    fn new(collects: Vec<Collect>, marks: Vec<(String, Mark)>, intake: Arc<Intake>) -> Self {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        Self {
+            commands: Commands::new(&collects),
+            collects,
+            marks: marks.into_iter().collect(),
+            intake,
+            logs: BTreeMap::new(),
+            expanded: None,
+            hostname,
+            told: HashSet::new(),
+        }
+    }
+
+    fn run(mut self) {
+        while !self.intake.is_closed_within(Duration::ZERO) {
+            let Round { lines, marks, is_more } = self.round();
+            if !self.hand_over(lines, marks) {
+                return;
+            }
+            if !is_more {
+                self.intake.is_closed_within(LOOK_EVERY);
+            }
+        }
+    }
+
+    /// Reads what is new everywhere, up to a batch.
+    fn round(&mut self) -> Round {
+        let mut marks = Vec::new();
+        if self.expanded.is_none_or(|at| at.elapsed() >= EXPAND_EVERY) {
+            self.expand(&mut marks);
+            self.expanded = Some(Instant::now());
+        }
+        let (mut lines, mut bytes, mut is_more) = (Vec::new(), 0, false);
+        let civil = civil_now();
+        for (name, Followed { follower, collect, with }) in &mut self.logs {
+            if bytes >= BATCH_BYTES {
+                is_more = true;
+                break;
+            }
+            with.now = civil;
+            let mut messages = Vec::new();
+            match follower.look(with, LOG_BYTES, &mut messages) {
+                Ok(more) => is_more |= more,
+                Err(error) => {
+                    if self.told.insert(format!("{name}: {error}")) {
+                        tracing::warn!(path = name, %error, "a log cannot be read");
+                    }
+                }
+            }
+            let location = location(&self.collects[*collect], name);
+            bytes += take(messages, &location, &mut lines);
+            for (name, mark) in
+                [(name.clone(), follower.mark()), (format!("{name}{RENAMED}"), follower.lingering_mark())]
+            {
+                if self.marks.get(&name) != mark.as_ref() {
+                    marks.push((name, mark));
+                }
+            }
+        }
+        for (collect, messages) in self.commands.collected(civil) {
+            let collect = &self.collects[collect];
+            let Source::Command { line, .. } = &collect.source else { continue };
+            take(messages, &location(collect, line), &mut lines);
+        }
+        Round { lines, marks, is_more }
+    }
+
+    /// Which logs there are now.
+    fn expand(&mut self, marks: &mut Vec<(String, Option<Mark>)>) {
+        let civil = civil_now();
+        for nth in 0..self.collects.len() {
+            let Source::Files { path, exclude, from } = &self.collects[nth].source else { continue };
+            let (name, from, exclude) = (format!("{PATTERN}{path}"), *from, exclude.clone());
+            let was_known = self.marks.contains_key(&name);
+            for path in expand::expand(&dated(path, &civil), &exclude) {
+                self.found(nth, path, from == From::End && !was_known);
+            }
+            if !was_known {
+                self.marks.insert(name.clone(), Mark::Known);
+                marks.push((name, Some(Mark::Known)));
+            }
+        }
+        let gone: Vec<_> =
+            self.logs.iter().filter(|(_, log)| log.follower.is_gone()).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.logs.remove(&name);
+            for name in [name.clone(), format!("{name}{RENAMED}")] {
+                if self.marks.remove(&name).is_some() {
+                    marks.push((name, None));
+                }
+            }
+        }
+    }
+
+    /// Begins to follow a log, if it is not followed.
+    fn found(&mut self, collect: usize, path: PathBuf, at_end: bool) {
+        let Some(name) = path.to_str().map(str::to_owned) else { return };
+        if self.logs.contains_key(&name) {
+            return;
+        }
+        if self.logs.len() >= LOGS_MAX {
+            if self.told.insert("too many".to_owned()) {
+                tracing::warn!(limit = LOGS_MAX, "there are more logs than can be followed; the others are left out");
+            }
+            return;
+        }
+        let id = path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        // A file that is read already, under its former name, is not begun anew.
+        let is_held = id.is_ok_and(|id| self.logs.values().any(|log| log.follower.holds(id)));
+        let file_mark = |name: &str| match self.marks.get(name) {
+            Some(Mark::File(mark)) => Some(mark.clone()),
+            _ => None,
+        };
+        let mark = file_mark(&name);
+        let format = self.collects[collect].format.clone();
+        let begun = Follower::begin(&path, format, mark.as_ref(), at_end || is_held).and_then(|mut follower| {
+            if let Some(mark) = file_mark(&format!("{name}{RENAMED}")) {
+                follower.resume_lingering(&mark)?;
+            }
+            Ok(follower)
+        });
+        match begun {
+            Ok(follower) => {
+                if follower.is_lost {
+                    tracing::warn!(
+                        path = name,
+                        "the log was rotated meanwhile and what followed is not found: lines may be missing"
+                    );
+                }
+                let service = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default();
+                let service = service.to_string_lossy().into_owned();
+                let with = Clockwork { hostname: self.hostname.clone(), service, ..Clockwork::default() };
+                self.logs.insert(name, Followed { follower, collect, with });
+            }
+            Err(error) => {
+                if self.told.insert(format!("{name}: {error}")) {
+                    tracing::warn!(path = name, %error, "a log cannot be opened");
+                }
+            }
+        }
+    }
+
+    /// Brings a batch to the engine until it is taken. Whether work goes on.
+    fn hand_over(&mut self, lines: Vec<(Timestamp, LogLine)>, marks: Vec<(String, Option<Mark>)>) -> bool {
+        if lines.is_empty() && marks.is_empty() {
+            return true;
+        }
+        loop {
+            let (taken, answer) = sync_channel(1);
+            let batch = Batch { lines: lines.clone(), marks: marks.clone(), taken };
+            if !self.intake.command(Command::Collected(batch)) {
+                return false;
+            }
+            match answered(&answer) {
+                Some(true) => break,
+                Some(false) => {
+                    if self.intake.is_closed_within(AGAIN) {
+                        return false;
+                    }
+                }
+                None => return false,
+            }
+        }
+        for (name, mark) in marks {
+            match mark {
+                Some(mark) => self.marks.insert(name, mark),
+                None => self.marks.remove(&name),
+            };
+        }
+        true
+    }
+}
+
+/// `None` where the engine has ended.
+fn answered(answer: &Receiver<bool>) -> Option<bool> {
+    answer.recv().ok()
+}
+
+fn civil_now() -> CivilTime {
+    let LocalTime { year, month, day, hour, minute, second, weekday, yearday } =
+        tally_sys::clock::local(now().micros() / 1_000_000);
+    CivilTime { year, month, day, hour, minute, second, weekday, yearday }
+}
+
+fn location(collect: &Collect, name: &str) -> Arc<str> {
+    collect.alias.clone().unwrap_or_else(|| name.into())
+}
+
+/// The bytes of the messages.
+fn take(messages: Vec<Message>, location: &Arc<str>, lines: &mut Vec<(Timestamp, LogLine)>) -> usize {
+    let time = now();
+    let mut bytes = 0;
+    for Message { queue, text } in messages {
+        bytes += text.len();
+        lines.push((time, LogLine::new(Arc::clone(location), queue, text)));
+    }
+    bytes
+}

@@ -1,0 +1,128 @@
+//! Commands whose output is collected. They are the one place where the agent runs another program: what the operator of this
+//! host names in its own file, or has allowed the manager to name.
+//!
+//! A command runs in a process group of its own with an empty standard input, in /, with a short environment. What takes too
+//! long is ended with all that it started.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use tally_syscheck::collect::{CivilTime, Clockwork, Collect, Framer, Message, Source};
+
+/// After this a command is ended.
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// More of its output is not read.
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub struct Commands(Vec<Timed>);
+
+struct Timed {
+    collect: usize,
+    framer: Framer,
+    line: String,
+    shown: String,
+    every: Duration,
+    next: Instant,
+    running: Option<Receiver<Vec<u8>>>,
+}
+
+impl Commands {
+    pub fn new(collects: &[Collect]) -> Self {
+        let timed = |(nth, collect): (usize, &Collect)| {
+            let Source::Command { line, every_s } = &collect.source else { return None };
+            Some(Timed {
+                collect: nth,
+                framer: Framer::new(collect.format.clone()),
+                line: line.to_string(),
+                shown: collect.alias.as_deref().unwrap_or(line).to_owned(),
+                every: Duration::from_secs(*every_s),
+                next: Instant::now(),
+                running: None,
+            })
+        };
+        Self(collects.iter().enumerate().filter_map(timed).collect())
+    }
+
+    /// Starts what is due, and tells the output of what has ended.
+    pub fn collected(&mut self, now: CivilTime) -> Vec<(usize, Vec<Message>)> {
+        let mut collected = Vec::new();
+        for timed in &mut self.0 {
+            if timed.running.is_none() && Instant::now() >= timed.next {
+                timed.next = Instant::now() + timed.every;
+                timed.running = start(&timed.line);
+            }
+            let output = match timed.running.as_ref().map(Receiver::try_recv) {
+                Some(Ok(output)) => output,
+                Some(Err(TryRecvError::Disconnected)) => Vec::new(),
+                _ => continue,
+            };
+            timed.running = None;
+            let with = Clockwork { now, command: timed.shown.clone(), ..Clockwork::default() };
+            let mut messages = Vec::new();
+            timed.framer.output(&output, &with, &mut messages);
+            collected.push((timed.collect, messages));
+        }
+        collected
+    }
+}
+
+/// Runs a command on a thread of its own; what it wrote comes when it has ended.
+fn start(line: &str) -> Option<Receiver<Vec<u8>>> {
+    let (told, output) = channel();
+    let line = line.to_owned();
+    let run = move || {
+        // Nobody waits for it any more when the agent ends.
+        let _ = told.send(run(&line).unwrap_or_else(|error| {
+            tracing::warn!(command = line, %error, "a command cannot be run");
+            Vec::new()
+        }));
+    };
+    std::thread::Builder::new().name("command".to_owned()).spawn(run).ok()?;
+    Some(output)
+}
+
+fn run(line: &str) -> std::io::Result<Vec<u8>> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(line).current_dir("/").env_clear().env("PATH", PATH).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
+    let mut child = command.spawn()?;
+    // Our ends of the pipe go with it: the end of the output is that of the last who writes.
+    drop(command);
+    let group = child.id();
+    let (ended, end) = channel::<()>();
+    let watch = std::thread::Builder::new().name("command-end".to_owned()).spawn(move || {
+        if end.recv_timeout(TIME_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(seconds = TIME_MAX.as_secs(), "a command takes too long and is ended");
+            let _ = tally_sys::spawn::kill_group(group);
+        }
+    })?;
+    let mut output = Vec::new();
+    let read = reader.take(OUTPUT_BYTES_MAX).read_to_end(&mut output);
+    drop(ended);
+    let _ = watch.join();
+    // Whoever it left behind has nobody to write to.
+    let _ = tally_sys::spawn::kill_group(group);
+    child.wait()?;
+    read.map(|_| output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_writes_is_its_output() {
+        assert_eq!(run("echo out; echo err >&2; exit 3").unwrap(), b"out\nerr\n");
+        assert_eq!(run("echo $HOME-$PWD").unwrap(), b"-/\n");
+    }
+
+    #[test]
+    fn endless_output_is_cut() {
+        assert_eq!(run("yes").unwrap().len() as u64, OUTPUT_BYTES_MAX);
+    }
+}

@@ -131,6 +131,6 @@ mod tests {
         }
         db.pragma_update(None, "user_version", 99).unwrap();
         drop(db);
-        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 3 })));
+        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 4 })));
     }
 }

@@ -143,6 +143,9 @@ pub(crate) fn rules(files: &[PathBuf]) -> Result<RuleSet, RulesError> {
     }
     let texts: Vec<_> = texts.iter().map(|(file, text)| (&**file, &**text)).collect();
     let (rules, faults) = RuleSet::parse(&texts);
+    for warning in rules.warnings() {
+        tracing::warn!(%warning, "a rule file says what its writer cannot mean");
+    }
     if faults.is_empty() { Ok(rules) } else { Err(RulesError::Faults { faults }) }
 }
 

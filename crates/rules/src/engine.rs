@@ -1,37 +1,114 @@
 //! Walks an event through the rule tree.
 
+use std::sync::Arc;
+
 use tally_types::{RuleId, RuleMatch};
 
+use crate::answers::Answers;
+use crate::condition::Context;
+use crate::correlate::Present;
+use crate::decoded::Decoded;
 use crate::facts::{Facts, Subject};
-use crate::rule::{Options, RuleSet};
+use crate::hours::Clock;
+use crate::rule::{Options, Rule, RuleSet};
+use crate::state::State;
+use crate::trace::Trace;
+use crate::view::View;
 
-/// A rule set at work. What later rules must remember of earlier events (how often, within which time) belongs here.
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
+
+/// What becomes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// No rule is it.
+    Unmatched,
+    /// The rule has level 0: known, of no interest.
+    Known,
+    Alert,
+    /// The rule has fired a moment ago and is silent for a while (`ignore="60"`).
+    Silent,
+    /// `<check_if_ignored>`: an earlier alert said not to tell this again.
+    Ignored,
+}
+
+/// What the rules say of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    place: Option<usize>,
+    pub decision: Decision,
+    /// What stands below the alert: the earlier events that it counts, the newest first, or the output that has changed.
+    pub context: Vec<Box<[u8]>>,
+    /// How often the rule was the answer, this time included.
+    pub fired_times: u64,
+}
+
+/// A rule set at work, with what it remembers of earlier events.
 #[derive(Debug)]
 pub struct Engine {
-    set: RuleSet,
-    /// For each rule, the last walk that tried it. A rule can hang at several places; what did not match at one does not at
-    /// another, so that no walk costs more than one try of each rule.
-    tried: Vec<u64>,
-    walk: u64,
+    set: Arc<RuleSet>,
+    state: State,
+    answers: Answers,
+    /// Local time less UTC, for rules that ask for hours or days.
+    offset_s: i32,
+    /// A silence that has ended does not begin again with the alert that ends it.
+    pub(crate) as_logtest: bool,
 }
 
 impl Engine {
     pub fn new(set: RuleSet) -> Self {
-        let tried = vec![0; set.rules.len()];
-        Self { set, tried, walk: 0 }
+        let state = State::new(&set);
+        Self { set: Arc::new(set), state, answers: Answers::default(), offset_s: 0, as_logtest: false }
     }
 
-    pub const fn rules(&self) -> &RuleSet {
+    pub fn rules(&self) -> &RuleSet {
         &self.set
     }
 
-    /// The rule that the event is. A match of level 0 says that it is known and needs no alert.
+    /// Goes on with another rule set; what was remembered for rules of the same ids stays.
+    pub fn reload(&mut self, set: RuleSet) {
+        self.state.fit(&self.set.searched, &self.set.places, &set);
+        self.set = Arc::new(set);
+        self.answers = Answers::default();
+    }
+
+    pub const fn set_offset(&mut self, local_less_utc_s: i32) {
+        self.offset_s = local_less_utc_s;
+    }
+
+    /// The rule that the event is. A match of level 0 says that it is known and needs no alert, or needs none now.
     pub fn evaluate(&mut self, subject: &Subject<'_>) -> Option<RuleMatch> {
         let facts = Facts::new(subject);
-        self.walk += 1;
-        let root = facts.category() as usize;
-        let place = self.first_of(root, &facts)?;
-        Some(self.set.rules[place].outcome.clone())
+        let clock = Clock { now: subject.now, offset_s: self.offset_s };
+        let outcome = self.judge(View::Event(&facts), clock, None);
+        let mut found = self.rule(&outcome)?.outcome.clone();
+        if outcome.decision != Decision::Alert {
+            found.level = tally_types::Level::default();
+        }
+        Some(found)
+    }
+
+    /// What the rules say of a log line.
+    pub fn evaluate_line(&mut self, line: &Decoded) -> Outcome {
+        self.judge(View::Line(line), self.clock(line), None)
+    }
+
+    /// The same, and which rules were tried, and why they did not match.
+    pub fn trace_line(&mut self, line: &Decoded) -> (Outcome, Trace) {
+        let mut trace = Trace::default();
+        let outcome = self.judge(View::Line(line), self.clock(line), Some(&mut trace));
+        (outcome, trace)
+    }
+
+    pub fn rule(&self, outcome: &Outcome) -> Option<&Rule> {
+        outcome.place.map(|place| &self.set.rules[place])
+    }
+
+    /// Whether it stands in the log of alerts: `no_log` keeps one out that is one all the same.
+    pub fn is_logged(&self, outcome: &Outcome) -> bool {
+        outcome.decision == Decision::Alert && self.rule(outcome).is_some_and(|rule| !rule.options.no_log)
     }
 
     /// What the rule says besides its level: whether a match is an alert is the caller's to decide by both.
@@ -39,24 +116,143 @@ impl Engine {
         self.set.rule(id).map(|rule| rule.options).unwrap_or_default()
     }
 
-    /// The first answer among the children of the rule at `parent`. The depth is bounded by `RuleSet::DEPTH_MAX`.
-    fn first_of(&mut self, parent: usize, facts: &Facts<'_>) -> Option<usize> {
-        for nth in 0..self.set.rules[parent].children.len() {
-            let place = self.set.rules[parent].children[nth];
-            if std::mem::replace(&mut self.tried[place], self.walk) == self.walk {
-                continue;
+    /// How often each rule was the answer.
+    pub fn fired(&self) -> impl Iterator<Item = (&Rule, u64)> {
+        self.set.rules.iter().zip(self.state.fired.iter().copied())
+    }
+
+    /// Lines of OSSEC's `fts-queue`: what another manager, or an earlier run, has seen.
+    pub fn learn_first_seen(&mut self, key: &[u8]) {
+        self.state.seen.learn(key);
+    }
+
+    pub fn first_seen(&self) -> impl Iterator<Item = &[u8]> {
+        self.state.seen.keys()
+    }
+
+    /// How many events, keys and lines were forgotten at a bound.
+    pub const fn forgotten(&self) -> u64 {
+        self.state.memory.forgotten + self.state.seen.forgotten()
+    }
+
+    /// How often a pattern took more steps than it may, and so did not match.
+    pub const fn exhausted(&self) -> u64 {
+        self.answers.exhausted
+    }
+
+    const fn clock(&self, line: &Decoded) -> Clock {
+        Clock { now: line.time, offset_s: self.offset_s }
+    }
+
+    fn judge(&mut self, view: View<'_>, clock: Clock, trace: Option<&mut Trace>) -> Outcome {
+        let unmatched = Outcome { place: None, decision: Decision::Unmatched, context: Vec::new(), fired_times: 0 };
+        let set = self.set.clone();
+        self.answers.begin(&set.patterns, set.rules.len());
+        let context = Context {
+            set: &set,
+            view,
+            clock,
+            state: &mut self.state,
+            answers: &mut self.answers,
+            rule: RuleId(0),
+            level: 0,
+            counted_for: 0,
+            context: Vec::new(),
+        };
+        let mut walk = Walk { context, trace, depth: 0 };
+        let Some(place) = walk.find() else { return unmatched };
+        let Context { counted_for, context, .. } = walk.context;
+        self.state.fired[place] += 1;
+        let decision = self.settle(place, counted_for, &view, clock);
+        Outcome { place: Some(place), decision, context, fired_times: self.state.fired[place] }
+    }
+
+    /// After a rule is chosen, in OSSEC's order: level 0, silence, ignored, then it is remembered.
+    fn settle(&mut self, place: usize, counted_for: u8, view: &View<'_>, clock: Clock) -> Decision {
+        let rule = &self.set.rules[place];
+        if rule.level().value() == 0 {
+            return Decision::Known;
+        }
+        let seconds = clock.seconds();
+        if rule.ignore_s > 0 {
+            let since = self.state.silent_since.get(&rule.id()).copied();
+            if since.is_some_and(|since| seconds.saturating_sub(since) < rule.ignore_s) {
+                return Decision::Silent;
             }
-            let rule = &self.set.rules[place];
-            if !rule.conditions.iter().all(|condition| condition.holds(facts)) {
-                continue;
-            }
-            let noalert = rule.noalert;
-            match self.first_of(place, facts) {
-                Some(found) => return Some(found),
-                None if noalert => {}
-                None => return Some(place),
+            if since.is_some() && self.as_logtest {
+                self.state.silent_since.remove(&rule.id());
+            } else {
+                self.state.silent_since.insert(rule.id(), seconds);
             }
         }
-        None
+        if let View::Line(line) = view {
+            if rule.check_ignored.is_some_and(|fields| self.state.seen.is_ignored(fields, line)) {
+                return Decision::Ignored;
+            }
+            if let Some(fields) = rule.ignore {
+                self.state.seen.ignore(fields, line);
+            }
+        }
+        if let Some(category) = view.category() {
+            let value = |key| view.key(key);
+            let present = Present { seconds, category, value: &value };
+            let texts = &self.set.searched.texts;
+            let is_text = |list: usize| self.set.patterns.pattern(texts[list].1).matches(view.log());
+            self.state.memory.remember((view.values(), counted_for), &present, &rule.feeds, is_text);
+            self.state.memory.bound(seconds, i64::from(self.set.searched.frequency_max));
+        }
+        Decision::Alert
+    }
+}
+
+struct Walk<'w, 'v> {
+    context: Context<'w, 'v>,
+    trace: Option<&'w mut Trace>,
+    depth: usize,
+}
+
+impl Walk<'_, '_> {
+    fn find(&mut self) -> Option<usize> {
+        let set = self.context.set;
+        if let View::Line(line) = self.context.view
+            && let Some(id) = line.forwarded_rule
+        {
+            return set.places.get(&id).copied();
+        }
+        let category = self.context.view.category()?;
+        let top = set.top.iter().copied().filter(|place| set.rules[*place].spec.category == Some(category));
+        top.into_iter().find_map(|place| self.try_rule(place))
+    }
+
+    /// The rule itself, or one below it. The depth is bounded by `RuleSet::DEPTH_MAX`.
+    fn try_rule(&mut self, place: usize) -> Option<usize> {
+        if self.context.answers.is_dead(place) {
+            return None;
+        }
+        let set = self.context.set;
+        let rule = &set.rules[place];
+        self.context.rule = rule.id();
+        self.context.level = rule.level().value();
+        for (nth, condition) in rule.conditions.iter().enumerate() {
+            if !condition.holds(&mut self.context) {
+                self.tell(place, Some(nth));
+                self.context.answers.kill(place);
+                return None;
+            }
+        }
+        self.tell(place, None);
+        self.depth += 1;
+        let found = rule.children.iter().find_map(|child| self.try_rule(*child));
+        self.depth -= 1;
+        if found.is_none() {
+            self.context.answers.kill(place);
+        }
+        found.or_else(|| (!rule.noalert).then_some(place))
+    }
+
+    fn tell(&mut self, place: usize, failed: Option<usize>) {
+        if let Some(trace) = &mut self.trace {
+            trace.add(self.context.set, place, self.depth, failed);
+        }
     }
 }

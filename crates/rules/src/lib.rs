@@ -8,19 +8,39 @@
 //! This crate never touches a network, a store or a clock: the time comes with the subject. Rule files are foreign text:
 //! parsing them answers with every fault at its place, and what is faulty is refused rather than matched too widely.
 
+mod address;
+mod answers;
+mod compiled;
+mod condition;
+mod correlate;
 mod decoded;
 mod engine;
 mod facts;
+pub mod firewall;
+mod first_seen;
+pub mod hostinfo;
+mod hours;
+mod list;
 mod load;
 mod pattern;
+mod repeat;
 mod rule;
+mod state;
+pub mod statistics;
+mod trace;
+mod view;
 mod xml;
 
 pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};
-pub use engine::Engine;
+pub use engine::{Decision, Engine, Outcome};
 pub use facts::{Facts, Field, Subject};
+pub use hours::Clock;
+pub use list::{LIST_BYTES_MAX, List, ListError, Lists};
+pub use load::Known;
 pub use pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Language, Pattern, PatternError, Scratch, Verdict};
-pub use rule::{Category, Options, Rule, RuleSet};
+pub use repeat::Repeats;
+pub use rule::{Category, InfoKind, Options, Rule, RuleSet};
+pub use trace::{Trace, Tried};
 
 /// The rules that Tallystick ships, as `rulesets/tallystick_rules.xml` has them.
 pub const fn default_ruleset() -> &'static str {

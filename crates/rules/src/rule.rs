@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use tally_types::{Diagnostic, Level, RuleId, RuleMatch};
 
-use crate::facts::{Facts, Field};
-use crate::load;
-use crate::pattern::Pattern;
+use crate::answers::Patterns;
+use crate::condition::Condition;
+use crate::correlate::Feeds;
+use crate::first_seen::IgnoreFields;
+use crate::list::Lists;
+use crate::load::{self, Known, Spec};
 
 /// What a decoder says an event is: rules without a parent hang below the root of their category.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,21 +73,29 @@ impl Options {
     }
 }
 
-/// One condition. All conditions of a rule must hold; they stand in the order in which OSSEC tries them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
-    DecodedAs(&'static str),
-    Match(Pattern),
-    Field(Field, Pattern),
+/// What `<info>` and `<cve>` add to a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfoKind {
+    Text,
+    Link,
+    Cve,
+    Osvdb,
 }
 
-impl Condition {
-    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+impl InfoKind {
+    pub const NAMES: [&str; 4] = ["text", "link", "cve", "osvdb"];
+
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::DecodedAs(decoder) => facts.decoder() == *decoder,
-            Self::Match(pattern) => pattern.matches_name(facts.text()),
-            Self::Field(field, pattern) => facts.holds(*field, pattern),
+            Self::Text => "text",
+            Self::Link => "link",
+            Self::Cve => "cve",
+            Self::Osvdb => "osvdb",
         }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Text, Self::Link, Self::Cve, Self::Osvdb].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -94,13 +105,26 @@ pub struct Rule {
     pub(crate) options: Options,
     /// Never the answer itself: only its children are.
     pub(crate) noalert: bool,
+    /// All must hold; they stand in the order in which OSSEC tries them.
     pub(crate) conditions: Vec<Condition>,
+    /// What the files say, for one that overwrites.
+    pub(crate) spec: Spec,
     /// The texts of the file's group and of its own, as `if_group` searches them: `syscheck,pci_dss_11.5.2,`.
     pub(crate) group_text: String,
+    pub(crate) infos: Vec<(InfoKind, Arc<str>)>,
+    /// After it fired it is silent for so long.
+    pub(crate) ignore_s: i64,
+    pub(crate) ignore: Option<IgnoreFields>,
+    pub(crate) check_ignored: Option<IgnoreFields>,
+    pub(crate) feeds: Feeds,
+    /// Siblings are tried from the largest down: level 0 first, then the gravest, those without accuracy last.
+    pub(crate) order: u32,
     /// By their places in the set, the first to be tried first.
     pub(crate) children: Vec<usize>,
     /// How far from the root, on the longest way.
     pub(crate) depth: usize,
+    /// Where it is written.
+    pub(crate) origin: Option<Diagnostic>,
 }
 
 impl Rule {
@@ -124,15 +148,45 @@ impl Rule {
         self.options
     }
 
+    pub fn infos(&self) -> &[(InfoKind, Arc<str>)] {
+        &self.infos
+    }
+
+    /// How many earlier events it wants, if it counts any.
+    pub fn frequency(&self) -> Option<u32> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::Matched(correlation) => Some(correlation.frequency),
+            _ => None,
+        })
+    }
+
+    /// All groups as the files write them, those of PCI DSS among them.
+    pub fn group_text(&self) -> &str {
+        &self.group_text
+    }
+
+    /// File and line where it is written; the built-in roots have none.
+    pub fn origin(&self) -> Option<(&str, u32)> {
+        self.origin.as_ref().map(|origin| (&*origin.file, origin.line))
+    }
+
     /// Whether it only groups others.
     pub const fn only_groups(&self) -> bool {
         self.noalert
     }
+}
 
-    /// Siblings are tried from the largest down: level 0 first, then the gravest.
-    pub(crate) const fn order(&self) -> u8 {
-        if self.outcome.level.value() == 0 { 99 } else { self.outcome.level.value() }
-    }
+/// The lists that rules with `if_matched_*` search.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Searched {
+    /// The rules whose alerts are listed.
+    pub rules: Vec<RuleId>,
+    /// The rules that ask for a group.
+    pub groups: Vec<RuleId>,
+    /// The rules that ask for a text, with their patterns.
+    pub texts: Vec<(RuleId, usize)>,
+    /// The largest frequency of all rules: as seconds it bounds what is remembered, as in OSSEC.
+    pub frequency_max: u32,
 }
 
 /// All rules. The first are the roots, one for each category, in its order.
@@ -140,6 +194,12 @@ impl Rule {
 pub struct RuleSet {
     pub(crate) rules: Vec<Rule>,
     pub(crate) places: BTreeMap<RuleId, usize>,
+    /// The roots, and rules with an id below 10, in the order in which they are tried.
+    pub(crate) top: Vec<usize>,
+    /// Of all conditions; the same text stands here once.
+    pub(crate) patterns: Patterns,
+    pub(crate) searched: Searched,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl RuleSet {
@@ -152,7 +212,12 @@ impl RuleSet {
 
     /// Reads rule files in their order, each a name and a text. Every fault is told; a rule with a fault is not in the set.
     pub fn parse(files: &[(&str, &str)]) -> (Self, Vec<Diagnostic>) {
-        load::load(files)
+        load::load(files, &Known::default(), &Lists::default())
+    }
+
+    /// The same with the decoders whose names and fields rules may ask for, and the lists in which they look up.
+    pub fn parse_with(files: &[(&str, &str)], known: &Known, lists: &Lists) -> (Self, Vec<Diagnostic>) {
+        load::load(files, known, lists)
     }
 
     /// The rules that are shipped.
@@ -166,8 +231,13 @@ impl RuleSet {
         self.places.get(&id).map(|place| &self.rules[*place])
     }
 
-    /// In the order of their files, without the roots.
+    /// In the order of their files, without the built-in roots.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().skip(Category::ALL.len())
+        self.rules.iter().filter(|rule| rule.origin.is_some())
+    }
+
+    /// What is no fault, but not what its writer thinks: a level above 16, a field that no decoder sets.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
     }
 }

@@ -42,7 +42,8 @@ fn check_agent(path: &Path, before: usize, text: &str, faults: &mut Vec<Fault>) 
 }
 
 fn check_rules(path: &Path, text: &str, faults: &mut Vec<Fault>) {
-    let (_, diagnostics) = RuleSet::parse(&[(&path.to_string_lossy(), text)]);
+    let (set, mut diagnostics) = RuleSet::parse(&[(&path.to_string_lossy(), text)]);
+    diagnostics.extend(set.warnings().iter().cloned());
     faults.extend(diagnostics.iter().map(|fault| place(path, 0, fault)));
 }
 

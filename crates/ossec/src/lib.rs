@@ -4,6 +4,7 @@
 //! go on working, and each is bytes in and typed values out. Nothing here opens a socket or a file or knows the time;
 //! what is done with a message is its owner's to decide.
 
+pub mod alert;
 pub mod authd;
 pub mod control;
 pub mod counter;

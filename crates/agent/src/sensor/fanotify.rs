@@ -16,7 +16,7 @@ use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
 use tally_sys::fs_kind::{self, FsKind};
 use tally_sys::handle::Fsid;
-use tally_sys::mount::overlay::Layers;
+use tally_sys::mount::overlay::{self, Layers};
 use tally_sys::mount::{self, Mount, Table};
 use tally_sys::open;
 use tally_sys::poll::{self, Interest, Waiter, Waker};
@@ -444,7 +444,7 @@ impl Watcher {
         if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
             return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
         }
-        if let Some(layers) = mount::overlay::layers(mount) {
+        if let Some(layers) = overlay::layers(mount) {
             return self.mark_mount(below_overlay(layers, table)?, table);
         }
         let same: Vec<&Mount> = table.mounts.iter().filter(|m| m.dev == mount.dev).collect();
@@ -481,6 +481,13 @@ impl Watcher {
         if !self.group.features().unlimited_queue {
             cannot.push(
                 "every record of a storm: the kernel's queue is limited here; an overflow is followed by a scan"
+                    .to_owned(),
+            );
+        }
+        if self.resolver.watched_overlays().next().is_some() && !overlay::writes_are_told() {
+            cannot.push(
+                "what containers write to files that their own layer has already, as it happens (before Linux 6.5); \
+                 scans see it"
                     .to_owned(),
             );
         }
@@ -540,7 +547,7 @@ fn below_overlay(layers: Layers, table: &Table) -> std::io::Result<&Mount> {
     let upper = PathBytes::new(upper).map_err(|error| refused(&error.to_string()))?;
     let holding = table.mounts.iter().filter(|m| is_at(m, |point| upper.is_within(point)));
     let mount = holding.max_by_key(|m| m.point.len()).ok_or(std::io::ErrorKind::NotFound)?;
-    if mount::overlay::layers(mount).is_some() {
+    if overlay::layers(mount).is_some() {
         return Err(refused("an overlay on an overlay"));
     }
     Ok(mount)

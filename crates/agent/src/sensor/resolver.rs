@@ -115,6 +115,14 @@ impl Resolver {
         }
     }
 
+    /// The overlays that hold a watched path, in a layer or where they are mounted.
+    pub fn watched_overlays(&self) -> impl Iterator<Item = &Overlay> {
+        let is_watched = |path: &[u8]| {
+            PathBytes::new(path).is_ok_and(|path| self.policy.judge(&path).is_some() || self.policy.descend(&path))
+        };
+        self.overlays.iter().filter(move |o| is_watched(&o.point) || o.layers.upper.as_deref().is_some_and(is_watched))
+    }
+
     /// Forgets the filesystems that are mounted nowhere any more, and answers where mounts of known ones are gone.
     pub fn forget_unmounted(&mut self, table: &Table) -> Vec<PathBytes> {
         let is_left = |o: &&Overlay| !table.mounts.iter().any(|m| (m.id, &m.point) == (o.id, &o.point));

@@ -279,20 +279,19 @@ fn start(fleet: &Fleet, host: &Host) -> Program {
 
 /// A cgroup that holds both processes, frozen; dropping it lets them go.
 struct Freezer {
+    root: &'static Path,
     dir: PathBuf,
     pids: Vec<u32>,
 }
 
 impl Freezer {
     fn new(siege: &Siege) -> Option<Self> {
-        let root = Path::new("/sys/fs/cgroup");
-        if !root.join("cgroup.controllers").exists() {
-            return None;
-        }
+        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
         let dir = root.join(format!("tally-test-{}", std::process::id()));
         fs::create_dir(&dir).ok()?;
         let pids = siege.agent.descendants().into_iter().chain([siege.agent.pid()]).collect();
-        let freezer = Self { dir, pids };
+        let freezer = Self { root, dir, pids };
         for pid in &freezer.pids {
             fs::write(freezer.dir.join("cgroup.procs"), pid.to_string()).ok()?;
         }
@@ -313,7 +312,7 @@ impl Drop for Freezer {
     fn drop(&mut self) {
         let _ = fs::write(self.dir.join("cgroup.freeze"), "0");
         for pid in &self.pids {
-            let _ = fs::write("/sys/fs/cgroup/cgroup.procs", pid.to_string());
+            let _ = fs::write(self.root.join("cgroup.procs"), pid.to_string());
         }
         let _ = fs::remove_dir(&self.dir);
     }

@@ -69,6 +69,11 @@ pub fn stable(page: &str) -> Vec<[String; 4]> {
     .collect()
 }
 
+/// Where an actor's name comes from: what stands in brackets behind it.
+pub fn source(actor: &str) -> &str {
+    actor.split_once(" (").map_or(actor, |(_, source)| source)
+}
+
 fn found(row: &Row) -> [String; 2] {
     match &row.outcome {
         _ if row.expect.by == By::Chance => ["**not detected**, but by chance".to_owned(), "–".to_owned()],

@@ -36,6 +36,21 @@ pub fn layers(mount: &Mount) -> Option<Layers> {
     Some(layers)
 }
 
+/// Whether writes to the file in an overlay's layer that were made by the overlay's path are told to who watches the layer.
+/// Before Linux 6.5 they are not: the overlay opens its layers' files so that nobody is notified. The kernel says so nowhere but
+/// in its release, and a trial would need a mount.
+pub fn writes_are_told() -> bool {
+    let release = std::fs::read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    version(&release).is_none_or(|version| version >= (6, 5))
+}
+
+/// The first two numbers of a release, "6.1.0-56-cloud-amd64".
+fn version(release: &[u8]) -> Option<(u32, u32)> {
+    let mut numbers =
+        release.split(|b| !b.is_ascii_digit()).map(|number| std::str::from_utf8(number).ok()?.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
 /// The parts between separators that have no backslash before them.
 fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
@@ -67,6 +82,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_release_has_a_version() {
+        let releases = ["6.18.44-fc", "6.1.0-56-cloud-amd64\n", "5.10", "linux", "6", "6."];
+        let versions = releases.map(|release| version(release.as_bytes()));
+        assert_eq!(versions, [Some((6, 18)), Some((6, 1)), Some((5, 10)), None, None, None]);
+    }
 
     fn overlay(options: &[u8]) -> Mount {
         let line = [&b"36 35 0:50 / /merged rw - overlay overlay "[..], options, b"\n"].concat();

@@ -25,6 +25,8 @@ const TOOLS: &[&str] = &[
     "ln",
     "rm",
     "dd",
+    "tee",
+    "sed",
     "env",
     "sleep",
     "true",

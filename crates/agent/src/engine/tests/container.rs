@@ -3,7 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tally_sys::mount::overlay;
+use tally_syscheck::RescanCause;
 use tally_types::{Change, ChangeKind};
 
 use super::disk::{Disk, run, text};
@@ -92,6 +95,12 @@ fn what_a_container_changes_is_told_by_the_path_in_its_layer_with_its_place() {
     assert_eq!((conf.kind, place(&conf)), (ChangeKind::Added, (NUMBER, &b"/etc/conf"[..])));
     assert!(conf.notes[0].contains("the image has something else"), "{conf:?}");
     append(&container.inside("etc/conf"));
+    if !overlay::writes_are_told() {
+        let told =
+            |text: &Arc<str>| text.starts_with("what containers write to files that their own layer has already");
+        assert!(agent.board.status().cannot.iter().any(told), "{:?}", agent.board.status().cannot);
+        agent.intake.rescan(&path(&container.layer("diff")), None, RescanCause::Asked);
+    }
     assert_eq!(agent.one_change(&container.layer("diff/etc/conf")).kind, ChangeKind::Modified);
     // Of the image's file a whiteout is left, which is made elsewhere and renamed.
     fs::remove_file(container.inside("etc/passwd")).unwrap();

@@ -105,6 +105,7 @@ struct mm_struct {
 };
 
 struct task_struct {
+	char comm[16];
 	int pid;
 	int tgid;
 	u64 start_boottime;
@@ -220,10 +221,10 @@ struct {
 	u64 *value;
 } lost SECTION(".maps");
 
-INLINE void tell(void *record, u64 size)
+INLINE void tell(void *record, u64 size, int at_once)
 {
 	u64 waiting = ring_query(&ring, RING_AVAILABLE);
-	u64 flags = waiting >= WAKE_BYTES ? RING_FORCE_WAKEUP : RING_NO_WAKEUP;
+	u64 flags = at_once || waiting >= WAKE_BYTES ? RING_FORCE_WAKEUP : RING_NO_WAKEUP;
 	if (ring_output(&ring, record, size, flags) == 0)
 		return;
 	u32 first = 0;
@@ -329,6 +330,14 @@ INLINE void append_cmdline(struct exec *exec, struct task_struct *task)
 		exec->end = end + size;
 }
 
+// Whether a session over ssh begins: its server says where it came from only as long as it lives.
+INLINE int begins_session(struct task_struct *parent)
+{
+	char name[16] = {};
+	read_kernel_str(name, sizeof(name), __builtin_preserve_access_index(&parent->comm));
+	return name[0] == 's' && name[1] == 's' && name[2] == 'h' && name[3] == 'd';
+}
+
 // ---- Tracepoints; the arguments are those of the kernel's tracepoint ------------------------------------------------
 
 // (task, the number before, program): it is the new program already, which has not run yet.
@@ -341,7 +350,8 @@ SECTION("tp_btf/sched_process_exec") int on_exec(u64 *arguments)
 	if (!exec)
 		return 0;
 	exec->flags = 0;
-	fill(&exec->head, KIND_EXEC, task, READ(task->real_parent));
+	struct task_struct *parent = READ(task->real_parent);
+	fill(&exec->head, KIND_EXEC, task, parent);
 	struct signal_struct *signal = READ(task->signal);
 	struct tty_struct *tty = READ(signal->tty);
 	exec->tty[0] = 0;
@@ -355,7 +365,7 @@ SECTION("tp_btf/sched_process_exec") int on_exec(u64 *arguments)
 	append_cmdline(exec, task);
 	u64 end = exec->end;
 	if (end <= TEXT_BYTES + CMDLINE_BYTES)
-		tell(exec, __builtin_offsetof(struct exec, text) + end);
+		tell(exec, __builtin_offsetof(struct exec, text) + end, begins_session(parent));
 	return 0;
 }
 
@@ -368,7 +378,7 @@ SECTION("tp_btf/sched_process_fork") int on_fork(u64 *arguments)
 		return 0;
 	struct head head = {};
 	fill(&head, KIND_FORK, child, parent);
-	tell(&head, sizeof(head));
+	tell(&head, sizeof(head), 0);
 	return 0;
 }
 
@@ -381,7 +391,7 @@ SECTION("tp_btf/sched_process_exit") int on_exit(u64 *arguments)
 		return 0;
 	struct head head = {};
 	fill(&head, KIND_EXIT, task, READ(task->real_parent));
-	tell(&head, sizeof(head));
+	tell(&head, sizeof(head), 0);
 	return 0;
 }
 

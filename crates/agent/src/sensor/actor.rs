@@ -108,6 +108,11 @@ impl Actors {
         actor
     }
 
+    /// A program was started by this process.
+    pub fn began(&mut self, parent: u32, exe: Option<&Arc<[u8]>>) {
+        self.sessions.began(parent, exe);
+    }
+
     /// A process of which nothing is asked.
     pub fn nobody(&mut self, pid: u32) -> Arc<Actor> {
         Arc::new(unknown(pid, TURNED_OFF))

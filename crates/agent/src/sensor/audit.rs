@@ -31,11 +31,11 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// How long the record of a trial may take on a busy machine.
 const TRIAL: Duration = Duration::from_secs(3);
 /// Nothing is executed there: the path leads through a file that is no directory.
-const NO_PROGRAM: &str = "/dev/null/tallystick-trial";
+pub const NO_PROGRAM: &str = "/dev/null/tallystick-trial";
 /// Records taken before somebody else gets a turn.
 const RECORDS_AT_ONCE: usize = 16_384;
 /// How long records that are on their way are waited for.
-const SETTLING: Duration = Duration::from_millis(20);
+pub const SETTLING: Duration = Duration::from_millis(20);
 /// How often ended processes are looked for, since their end is not told.
 const SWEEP_NS: u64 = 2_000_000_000;
 /// How often the audit status is asked for.
@@ -95,6 +95,16 @@ pub struct Drained {
     pub has_gap: bool,
     /// What became of the source, in words; each is told once.
     pub news: Vec<String>,
+    /// Of that, what somebody else did to it.
+    pub hindrance: Option<String>,
+}
+
+impl Drained {
+    fn hindered(&mut self, what: String) {
+        self.has_gap = true;
+        self.news.push(what.clone());
+        self.hindrance = Some(what);
+    }
 }
 
 impl AuditSource {
@@ -149,6 +159,11 @@ impl AuditSource {
             self.check(&mut drained);
         }
         Ok(drained)
+    }
+
+    /// Waits until a record is there, or for so long.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        poll::wait(&mut [Waiter::new(self.listener.as_fd(), Interest::Read)], Some(timeout)).map(drop)
     }
 
     /// Whether the kernel still holds records, some of which were then waited for.
@@ -224,8 +239,7 @@ impl AuditSource {
                     ));
                 }
                 if status.mode == Mode::Off {
-                    drained.has_gap = true;
-                    drained.news.push("auditing was turned off by somebody else".to_owned());
+                    drained.hindered("auditing was turned off by somebody else".to_owned());
                 }
             }
             Err(error) => drained.news.push(format!("the audit status cannot be read ({error})")),
@@ -233,15 +247,11 @@ impl AuditSource {
         match self.rules.restore() {
             Ok(0) => {}
             Ok(_) => {
-                drained.has_gap = true;
-                drained.news.push("the agent's audit rules were removed by somebody else, and added again".to_owned());
+                drained.hindered("the agent's audit rules were removed by somebody else, and added again".to_owned());
             }
-            Err(error) => {
-                drained.has_gap = true;
-                drained.news.push(format!(
-                    "the agent's audit rules were removed by somebody else, and cannot be added again ({error})"
-                ));
-            }
+            Err(error) => drained.hindered(format!(
+                "the agent's audit rules were removed by somebody else, and cannot be added again ({error})"
+            )),
         }
     }
 }
@@ -465,4 +475,4 @@ fn refused_multicast(error: io::Error) -> Refused {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -230,7 +230,7 @@ impl Watcher {
         let marked = self.group.filesystems_marked().unwrap_or(usize::MAX);
         self.marks_missing = marked < self.marks;
         if !self.marks_missing {
-            return self.pulse.tell(None);
+            return self.pulse.tell(self.who.fault());
         }
         if !was_missing {
             return;

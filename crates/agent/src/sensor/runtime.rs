@@ -4,12 +4,15 @@
 //! and are not known otherwise. No runtime is asked.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tally_sys::mount;
 use tally_types::Container;
 
 /// Containers remembered; then the memory starts again.
@@ -54,10 +57,25 @@ impl Containers {
     }
 
     fn named(&self, id: &str) -> Container {
-        let (name, image) = if is_number(id) { docker(&self.lib, id).or_else(|| podman(&self.lib, id)) } else { None }
-            .unwrap_or_default();
+        let usual =
+            || docker(&self.lib.join("docker"), id).or_else(|| podman(&self.lib.join("containers/storage"), id));
+        let (name, image) = if is_number(id) { usual().or_else(|| elsewhere(id)) } else { None }.unwrap_or_default();
         Container { id: id.into(), name, image }
     }
+}
+
+/// Of a runtime that keeps its files at another place: for each container it mounts memory that the container's processes
+/// share, in a directory of these files.
+fn elsewhere(id: &str) -> Option<Names> {
+    let table = mount::read().ok()?;
+    table.mounts.iter().find_map(|mount| {
+        let point = Path::new(OsStr::from_bytes(&mount.point));
+        let root =
+            |kind: &str| point.ancestors().find(|dir| dir.ends_with(Path::new(kind).join(id)))?.ancestors().nth(2);
+        root("containers")
+            .and_then(|root| docker(root, id))
+            .or_else(|| root("overlay-containers").and_then(|root| podman(root, id)))
+    })
 }
 
 /// The number or the name of the container that a control group is of: of the innermost one.
@@ -102,16 +120,16 @@ pub fn is_number(id: &str) -> bool {
 
 type Names = (Option<Arc<str>>, Option<Arc<str>>);
 
-fn docker(lib: &Path, id: &str) -> Option<Names> {
-    let config = json(&lib.join("docker/containers").join(id).join("config.v2.json"))?;
+fn docker(root: &Path, id: &str) -> Option<Names> {
+    let config = json(&root.join("containers").join(id).join("config.v2.json"))?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(Arc::from);
     let name = config.get("Name").and_then(Value::as_str).map(|name| name.trim_start_matches('/').into());
     Some((name, text(config.get("Config").and_then(|config| config.get("Image")))))
 }
 
 /// Podman's list of the containers of the system; that of a user's own is in that user's home and is not looked for.
-fn podman(lib: &Path, id: &str) -> Option<Names> {
-    let list = json(&lib.join("containers/storage/overlay-containers/containers.json"))?;
+fn podman(storage: &Path, id: &str) -> Option<Names> {
+    let list = json(&storage.join("overlay-containers/containers.json"))?;
     let container = list.as_array()?.iter().find(|c| c.get("id").and_then(Value::as_str) == Some(id))?;
     let name = container.get("names").and_then(|names| names.get(0)).and_then(Value::as_str).map(Arc::from);
     let metadata = container.get("metadata").and_then(Value::as_str).unwrap_or_default();

@@ -53,6 +53,13 @@ impl Sessions {
             .or_else(|| environment(place))
     }
 
+    /// A program was started by a server: what it knows is asked for now, since both may be gone before a change is told.
+    pub fn began(&mut self, parent: u32, exe: Option<&Arc<[u8]>>) {
+        if exe.is_some_and(|exe| serves(exe)) {
+            self.of_server(parent, None);
+        }
+    }
+
     fn of_server(&mut self, server: u32, child_ticks: Option<u64>) -> Option<Remote> {
         // What has that number by now may be another process: younger than the child, or no server.
         let start = process::read(server).ok().and_then(|facts| {
@@ -78,8 +85,11 @@ impl Sessions {
 }
 
 fn is_server(ancestor: &Ancestor) -> bool {
-    let name = ancestor.exe.as_deref().and_then(|exe| exe.rsplit(|&b| b == b'/').next());
-    name.is_some_and(|name| SERVERS.contains(&name))
+    ancestor.exe.as_deref().is_some_and(serves)
+}
+
+fn serves(exe: &[u8]) -> bool {
+    exe.rsplit(|&b| b == b'/').next().is_some_and(|name| SERVERS.contains(&name))
 }
 
 /// The login at the process's terminal that began with one of the processes above it: a terminal is used again.

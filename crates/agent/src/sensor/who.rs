@@ -4,9 +4,11 @@
 //! fill the table of processes, and then records of changes may be gathered for a moment, because who made them is still
 //! known. What was tried and why it was refused is said in words.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tally_sys::bpf::{self, Record, Tracer};
 use tally_sys::{clock, process};
@@ -21,6 +23,11 @@ const GATHER: Duration = Duration::from_millis(3);
 
 /// All processes are read anew that often at most; until then those that the table lacks are read one by one.
 const SEED_NS: u64 = 5_000_000_000;
+
+/// How often it is tried whether the kernel still tells.
+const TRIAL_NS: u64 = 10_000_000_000;
+/// What somebody did to the source is a fault of the sensor for so long, unless it goes on: longer than anybody takes to look.
+const FAULT_SHOWN: Duration = Duration::from_secs(15);
 
 /// Where the knowledge of processes comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,14 +80,21 @@ pub struct Who {
     seeded_ns: u64,
     /// What became of the source meanwhile, in words.
     news: Vec<String>,
+    tried_ns: u64,
+    /// What somebody did to the source, and when that was seen last.
+    hindered: Option<(Instant, String)>,
     /// What has been read of file events by now happened after this.
     since_ns: u64,
     window: Window,
+    /// Records were waited for, since file events were read last.
+    has_waited: bool,
+    /// There is news that `drain` has not answered yet.
+    has_untold: bool,
 }
 
 impl Who {
     /// Starts the best source, or the one that `only` names; if that is refused, /proc serves.
-    pub fn start(only: Option<Tier>) -> std::io::Result<Self> {
+    pub fn start(only: Option<Tier>) -> io::Result<Self> {
         let mut tried = Vec::new();
         let feed = source(only, &mut tried);
         let now = clock::boottime_ns();
@@ -92,8 +106,12 @@ impl Who {
             lost: 0,
             seeded_ns: now,
             news: Vec::new(),
+            tried_ns: now,
+            hindered: None,
             since_ns: now,
             window: Window { since_ns: now, until_ns: now },
+            has_waited: false,
+            has_untold: false,
         };
         who.seed();
         Ok(who)
@@ -134,6 +152,11 @@ impl Who {
         (can, cannot)
     }
 
+    /// What somebody has done to the source lately.
+    pub fn fault(&self) -> Option<String> {
+        self.hindered.as_ref().filter(|(seen, _)| seen.elapsed() < FAULT_SHOWN).map(|(_, what)| what.clone())
+    }
+
     /// Readable when much waits to be drained.
     pub fn waiting(&self) -> Option<BorrowedFd<'_>> {
         match &self.feed {
@@ -155,6 +178,7 @@ impl Who {
     /// follow are about them. Answers whether `words` has something new to say.
     pub fn events_read(&mut self, began_ns: u64, is_all: bool) -> bool {
         let is_news = self.drain();
+        self.has_waited = false;
         self.window = Window { since_ns: self.since_ns, until_ns: clock::boottime_ns() };
         if is_all {
             self.since_ns = began_ns;
@@ -165,26 +189,67 @@ impl Who {
     /// Takes what the source has told by now; answers whether `words` has something new to say.
     pub fn drain(&mut self) -> bool {
         let (table, now) = (&mut self.table, clock::boottime_ns());
-        let (lost, news) = match &mut self.feed {
-            Feed::Bpf(tracer) => (drain_tracer(tracer, table), Vec::new()),
+        let (lost, news, hindrance) = match &mut self.feed {
+            Feed::Bpf(tracer) => {
+                let lost = drain_tracer(tracer, table, &mut self.actors);
+                let hindrance = if now.saturating_sub(self.tried_ns) > TRIAL_NS { self.trial(now) } else { None };
+                (lost + u64::from(hindrance.is_some()), hindrance.iter().cloned().collect(), hindrance)
+            }
             Feed::Audit(source, _) => match source.drain(|event| table.apply(event)) {
-                Ok(drained) => (u64::from(drained.has_gap), drained.news),
-                Err(error) => (1, vec![format!("the audit records cannot be read ({error})")]),
+                Ok(drained) => (u64::from(drained.has_gap), drained.news, drained.hindrance),
+                Err(error) => (1, vec![format!("the audit records cannot be read ({error})")], None),
             },
             Feed::Proc | Feed::None => return false,
         };
+        if let Some(hindrance) = hindrance {
+            self.hindered = Some((Instant::now(), hindrance));
+        }
+        let table = &mut self.table;
         table.expire(now);
         if lost > 0 {
             self.lost += lost;
             self.begin_anew(now);
         }
-        let is_news = !news.is_empty() || (lost > 0 && self.seeded_ns == now);
+        let is_news = std::mem::take(&mut self.has_untold) || !news.is_empty() || (lost > 0 && self.seeded_ns == now);
         for text in news {
             tracing::warn!("{text}");
             self.news.retain(|known| *known != text);
             self.news.push(text);
         }
         is_news
+    }
+
+    /// Whoever can take the descriptors of the programs can take them out of the kernel, or take their records away. A program
+    /// that does not exist is started: that fork must be told. If it is not, the programs are loaded anew.
+    fn trial(&mut self, now_ns: u64) -> Option<String> {
+        self.tried_ns = now_ns;
+        let Feed::Bpf(tracer) = &mut self.feed else { return None };
+        let tried = Command::new(audit::NO_PROGRAM).stdin(Stdio::null()).spawn();
+        if !tried.is_err_and(|error| error.kind() == io::ErrorKind::NotADirectory) {
+            return None;
+        }
+        let (own, table) = (process::own_pid(), &mut self.table);
+        let mut is_told = false;
+        tracer.drain(|record| {
+            is_told |= matches!(&record, Ok(Record::Fork(fork)) if fork.by == own);
+            record.iter().for_each(|record| table.apply(event(record)));
+        });
+        // Where records were lost it may be among them.
+        if is_told || tracer.lost() > 0 {
+            return None;
+        }
+        let what = "the BPF programs that tell of processes were taken out by somebody else, or their records";
+        self.feed = match Tracer::start() {
+            Ok(tracer) => Feed::Bpf(Box::new(tracer)),
+            Err(error) => {
+                self.tried = vec![format!("bpf: refused, after it was in use ({error})"), "proc: in use".to_owned()];
+                Feed::Proc
+            }
+        };
+        Some(match self.feed {
+            Feed::Bpf(_) => format!("{what}; they are loaded again"),
+            _ => format!("{what}; they cannot be loaded again"),
+        })
     }
 
     /// Records were lost: a number whose new holder was not told would be taken for the old one.
@@ -205,13 +270,35 @@ impl Who {
             Feed::Proc => return vec![self.actors.of(pid)],
             Feed::Bpf(_) | Feed::Audit(..) => {}
         }
-        let found = self.table.find(pid, self.window);
-        if found.is_empty() {
+        if self.table.find(pid, self.window).is_empty() {
             // It was forgotten at the table's limit, or is older than the table and was not there to be read.
-            return vec![self.actors.of(pid)];
+            let actor = self.actors.of(pid);
+            if actor.confidence != Confidence::None || !self.wait_for(pid) {
+                return vec![actor];
+            }
         }
-        let table = &self.table;
+        let (found, table) = (self.table.find(pid, self.window), &self.table);
         found.iter().map(|found| self.actors.told(pid, found, table)).collect()
+    }
+
+    /// Waits for a record that the kernel may hold between its queue and ours, once for all questions about one reading: of a
+    /// process that was forked and became no other program none will come.
+    fn wait_for(&mut self, pid: u32) -> bool {
+        if std::mem::replace(&mut self.has_waited, true) {
+            return false;
+        }
+        let deadline = Instant::now() + audit::SETTLING;
+        while Instant::now() < deadline {
+            let Feed::Audit(source, _) = &self.feed else { return false };
+            if source.wait(deadline.saturating_duration_since(Instant::now())).is_err() {
+                return false;
+            }
+            self.has_untold |= self.drain();
+            if !self.table.find(pid, self.window).is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Reads the processes that are older than the source. It is at work already: what it tells of them comes after.
@@ -256,10 +343,17 @@ fn source(only: Option<Tier>, tried: &mut Vec<String>) -> Feed {
 }
 
 /// Answers how many records were lost, those that are not understood included.
-fn drain_tracer(tracer: &mut Tracer, table: &mut ProcessTable) -> u64 {
+fn drain_tracer(tracer: &mut Tracer, table: &mut ProcessTable, actors: &mut Actors) -> u64 {
     let mut lost = 0;
     tracer.drain(|record| match record {
-        Ok(record) => table.apply(event(&record)),
+        Ok(record) => {
+            table.apply(event(&record));
+            if let Record::Exec(exec) = record
+                && let Some(parent) = table.newest(exec.ppid)
+            {
+                actors.began(exec.ppid, parent.exe());
+            }
+        }
         Err(_) => lost += 1,
     });
     lost + tracer.lost()

@@ -24,6 +24,8 @@ pub(super) fn line(change: &Value) -> String {
     let attributes = sentences(change, "attributes");
     if !attributes.is_empty() {
         line.push_str(&format!(" [{}]", attributes.join(",")));
+    } else if text(change, "kind") == "modified" {
+        line.push_str(" (had a part in the change before)");
     }
     if let Some(bytes) = bytes(change) {
         line.push_str(&format!(" ({bytes})"));

@@ -120,6 +120,8 @@ fn detail(change: &Change) -> String {
         (Some(from), _) => format!("from {from}"),
         (None, ChangeKind::Added | ChangeKind::Removed) if change.is_transient() => "came and went".into(),
         (None, ChangeKind::Added | ChangeKind::Removed) => String::new(),
+        // Who wrote it is told late; what they wrote was told before.
+        (None, ChangeKind::Modified) if change.attributes.is_empty() => "had a part in the change before".into(),
         (None, _) => entry::attributes(change),
     }
 }

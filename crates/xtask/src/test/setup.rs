@@ -13,16 +13,18 @@ struct Needed {
     why: &'static str,
 }
 
-/// The programs of xfs and of audit know no `--version`.
+/// Not every program knows `--version`.
 fn version_flag(program: &str) -> &'static str {
     match program {
         "mkfs.xfs" => "-V",
         "auditctl" => "-v",
+        "/usr/sbin/sshd" | "ssh" => "-V",
+        "busybox" => "--help",
         _ => "--version",
     }
 }
 
-const NEEDED: [Needed; 16] = [
+const NEEDED: [Needed; 21] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -30,6 +32,11 @@ const NEEDED: [Needed; 16] = [
     Needed { package: "btrfs-progs", program: "btrfs", why: "the agent is tested on btrfs" },
     Needed { package: "acl", program: "setfacl", why: "a changed ACL is a change" },
     Needed { package: "auditd", program: "auditctl", why: "the agent is tested beside an audit daemon" },
+    Needed { package: "openssh-server", program: "/usr/sbin/sshd", why: "sessions from afar come over it" },
+    Needed { package: "openssh-client", program: "ssh", why: "sessions from afar come over it" },
+    Needed { package: "podman", program: "podman", why: "containers are run by it" },
+    Needed { package: "runc", program: "runc", why: "podman runs containers by it" },
+    Needed { package: "busybox-static", program: "busybox", why: "it is what runs in containers" },
     Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
     Needed { package: "logrotate", program: "logrotate", why: "rotations of watched logs are made by it" },
     Needed { package: "xz-utils", program: "xz", why: "logs are compressed by it" },

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tally_types::{Actor, Change, Confidence, EventBody, RemoteFrom};
 
 use super::{Host, Running, fanotify_is_missing, path};
+use crate::sensor::audit::tests as audit;
 use crate::sensor::who::Tier;
 
 /// A host whose source of processes is this one; `None` if it is not to be had here.
@@ -298,6 +299,143 @@ fn each_source_does_what_it_says() {
         writer.wait().unwrap();
         agent.stop();
     }
+}
+
+/// Every way of a short life, named by audit records.
+fn short_lives_are_told_by_audit(host: &Host, agent: &mut Running) {
+    let status = agent.board.status();
+    assert!(status.can.iter().any(|text| text.contains("from the audit records of programs' starts")), "{status:?}");
+    let Some(writer) = build_writer(host.dir.path()) else { return };
+    let script = format!("read line; echo $line > {}", host.at("old").display());
+    let files = |kind: &str| -> Vec<PathBuf> { (0..150).map(|n| host.at(&format!("{kind}-{n:05}"))).collect() };
+    let (by_writer, by_shell) = (files("w"), files("s"));
+    storm(&by_writer, |file| {
+        let mut command = Command::new(&writer);
+        command.arg(file);
+        command
+    });
+    storm(&by_shell, |file| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo x>{}", file.display())]);
+        command
+    });
+    let all: Vec<PathBuf> = by_writer.iter().chain(&by_shell).cloned().collect();
+    for (file, changes) in changes_of(agent, &all) {
+        let actor = &changes[0].actors[0];
+        assert_eq!(actor.confidence, Confidence::Audit, "{file:?} {actor:?}");
+        assert!(cmdline(actor).ends_with(file.to_str().unwrap()), "{file:?} is not of {actor:?}");
+        assert_eq!((actor.ppid, actor.uid), (Some(std::process::id()), Some(0)));
+        assert!(actor.exe.is_some() && actor.parent_exe.is_some(), "{actor:?}");
+    }
+    let mut writer = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    writer.wait().unwrap();
+    let change = agent.one_change(&host.at("old"));
+    assert_eq!((cmdline(&change.actors[0]), change.actors[0].pid), (format!("sh -c {script}"), writer.id()));
+}
+
+#[test]
+fn by_audit_alone_short_lives_are_named() {
+    let Some((host, mut agent)) = start(Tier::Audit) else { return };
+    short_lives_are_told_by_audit(&host, &mut agent);
+    agent.stop();
+}
+
+#[test]
+fn by_audit_beside_a_running_daemon_short_lives_are_named() {
+    let Some(kept) = audit::Kept::new() else { return };
+    let Some(_daemon) = audit::Daemon::start(&kept.control) else { return };
+    let Some((host, mut agent)) = start(Tier::Audit) else { return };
+    short_lives_are_told_by_audit(&host, &mut agent);
+    agent.stop();
+}
+
+/// An sshd of Debian's with keys of its own, for the length of a test.
+struct SshServer {
+    child: Child,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl SshServer {
+    fn start(dir: PathBuf) -> Option<Self> {
+        fs::create_dir(&dir).unwrap();
+        for name in ["host", "key"] {
+            let made =
+                Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join(name)).status();
+            if !made.is_ok_and(|status| status.success()) {
+                eprintln!("skipped: no ssh-keygen");
+                return None;
+            }
+        }
+        // Where it goes with what it trusts least.
+        fs::create_dir_all("/run/sshd").unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let at = dir.display();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/key.pub\n\
+             StrictModes no\nUsePAM yes\nPidFile none\nPermitRootLogin yes\n"
+        );
+        fs::write(dir.join("config"), config).unwrap();
+        let log = fs::File::create(dir.join("log")).unwrap();
+        let spawned =
+            Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(dir.join("config")).stderr(log).spawn();
+        let Ok(child) = spawned else {
+            eprintln!("skipped: no sshd");
+            return None;
+        };
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "{}", fs::read_to_string(dir.join("log")).unwrap());
+            std::thread::yield_now();
+        }
+        Some(Self { child, dir, port })
+    }
+
+    /// What `script` says, run in a session of root.
+    fn run(&self, script: &str) -> String {
+        let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR"];
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none", "-p", &self.port.to_string(), "-i"]).arg(self.dir.join("key"));
+        command.args(options.iter().flat_map(|option| ["-o", option])).args(["root@127.0.0.1", script]);
+        let done = command.output().unwrap();
+        let log = fs::read_to_string(self.dir.join("log")).unwrap();
+        assert!(done.status.success(), "{}{log}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+impl Drop for SshServer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_real_session_over_ssh_has_its_far_end_and_its_login() {
+    let Some((host, mut agent)) = start(Tier::Bpf) else { return };
+    let Some(server) = SshServer::start(host.dir.path().join("ssh")) else { return };
+    let file = host.at("from-afar");
+    // A program that is gone before anybody can look, and what the session itself knows.
+    let said = server.run(&format!(
+        "sh -c 'echo x > {}'; echo $SSH_CONNECTION; cat /proc/self/loginuid; echo; cat /proc/self/sessionid; echo",
+        file.display()
+    ));
+    let said: Vec<&str> = said.lines().collect();
+    let far: Vec<&str> = said[0].split(' ').collect();
+    let change = agent.one_change(&file);
+    let actor = &change.actors[0];
+    let remote = actor.remote.clone().unwrap_or_else(|| panic!("{actor:#?}"));
+    assert_eq!((&*remote.address, remote.from), (&*format!("{}:{}", far[0], far[1]), RemoteFrom::Socket));
+    let set = |text: &str| text.trim().parse::<u32>().ok().filter(|&number| number != u32::MAX);
+    assert_eq!((actor.login_uid, actor.session), (set(said[1]), set(said[2])));
+    if actor.login_uid.is_some() {
+        assert_eq!(actor.login_user.as_deref(), Some("root"));
+    }
+    let chain = actor.ancestors.iter().filter_map(|a| a.exe.as_deref());
+    assert!(chain.chain(actor.parent_exe.as_deref()).any(|exe| exe.ends_with(b"/sshd")), "{actor:#?}");
+    agent.stop();
 }
 
 #[test]

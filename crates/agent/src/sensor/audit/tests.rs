@@ -28,14 +28,14 @@ fn control() -> Option<Control> {
 }
 
 /// Puts back what a test changed, however it ends.
-struct Kept {
-    control: Control,
+pub(crate) struct Kept {
+    pub(crate) control: Control,
     was_on: bool,
     added: Vec<Rule>,
 }
 
 impl Kept {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let control = control()?;
         let was_on = control.status().unwrap().mode == Mode::On;
         Some(Self { control, was_on, added: Vec::new() })
@@ -175,17 +175,17 @@ fn rules_that_somebody_removes_are_added_again_and_that_is_told() {
 }
 
 /// Debian's audit daemon, with its files in a directory of the test.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl Daemon {
-    fn start(control: &Control) -> Option<Self> {
+    pub(crate) fn start(control: &Control) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("audit.log");
         let config = format!(
-            "local_events = yes\nwrite_logs = yes\nlog_file = {}\nlog_group = root\nlog_format = RAW\nflush = INCREMENTAL\nfreq = 1\n\
+            "local_events = yes\nwrite_logs = yes\nlog_file = {}\nlog_group = root\nlog_format = RAW\nflush = INCREMENTAL_ASYNC\nfreq = 50\n\
              max_log_file = 64\nnum_logs = 2\nspace_left = 2\nspace_left_action = ignore\nadmin_space_left = 1\n\
              admin_space_left_action = ignore\ndisk_full_action = ignore\ndisk_error_action = ignore\n",
             log.display()

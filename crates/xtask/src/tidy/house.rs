@@ -66,10 +66,12 @@ pub const OWNED: &[Owned] = &[
     owned("libc", &["sys"]),
     owned("aya", &["sys"]),
     owned("zstd", &["proto", "agent"]),
-    owned("flate2", &["agent", "ossec"]),
+    owned("flate2", &["agent", "ossec", "cli"]),
     owned("aes", &["ossec"]),
     owned("blowfish", &["ossec"]),
     owned("cbc", &["ossec"]),
+    // Archives of an OSSEC installation.
+    owned("tar", &["cli"]),
     owned("lzma-rust2", &["agent"]),
     owned("bzip2", &["agent"]),
     owned("indicatif", &["cli"]),

@@ -5,13 +5,24 @@
 //! what is done with a message is its owner's to decide.
 
 pub mod alert;
+pub mod alerts_log;
+pub mod ar_conf;
 pub mod authd;
+pub mod conf;
 pub mod control;
 pub mod counter;
+pub mod finding;
+pub mod internal_options;
 pub mod keys;
+pub mod list;
 pub mod message;
+pub mod native;
+pub mod rcl;
+pub mod report;
 pub mod rootcheck;
 pub mod secure;
 pub mod standin;
 pub mod station;
 pub mod syscheck;
+pub mod syscheck_db;
+pub mod xml;

@@ -7,9 +7,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tally_ossec::conf::{self, Kind, OssecConf};
+use tally_ossec::finding::Severity;
+use tally_ossec::native::{self, Fate};
 use tally_types::{Diagnostic, Level, did_you_mean};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+pub use section::{
+    Agentless, Analysis, Command, Forward, LogFiles, Mail, MailRoute, Response, Selection, SyslogInput, Transport,
+};
+use table::Table;
+
+mod section;
+mod show;
+mod table;
 
 /// OSSEC's port for agents: the firewalls of a site that moves over are open for it.
 pub const LISTEN_PORT: u16 = 1514;
@@ -24,7 +36,25 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const HEARTBEAT_S: u32 = 10;
 const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u32> = 1..=600;
 const ALERT_LEVEL: u32 = 3;
-const KEYS: [&str; 5] = ["listen", "console", "heartbeat_s", "alert_level", "rules"];
+const KEYS: [&str; 17] = [
+    "listen",
+    "console",
+    "heartbeat_s",
+    "alert_level",
+    "rules",
+    "ossec",
+    "syslog",
+    "analysis",
+    "alerts_log",
+    "archive",
+    "mail",
+    "mail_route",
+    "forward",
+    "command",
+    "responses",
+    "response",
+    "agentless",
+];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagerConfig {
@@ -41,6 +71,20 @@ pub struct ManagerConfig {
     pub alert_level: Level,
     /// Rule files that are read after the built-in ones.
     pub rules: Vec<PathBuf>,
+    pub syslog: Vec<SyslogInput>,
+    pub analysis: Analysis,
+    pub alerts_log: LogFiles,
+    pub archive: LogFiles,
+    pub mail: Option<Mail>,
+    pub mail_routes: Vec<MailRoute>,
+    pub forward: Vec<Forward>,
+    pub commands: Vec<Command>,
+    pub responses: Vec<Response>,
+    /// Addresses that no response may hit.
+    pub never: Vec<String>,
+    pub agentless: Vec<Agentless>,
+    /// What the file asks for and does not get, as it is not done yet or has no counterpart: told at each start.
+    pub warnings: Vec<Diagnostic>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +107,18 @@ impl ManagerConfig {
             heartbeat_ms: HEARTBEAT_S * 1000,
             alert_level: Level::new(ALERT_LEVEL).unwrap_or(Level::MAX),
             rules: Vec::new(),
+            syslog: Vec::new(),
+            analysis: Analysis::default(),
+            alerts_log: LogFiles::default(),
+            archive: LogFiles::default(),
+            mail: None,
+            mail_routes: Vec::new(),
+            forward: Vec::new(),
+            commands: Vec::new(),
+            responses: Vec::new(),
+            never: Vec::new(),
+            agentless: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -78,9 +134,32 @@ impl ManagerConfig {
         if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let (config, faults) = Self::parse(&text, &path.to_string_lossy(), state);
+        let bytes = std::fs::read(path).map_err(read)?;
+        let (text, file) = (String::from_utf8_lossy(&bytes), path.to_string_lossy());
+        let (config, faults) = match conf::kind(&text) {
+            Some(Kind::OssecConf) => Self::parse_ossec(&text, &file, state),
+            _ => Self::parse(&text, &file, state),
+        };
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { faults }) }
+    }
+
+    /// Reads the text of an `ossec.conf`, as it is translated (docs/configuration.md).
+    pub fn parse_ossec(text: &str, file: &str, state: &Path) -> (Self, Vec<Diagnostic>) {
+        let (conf, findings) = OssecConf::parse(text, file);
+        let translation = native::manager(&conf, native::root_of(file), file);
+        let (mut config, mut faults) = Self::parse(&translation.text, &format!("{file}, translated"), state);
+        for finding in findings.0 {
+            match finding.severity {
+                Severity::Error => faults.push(finding.diagnostic),
+                Severity::Warning => config.warnings.push(finding.diagnostic),
+            }
+        }
+        let left = translation.notes.iter().filter(|note| note.fate == Fate::Left);
+        config.warnings.extend(left.map(|note| {
+            let message = format!("<{}> has no counterpart: {}", note.element, note.text);
+            Diagnostic { file: file.into(), line: note.line, column: 1, message }
+        }));
+        (config, faults)
     }
 
     /// The manager's own directory.
@@ -110,6 +189,7 @@ impl ManagerConfig {
             reader.key(&mut config, key, value);
         }
         reader.faults.sort_by_key(|f| (f.line, f.column));
+        config.warnings.sort_by_key(|f| (f.line, f.column));
         (config, reader.faults)
     }
 }
@@ -120,7 +200,7 @@ struct Reader<'t> {
     faults: Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
     fn fault(&mut self, offset: usize, message: impl Into<String>) {
         self.faults.push(Diagnostic::at(&self.file, self.text, offset, message));
     }
@@ -137,9 +217,65 @@ impl Reader<'_> {
             "heartbeat_s" => self.set(value, heartbeat, |s| config.heartbeat_ms = s * 1000),
             "alert_level" => self.set(value, level, |l| config.alert_level = l),
             "rules" => self.set(value, paths, |p| config.rules = p),
+            known if KEYS.contains(&known) => self.section(config, known, key.span().start, value),
             unknown => {
                 let near = did_you_mean(unknown, KEYS);
                 self.fault(key.span().start, format!("unknown key \"{unknown}\"{near}"));
+            }
+        }
+    }
+
+    /// A table, or several of a kind.
+    fn section(&mut self, config: &mut ManagerConfig, name: &str, at: usize, value: &Spanned<DeValue<'_>>) {
+        if let Some((_, why)) = section::NOT_DONE.iter().find(|(table, _)| *table == name) {
+            config.warnings.push(Diagnostic::at(&self.file, self.text, at, format!("[{name}] is not done yet: {why}")));
+        }
+        match name {
+            // Whoever serves OSSEC's agents reads it.
+            "ossec" => {}
+            "syslog" => self.tables(value, "[[syslog]]", |table| config.syslog.push(SyslogInput::read(table))),
+            "analysis" => config.analysis = self.table(value, "[analysis]").map(Analysis::read).unwrap_or_default(),
+            "alerts_log" => {
+                config.alerts_log = self.table(value, "[alerts_log]").map(LogFiles::read).unwrap_or_default()
+            }
+            "archive" => config.archive = self.table(value, "[archive]").map(LogFiles::read).unwrap_or_default(),
+            "mail" => config.mail = self.table(value, "[mail]").map(Mail::read),
+            "mail_route" => {
+                self.tables(value, "[[mail_route]]", |table| config.mail_routes.push(MailRoute::read(table)))
+            }
+            "forward" => self.tables(value, "[[forward]]", |table| config.forward.extend(Forward::read(table))),
+            "command" => self.tables(value, "[[command]]", |table| config.commands.extend(Command::read(table))),
+            "response" => self.tables(value, "[[response]]", |table| config.responses.extend(Response::read(table))),
+            "responses" => {
+                if let Some(mut table) = self.table(value, "[responses]") {
+                    config.never = table.strings("never").unwrap_or_default();
+                    table.finish();
+                }
+            }
+            _ => self.tables(value, "[[agentless]]", |table| config.agentless.extend(Agentless::read(table))),
+        }
+    }
+
+    fn table<'s, 'v>(&'s mut self, value: &'v Spanned<DeValue<'v>>, name: &'static str) -> Option<Table<'s, 't, 'v>> {
+        Table::new(self, value, name)
+    }
+
+    fn tables<'v>(
+        &mut self,
+        value: &'v Spanned<DeValue<'v>>,
+        name: &'static str,
+        mut each: impl FnMut(Table<'_, 't, 'v>),
+    ) {
+        let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= table::ITEMS_MAX) else {
+            self.fault(
+                value.span().start,
+                format!("expected at most {} of {name}, with two brackets", table::ITEMS_MAX),
+            );
+            return;
+        };
+        for item in array {
+            if let Some(table) = Table::new(self, item, name) {
+                each(table);
             }
         }
     }
@@ -243,5 +379,79 @@ mod tests {
         assert_eq!(tried, ["[::]:1514", "0.0.0.0:1514"]);
         let (config, _) = parse("listen = '0.0.0.0:9'\nconsole = 'off'");
         assert_eq!((config.listen_candidates().len(), config.console), (1, None));
+    }
+
+    #[test]
+    fn the_tables_are_read_and_what_is_not_done_is_told() {
+        let text = r#"
+[ossec]
+ciphers = "aes"
+
+[analysis]
+rules = ["a"]
+[[syslog]]
+transport = "tls"
+allow = ["10.0.0.0/8"]
+[mail]
+to = ["a@b"]
+[[response]]
+command = "drop"
+on = ["local"]
+level = 7
+"#;
+        let (config, faults) = parse(text);
+        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!(config.analysis.rules, [PathBuf::from("a")]);
+        assert_eq!(config.syslog[0].listen.to_string(), "[::]:6514");
+        assert_eq!((config.mail.unwrap().level, config.responses[0].when.level), (7, Some(7)));
+        let told: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        for (name, line) in [("mail", 10), ("response", 12)] {
+            let start = format!("manager.toml:{line}:");
+            let about = format!("[{name}] is not done yet: ");
+            assert!(told.iter().any(|fault| fault.starts_with(&start) && fault.contains(&about)), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn faults_in_tables_are_told() {
+        let text = "mail = 4\n[archive]\ntxt = 1\n[[syslog]]\ntransport = 'udpp'\n[[response]]\nlevel = 17\n[forward]\nserver = 'x'\n";
+        let expected = [
+            "manager.toml:1:8: expected the table [mail], found integer",
+            "manager.toml:3:1: unknown key \"txt\" in [archive] (did you mean \"text\"?)",
+            "manager.toml:5:13: unknown transport \"udpp\" (did you mean \"udp\"?)",
+            "manager.toml:6:1: [[response]] needs command",
+            "manager.toml:7:9: level is a whole number from 0 to 16",
+            "manager.toml:8:1: expected at most 4096 of [[forward]], with two brackets",
+        ];
+        assert_eq!(parse(text).1, expected);
+    }
+
+    /// What is shown can be read back and means the same.
+    #[test]
+    fn the_effective_configuration_has_every_default() {
+        let (config, _) = parse("[mail]\npassword = 'secret'\n[[forward]]\nserver = 'h:514'\n");
+        let shown = config.effective();
+        assert_eq!((shown["listen"].as_str(), shown["alert_level"].as_u64()), (Some("[::]:1514"), Some(3)));
+        assert_eq!(shown["forward"][0]["format"], "default");
+        assert!(!shown.to_string().contains("secret") && !shown.to_string().contains("null"));
+    }
+
+    #[test]
+    fn an_ossec_conf_is_read_by_the_same_way() {
+        let text = "<ossec_config>\n<alerts><log_alert_level>5</log_alert_level></alerts>\n<global><geoipdb>/x</geoipdb>\
+                    <emial_to>a</emial_to></global>\n<remote><connection>secure</connection><port>1600</port></remote></ossec_config>";
+        let (config, faults) = ManagerConfig::parse_ossec(text, "/opt/ossec/etc/ossec.conf", Path::new("/s"));
+        assert_eq!(faults, vec![]);
+        assert_eq!((config.listen.to_string().as_str(), config.alert_level.value()), ("[::]:1600", 5));
+        let told: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        for expected in [
+            "/opt/ossec/etc/ossec.conf:3:1: <global/geoipdb> has no counterpart: no database of places is consulted",
+            "/opt/ossec/etc/ossec.conf:3:31: warning",
+        ] {
+            assert!(told.iter().any(|told| told.starts_with(expected.trim_end_matches(" warning"))), "{told:?}");
+        }
+        let (_, faults) =
+            ManagerConfig::parse_ossec("<ossec_config><global><logall>1</logall></global>", "f", Path::new("/s"));
+        assert_eq!(faults.len(), 2, "{faults:?}");
     }
 }

@@ -33,7 +33,10 @@ mod queue;
 mod session;
 mod sync;
 
-pub use config::{CONSOLE_PORT, ConfigError, LISTEN_PORT, ManagerConfig};
+pub use config::{
+    Agentless, Analysis, CONSOLE_PORT, Command, ConfigError, Forward, LISTEN_PORT, LogFiles, Mail, MailRoute,
+    ManagerConfig, Response, Selection, SyslogInput, Transport,
+};
 pub use feed::Alerts;
 pub use manager::{Manager, OrderError, RulesError, Running, StartError};
 pub use moment::{MomentError, duration_us, moment};

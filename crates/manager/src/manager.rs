@@ -85,6 +85,9 @@ pub struct Manager;
 impl Manager {
     /// Starts everything; when this returns, agents can connect and operators can ask.
     pub fn start(config: ManagerConfig) -> Result<Running, StartError> {
+        for fault in &config.warnings {
+            tracing::warn!(what = %fault, "the configuration asks for something that it does not get");
+        }
         let clock = Clock::start();
         let dir = config.dir();
         let store = Store::open(&dir, wall())?;

@@ -70,8 +70,11 @@ pub struct RunOptions {
     /// Configuration file (TOML): what is watched, and how often it is scanned
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// OSSEC's configuration file instead, as it is (docs/configuration.md)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "config")]
+    pub ossec_conf: Option<PathBuf>,
     /// Watch this path instead of the defaults; PATH:log for an append-only log (repeatable)
-    #[arg(long = "watch", value_name = "PATH[:log]", conflicts_with = "config")]
+    #[arg(long = "watch", value_name = "PATH[:log]", conflicts_with_all = ["config", "ossec_conf"])]
     pub watches: Vec<String>,
     /// Reach the manager here instead of where this host enrolled
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -91,6 +94,13 @@ pub struct RunOptions {
     /// Stop when standard input ends: with the program that holds its other end, however that ends
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
+}
+
+impl RunOptions {
+    /// The host's own file, in whichever form.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.config.as_deref().or(self.ossec_conf.as_deref())
+    }
 }
 
 #[derive(Debug, Args)]

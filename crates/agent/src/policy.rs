@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use tally_ossec::{conf, native};
 use tally_syscheck::collect::Collect;
 use tally_syscheck::{AgentConfig, Config, Mode, Policy};
 use tally_types::PathBytes;
@@ -102,7 +103,7 @@ pub fn choose(dir: &Path, own: Own, taken_in: Option<[u8; 32]>) -> Result<Chosen
 pub fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result<Own> {
     if let Some(file) = file {
         let origin = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| origin.clone())?;
+        let text = read_own(file)?;
         let (config, faults) = Config::parse(&text, &origin);
         if !faults.is_empty() {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -122,6 +123,29 @@ pub fn own(file: Option<&Path>, watches: &[(PathBytes, Option<Mode>)]) -> Result
     let in_use = InUse::new(&text, ORIGIN_ARGS);
     let policy = Policy::from_watch_args(watches);
     Ok(Own { config: AgentConfig::default(), policy, in_use, watches: text, collect: Vec::new() })
+}
+
+/// The text of the host's file; an `ossec.conf` as it is translated.
+fn read_own(file: &Path) -> Result<String> {
+    let origin = file.display().to_string();
+    let bytes = std::fs::read(file).with_context(|| origin.clone())?;
+    let lossy = String::from_utf8_lossy(&bytes);
+    if conf::kind(&lossy) != Some(conf::Kind::OssecConf) {
+        return String::from_utf8(bytes).with_context(|| origin.clone());
+    }
+    let (conf, findings) = conf::OssecConf::parse(&lossy, &origin);
+    if findings.has_errors() {
+        let faults: Vec<String> = findings.errors().map(ToString::to_string).collect();
+        bail!("the configuration is not usable:\n{}", faults.join("\n"));
+    }
+    for finding in &findings.0 {
+        tracing::warn!(what = %finding, "a word of the configuration has no effect");
+    }
+    let translation = native::agent(&conf, &origin);
+    for note in translation.notes.iter().filter(|note| note.fate == native::Fate::Left) {
+        tracing::warn!(what = %format!("{origin}:{note}"), "the configuration asks for something that has no counterpart");
+    }
+    Ok(translation.text)
 }
 
 fn default_own() -> Own {
@@ -262,6 +286,23 @@ mod tests {
 
     fn received(chosen: &Chosen, text: Option<&str>) -> Reception {
         chosen.standing.keeper.receive(text).unwrap()
+    }
+
+    #[test]
+    fn an_ossec_conf_is_the_hosts_own_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ossec.conf");
+        let text = b"<!-- caf\xe9 --><ossec_config><syscheck><directories check_all=\"yes\">/srv</directories>\
+                     <ignore>/srv/tmp</ignore></syscheck></ossec_config>";
+        std::fs::write(&file, text).unwrap();
+        let chosen = chosen(dir.path(), Some(&file), &[]);
+        assert!(chosen.policy.judge(&path(b"/srv/a")).is_some());
+        assert!(chosen.policy.judge(&path(b"/srv/tmp1/a")).is_none());
+        assert_eq!(&*chosen.standing.in_use.origin, file.to_str().unwrap());
+        std::fs::write(&file, "<ossec_config><syscheck><frequency>x</frequency></syscheck></ossec_config>").unwrap();
+        assert!(
+            own(Some(&file), &[]).err().unwrap().to_string().contains("ossec.conf:1:36: <frequency> is a whole number")
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     crate::start_logging();
     let watches = options.watches.iter().map(|w| watch(w)).collect::<Result<Vec<_>>>()?;
-    let own = policy::own(options.config.as_deref(), &watches)?;
+    let own = policy::own(options.file(), &watches)?;
     let state_dir = crate::state_dir(options.state.as_deref());
     let identity = enrol::identity(&state_dir)?;
     let agent_dir = enrol::agent_dir(&state_dir);
@@ -56,7 +56,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         (None, None) => enrol::manager(&state_dir)?,
     };
     leave_out_own_state(&mut policy, &state_dir)?;
-    guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.config.as_deref());
+    guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.file());
     let notices = Arc::new(Notices::new(options.json));
     let budget = Arc::new(Budget::new(config.budget));
     let waiting_bytes = usize::try_from(config.budget.memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);

@@ -4,12 +4,15 @@
 
 mod ask;
 mod check;
+mod config;
+mod import;
 mod operate;
 mod options;
 mod pages;
 mod policy;
 mod render;
 mod serve;
+mod tools;
 mod up;
 
 use std::process::ExitCode;
@@ -33,7 +36,19 @@ impl Outcome {
 }
 
 fn main() -> ExitCode {
-    match run(Options::parse()) {
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next().as_ref().and_then(tools::by_name) {
+        let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+        return tools::run(name, &arguments);
+    }
+    let options = Options::parse();
+    if let Command::OssecTools(command) = &options.command {
+        return tools::command(command).unwrap_or_else(|error| {
+            eprintln!("tally: {error:#}");
+            ExitCode::from(2)
+        });
+    }
+    match run(options) {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -50,6 +65,8 @@ fn run(options: Options) -> anyhow::Result<Outcome> {
         Command::Manager(options) => serve::run(&options),
         Command::Init(options) => check::init(&options),
         Command::Check(options) => check::check(&options),
+        Command::Config(command) => config::run(&command),
+        Command::Import(options) => import::run(&options),
         Command::Completions { shell } => pages::completions(shell),
         Command::ManPages { dir } => pages::man_pages(&dir),
         Command::AgentRun(options) => {

@@ -63,6 +63,14 @@ pub enum Command {
     Policy(PolicyCommand),
     /// Whether a path is watched, by which line, in which way, and why
     Explain(ExplainOptions),
+    /// Check and show configuration files, Tallystick's and OSSEC's
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Take over an OSSEC installation: configuration, keys, counters, databases, rules (changes nothing there)
+    Import(ImportOptions),
+    /// OSSEC's tools under their own names
+    #[command(subcommand)]
+    OssecTools(OssecToolsCommand),
     /// A new one-time link to the console page
     Console(AskOptions),
     /// Record the state of paths in a file, without a daemon
@@ -117,6 +125,9 @@ pub struct ManagerOptions {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// OSSEC's configuration file instead, as it is (docs/configuration.md)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "config")]
+    pub ossec_conf: Option<PathBuf>,
     /// Address and UDP port on which agents reach the manager
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<std::net::SocketAddr>,
@@ -340,6 +351,67 @@ pub enum PolicyCommand {
         #[arg(long)]
         own: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with files, each fault with its line and column; exit code 1 if anything is
+    ///
+    /// By its content a file is an agent's or a manager's TOML, OSSEC's ossec.conf or agent.conf, or its internal_options.conf.
+    Check {
+        #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+    },
+    /// Print what a file means; an ossec.conf as it is translated
+    Show {
+        /// The file [default: the manager's in the state directory]
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        state: Option<PathBuf>,
+        /// Every key with its value, the defaults too
+        #[arg(long)]
+        effective: bool,
+        /// As JSON: the keys of the file as one object
+        #[arg(long, requires = "effective")]
+        json: bool,
+        /// Of an ossec.conf, the part for the agent or for the manager [default: both]
+        #[arg(long, value_name = "PART", value_parser = ["agent", "manager"])]
+        part: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OssecToolsCommand {
+    /// Make a link for each tool in a directory, such as /var/ossec/bin; files that are there stay
+    Install {
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Run a tool by its name
+    #[command(disable_help_flag = true)]
+    Run {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ImportOptions {
+    /// OSSEC's directory, such as /var/ossec, or an archive of it (.tar, .tar.gz)
+    #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    pub source: PathBuf,
+    /// State directory [default: /var/lib/tallystick as root, else ~/.local/state/tallystick]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// JSON lines: one object for each thing (docs/json.md)
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

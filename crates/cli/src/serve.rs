@@ -19,7 +19,7 @@ pub fn run(options: &ManagerOptions) -> Result<Outcome> {
     let stop = Stop::on_signals()?;
     let state = tally_agent::state_dir(options.ask.state.as_deref());
     tally_agent::create_private_dir(&state)?;
-    let mut config = match &options.config {
+    let mut config = match options.config.as_ref().or(options.ossec_conf.as_ref()) {
         Some(file) => ManagerConfig::load(file, &state)?,
         None => ManagerConfig::for_state(&state)?,
     };

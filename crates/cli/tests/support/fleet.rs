@@ -56,6 +56,11 @@ impl Fleet {
         self.site.command(&["manager", "--listen", &listen, "--console", "127.0.0.1:0"])
     }
 
+    /// Of a manager that was started by other words.
+    pub fn port_is(&mut self, port: u16) {
+        self.port = Some(port);
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port.expect("the manager was started once"))
     }

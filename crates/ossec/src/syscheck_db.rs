@@ -4,6 +4,10 @@
 //! `!!?`); a line that a later one replaced begins with `#` instead of its first sign. SUM is `-1` for a file that is gone. The
 //! last line of a path counts. A path is bytes, and with `report_changes` OSSEC 4.3 glued a difference to it.
 
+use std::collections::BTreeMap;
+
+use crate::syscheck::{FileState, SyscheckMessage};
+
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<'t> {
@@ -48,6 +52,31 @@ impl<'t> Row<'t> {
         (fits && !path.is_empty()).then_some(Self { replaced, changes, sum, time_s, path })
     }
 }
+
+/// The file of an agent's database, in `queue/syscheck`.
+pub fn file_name(agent: &str, address: &str) -> String {
+    format!("({agent}) {address}->syscheck")
+}
+
+/// What a host's files were like, by the newest line of each: the snapshot that a manager of OSSEC's kept. Files that are gone
+/// are not in it, and what cannot be understood is left out.
+pub fn files(bytes: &[u8]) -> Vec<FileState> {
+    let rows = bytes.split(|b| *b == b'\n').filter_map(Row::parse).filter(|row| !row.replaced);
+    let mut newest: BTreeMap<&[u8], Option<&str>> = BTreeMap::new();
+    for row in rows {
+        newest.insert(row.path, row.sum);
+    }
+    let message = |(path, sum): (&[u8], Option<&str>)| {
+        let text = [sum?.as_bytes(), b" ", path].concat();
+        match SyscheckMessage::parse(LOCATION, &text) {
+            SyscheckMessage::File(file) => Some(*file),
+            _ => None,
+        }
+    };
+    newest.into_iter().filter_map(message).collect()
+}
+
+const LOCATION: &[u8] = b"syscheck";
 
 /// What a database holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +132,25 @@ mod tests {
             let read = Row::parse(line).map(|row| (row.replaced, row.changes, row.sum.is_some(), row.time_s, row.path));
             assert_eq!(read, expected, "{}", String::from_utf8_lossy(line));
         }
+    }
+
+    #[test]
+    fn the_newest_line_of_each_path_is_the_snapshot() {
+        let md5 = |n: u32| format!("{n:032x}");
+        let sha1 = |n: u32| format!("{n:040x}");
+        let text = format!(
+            "#++1:33188:0:0:{}:{} !1 /a\n!++2:33188:0:0:{}:{} !2 /a\n+++3:33188:0:0:{}:{} !1 /b\n!++-1 !3 /b\nx\n",
+            md5(1),
+            sha1(1),
+            md5(2),
+            sha1(2),
+            md5(3),
+            sha1(3)
+        );
+        let files = files(text.as_bytes());
+        let read: Vec<_> = files.iter().map(|file| (file.path.to_string(), file.entry.size)).collect();
+        assert_eq!(read, [("/a".to_owned(), 2)]);
+        assert_eq!(file_name("web1", "10.0.0.1"), "(web1) 10.0.0.1->syscheck");
     }
 
     #[test]

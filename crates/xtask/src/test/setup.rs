@@ -24,7 +24,7 @@ fn version_flag(program: &str) -> &'static str {
     }
 }
 
-const NEEDED: [Needed; 21] = [
+const NEEDED: [Needed; 24] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -44,6 +44,9 @@ const NEEDED: [Needed; 21] = [
     Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },
     Needed { package: "openssl", program: "openssl", why: "hosts enrol with it as OSSEC's agents do" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
+    Needed { package: "systemd", program: "systemd-analyze", why: "the units are checked by it" },
+    Needed { package: "strace", program: "strace", why: "what the units forbid is compared with what the agent does" },
+    Needed { package: "util-linux", program: "setpriv", why: "the agent is run with what its unit leaves it" },
     Needed { package: "clang-14", program: "clang-14", why: "the BPF object is compared with its source" },
     Needed { package: "llvm-14", program: "llvm-strip-14", why: "the BPF object is compared with its source" },
 ];

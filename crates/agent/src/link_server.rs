@@ -191,20 +191,21 @@ impl Server {
 
     /// Starts a link and answers it until it ends.
     fn serve_one(&mut self) -> Result<(), SeamError> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let (mut ours, theirs) = UnixStream::pair()?;
         // A link that does not take what it is told is of no use, and must not hold up the end.
         ours.set_write_timeout(Some(SLOW))?;
         // Nor may one that stops within a frame.
         ours.set_read_timeout(Some(PING * PINGS_MAX))?;
         let mut child = self.spawn(theirs)?;
         let mut reader = ours.try_clone()?;
-        *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours);
         let begin = LinkControl::Begin {
             manager: self.program.manager.clone(),
             identity: self.program.identity.clone(),
             checkpoint: self.sources.checkpoint.clone(),
         };
-        self.shared.send(&ToLink::Control(begin));
+        // Before anybody else can tell it anything: it knows nobody yet.
+        seam::write_frame(&mut ours, &ToLink::Control(begin).frame()?)?;
+        *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(ours);
         let served = self.answer_all(&mut reader);
         self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It ends by itself once the seam is closed; one that hangs is ended.

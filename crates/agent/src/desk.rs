@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tally_proto::json::SCHEMA;
+use tally_proto::message;
 use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
@@ -118,7 +119,7 @@ impl Desk {
             tiers: texts(&status.tiers),
             can: texts(&status.can),
             cannot: texts(&status.cannot),
-            blind: paths(&status.blind),
+            blind: status.blind.iter().map(blind).collect(),
             lag_ms: status.lag_us as f64 / 1000.0,
             records: self.sensor.as_ref().map_or(0, |pulse| pulse.records()),
             dropped: status.dropped,
@@ -154,6 +155,10 @@ impl Desk {
         let faults = self.health.faults().into_iter();
         faults.map(|(part, detail)| report::Impaired { part: part.name().to_owned(), detail }).collect()
     }
+}
+
+fn blind(mount: &message::Blind) -> report::Blind {
+    report::Blind { path: mount.point.to_string(), why: mount.why.to_string(), scanned: mount.scanned }
 }
 
 /// What is not as it should be, the gravest first.

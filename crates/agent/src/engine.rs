@@ -39,13 +39,13 @@ use self::scans::{Finished, Job, Scans};
 use crate::board::Board;
 use crate::budget::Budget;
 use crate::collect::Batch;
-use crate::intake::{Command, Intake, ScanOutcome, Work};
+use crate::intake::{Command, Intake, Loss, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
 use crate::policy::{Reception, Standing};
 use crate::report::LastScan;
 use crate::scan::{Base, Hint};
 use crate::sensor::runtime::Containers;
-use crate::sensor::{Coverage, Source};
+use crate::sensor::{Coverage, LastWord, Source};
 use crate::state::{Commit, PathEdit, State, StateError};
 
 /// Facts in the state.
@@ -99,6 +99,7 @@ pub struct Engine {
     base_is_old: bool,
     /// The name of the source of file events.
     sensor: &'static str,
+    last_word: LastWord,
     scans: Scans,
     rotations: Rotations,
     coverage: Coverage,
@@ -138,6 +139,7 @@ pub struct Parts {
     pub notices: Arc<Notices>,
     pub coverage: Coverage,
     pub sensor: &'static str,
+    pub last_word: LastWord,
     pub settings: Settings,
     pub budget: Arc<Budget>,
 }
@@ -146,7 +148,8 @@ pub use scans::Settings;
 
 impl Engine {
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { state, policy, standing, intake, board, notices, coverage, sensor, settings, budget } = parts;
+        let Parts { state, policy, standing, intake, board, notices, coverage, sensor, last_word, settings, budget } =
+            parts;
         let path = state.path().to_owned();
         let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
         Ok(Self {
@@ -161,6 +164,7 @@ impl Engine {
             base_read: Instant::now(),
             base_is_old: false,
             sensor,
+            last_word,
             gap: None,
             scans,
             rotations: Rotations::new(settings.rotation_wait),
@@ -276,7 +280,7 @@ impl Engine {
                     let ago_us = self.intake.now_us().saturating_sub(rescan.since_us);
                     let since = now().minus_micros(i64::try_from(ago_us).unwrap_or(i64::MAX));
                     (job.closes, job.earliest) = (true, Some(since));
-                    self.note_lost("agent", 0, since)?;
+                    self.note_lost(Loss::Full { queue: "agent", lost: 0 }, since)?;
                 }
                 job.actors = rescan.actors;
                 job.records = rescan.records;
@@ -306,7 +310,7 @@ impl Engine {
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
             Command::Hints { root, hints } => self.learn(root, hints),
             Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
-            Command::RecordsLost { queue, lost, since, within } => self.records_lost(queue, lost, since, &within),
+            Command::RecordsLost { loss, since, within } => self.records_lost(loss, since, &within),
             Command::Linked(inodes) => {
                 self.linked.extend(inodes);
                 Ok(())
@@ -583,6 +587,7 @@ impl Engine {
             dropped: self.dropped,
             can: self.coverage.can.iter().cloned().chain(self.scans.can()).map(Into::into).collect(),
             cannot: self.cannot().into_iter().map(Into::into).collect(),
+            blind: self.coverage.blind.clone(),
             tiers: self.coverage.tiers.iter().map(|text| text.as_str().into()).collect(),
             source: self.sensor.into(),
             who: self.coverage.who.name().into(),
@@ -591,10 +596,26 @@ impl Engine {
         }
     }
 
+    /// What was told of at the very end, as far as it must not be forgotten.
+    fn last_commands(&mut self) -> Result<(), StateError> {
+        for command in self.intake.take(0, false).commands {
+            match command {
+                Command::RecordsLost { loss, since, .. } => self.note_lost(loss, since)?,
+                Command::DeviceWritten(write) => self.device_written(write)?,
+                Command::Life(life) => self.record(life)?,
+                // The manager says it again, and what a scan was about the next start compares.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The orderly end: everything that was signalled is looked at, and the farewell is stored.
     fn finish(mut self, reason: &str) -> Result<(), StateError> {
         self.scans.cancel();
+        let read_up_to = self.last_word.take();
         self.intake.close();
+        self.last_commands()?;
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
         let mut covered = self.is_covered() && self.state.position().root.is_some();
@@ -615,8 +636,9 @@ impl Engine {
         }
         draft.event(now(), EventBody::Life(Life::Stopped { reason: reason.into() }));
         self.commit(draft.take())?;
-        if covered && self.stuck.is_none() {
-            self.write_covered()?;
+        let up_to = if self.sees_live { read_up_to } else { Some(self.compared_from) };
+        if let Some(up_to) = up_to.filter(|_| covered && self.stuck.is_none()) {
+            if_there_is_room(self.state.set_fact(fact::COVERED, up_to.micros()))?;
         }
         match self.state.set_fact(fact::STOPPED, 1) {
             Err(error) if !error.is_full() => Err(error),

@@ -174,7 +174,7 @@ impl Watchman {
     }
 
     fn sensor(&self) -> Option<String> {
-        let pulse = self.sensor.as_ref()?;
+        let pulse = self.sensor.as_ref().filter(|_| !self.intake.is_stopping())?;
         if pulse.has_ended() {
             return Some("its thread has ended: only scans see changes".to_owned());
         }

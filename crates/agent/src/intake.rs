@@ -57,8 +57,7 @@ pub enum Command {
     },
     /// The kernel dropped records, or they cannot be understood: what they would have told of must be compared.
     RecordsLost {
-        queue: &'static str,
-        lost: u64,
+        loss: Loss,
         /// All before that were told.
         since: Timestamp,
         /// Where, if that is known; empty is everywhere.
@@ -82,6 +81,15 @@ pub enum Command {
     Coverage(Coverage),
     /// Lines of logs, and how far the logs were read with them.
     Collected(Batch),
+}
+
+/// Why records are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// This queue was full; at least so many are gone, 0 where nobody counted.
+    Full { queue: &'static str, lost: u64 },
+    /// In words.
+    Missed(String),
 }
 
 /// How a scan ended.
@@ -235,6 +243,10 @@ impl Intake {
     /// Becomes true when the agent is asked to stop.
     pub fn stopping(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stopping)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Waits at most so long; whether the agent was asked to stop.

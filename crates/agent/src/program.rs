@@ -86,6 +86,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         notices: Arc::clone(&notices),
         coverage: sensor.coverage.clone(),
         sensor: sensor.source.name(),
+        last_word: sensor.last_word(),
         settings: settings(&config),
         budget,
     })?;

@@ -1,8 +1,10 @@
 //! Shows others that a thread still works: it beats each time it comes round, and a guard looks how long ago that was.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tally_types::Timestamp;
 
 /// A thread that waits for work comes round at least this often, so that its silence means something.
 pub const BEAT: Duration = Duration::from_secs(5);
@@ -14,13 +16,15 @@ pub struct Pulse {
     /// Of the kernel, that were read so far.
     records: AtomicU64,
     ended: AtomicBool,
+    /// Up to when the thread had read all that the kernel had for it, when it ended in good order: microseconds, 0 otherwise.
+    read_up_to_us: AtomicI64,
     fault: Mutex<Option<String>>,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        let (last_ms, records, ended, fault) = Default::default();
-        Self { began: Instant::now(), last_ms, records, ended, fault }
+        let (last_ms, records, ended, read_up_to_us, fault) = Default::default();
+        Self { began: Instant::now(), last_ms, records, ended, read_up_to_us, fault }
     }
 }
 
@@ -53,7 +57,18 @@ impl Pulse {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Says, just before the end, up to when everything was read.
+    pub fn leave(&self, up_to: Timestamp) {
+        self.read_up_to_us.store(up_to.micros(), Ordering::Relaxed);
+    }
+
+    /// Up to when everything was read, of a thread that has ended in good order.
+    pub fn read_up_to(&self) -> Option<Timestamp> {
+        let up_to_us = self.read_up_to_us.load(Ordering::Relaxed);
+        (self.has_ended() && up_to_us != 0).then_some(Timestamp(up_to_us))
     }
 
     /// Marks the end of the thread when dropped, whether it returns or panics.
@@ -61,7 +76,7 @@ impl Pulse {
         struct End<'p>(&'p Pulse);
         impl Drop for End<'_> {
             fn drop(&mut self) {
-                self.0.ended.store(true, Ordering::Relaxed);
+                self.0.ended.store(true, Ordering::Release);
             }
         }
         End(self)

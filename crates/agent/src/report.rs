@@ -24,7 +24,7 @@ pub struct Report {
     pub tiers: Vec<String>,
     pub can: Vec<String>,
     pub cannot: Vec<String>,
-    pub blind: Vec<String>,
+    pub blind: Vec<Blind>,
     pub lag_ms: f64,
     /// Records of the kernel that were read since the start.
     pub records: u64,
@@ -36,6 +36,14 @@ pub struct Report {
     pub impaired: Vec<Impaired>,
     pub budget: Budget,
     pub usage: Usage,
+}
+
+/// A mount with watched paths from which no events come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Blind {
+    pub path: String,
+    pub why: String,
+    pub scanned: bool,
 }
 
 /// The last scan of everything.
@@ -103,7 +111,9 @@ impl fmt::Display for Report {
         lines.all("probed", &self.tiers);
         lines.all("sees", &self.can);
         lines.all("does not see", &self.cannot);
-        lines.all("by scans only", &self.blind);
+        for Blind { path, why, scanned } in &self.blind {
+            lines.one(if *scanned { "by scans only" } else { "not scanned" }, &format!("{path} ({why})"));
+        }
         lines.one("behind by", &format!("{:.1} ms; {} records read, {} lost", self.lag_ms, self.records, self.dropped));
         let scan = self.last_scan.as_ref().map(|scan| {
             let (mb, secs) = (megabytes(scan.read_bytes), scan.seconds);

@@ -26,7 +26,7 @@ mod tests;
 
 pub(crate) use aligned::DirectFile;
 pub use base::{Base, BaseError};
-pub use hash::sha256;
+pub use hash::{sha256, whole as digests};
 pub use hint::{Disputed, Hint, HintError};
 pub use known::{Known, KnownList, Nothing};
 pub use look::Observer;

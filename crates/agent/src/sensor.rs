@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod audit;
+mod blind;
 mod device;
 pub(crate) mod fanotify;
 mod inotify;
@@ -17,13 +18,18 @@ pub mod who;
 
 pub use self::fanotify::holding_watched;
 
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use tally_proto::message::Blind;
 use tally_sys::poll::Waker;
 use tally_syscheck::Policy;
+use tally_types::Timestamp;
 
 use self::who::Tier;
+use crate::engine;
 use crate::intake::Intake;
 use crate::pulse::Pulse;
 
@@ -55,6 +61,8 @@ impl Source {
 pub struct Coverage {
     pub can: Vec<String>,
     pub cannot: Vec<String>,
+    /// Mounts with watched paths from which no events come.
+    pub blind: Vec<Blind>,
     /// Where it is known from who made a change.
     pub who: Tier,
     /// Each source of that which was tried, in words.
@@ -71,13 +79,47 @@ pub struct Sensor {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Ends a sensor before everything else: what the kernel still has for it is read first.
+#[derive(Clone, Debug, Default)]
+pub struct LastWord(Option<(Arc<Waker>, Arc<Pulse>)>);
+
+impl LastWord {
+    /// Up to when everything was read; `None` without a sensor, or where that is not known.
+    pub fn take(&self) -> Option<Timestamp> {
+        let (stop, pulse) = self.0.as_ref()?;
+        stop.wake();
+        let patience = Instant::now() + 2 * REST_TAKES;
+        while !pulse.has_ended() && Instant::now() < patience {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        pulse.read_up_to()
+    }
+}
+
+/// Reading what the kernel still has takes no longer than this: somebody may write without end.
+const REST_TAKES: Duration = Duration::from_secs(3);
+
+/// Reads by `read` until it says that there was nothing; up to when everything was read, at the least `so_far`.
+fn read_rest(so_far: Timestamp, mut read: impl FnMut() -> io::Result<bool>) -> Timestamp {
+    let (mut up_to, until) = (so_far, Instant::now() + REST_TAKES);
+    while Instant::now() < until {
+        let before = engine::now();
+        match read() {
+            Ok(true) => up_to = up_to.min(before),
+            Ok(false) => return before,
+            Err(_) => break,
+        }
+    }
+    up_to
+}
+
 /// Starts the best sensor, or the one that `only` names; and so for the source of who made a change.
 pub fn start(
     policy: &Arc<Policy>,
     intake: &Arc<Intake>,
     only: Option<Source>,
     who: Option<Tier>,
-) -> std::io::Result<Sensor> {
+) -> io::Result<Sensor> {
     let (stop, pulse) = (Arc::new(Waker::new()?), Arc::new(Pulse::default()));
     let mut refused = Vec::new();
     if only.is_none_or(|s| s == Source::Fanotify) {
@@ -113,6 +155,12 @@ fn running(
     thread: JoinHandle<()>,
 ) -> Sensor {
     Sensor { source, coverage, pulse: Some(pulse), stop, thread: Some(thread) }
+}
+
+impl Sensor {
+    pub fn last_word(&self) -> LastWord {
+        LastWord(self.pulse.clone().map(|pulse| (Arc::clone(&self.stop), pulse)))
+    }
 }
 
 impl Drop for Sensor {

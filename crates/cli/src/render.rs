@@ -63,6 +63,12 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
     }
 }
 
+/// A mount without events, in words.
+fn blind(mount: &Value) -> String {
+    let how = if mount.get("scanned").and_then(Value::as_bool) == Some(true) { "scans only" } else { "not seen" };
+    format!("{how}: {} ({})", text(mount, "path"), text(mount, "why"))
+}
+
 fn status(out: &mut impl Write, value: &Value) -> io::Result<()> {
     let problems = list(value, "problems");
     if problems.is_empty() {
@@ -77,6 +83,9 @@ fn status(out: &mut impl Write, value: &Value) -> io::Result<()> {
         agent_line(out, agent)?;
         for cannot in list(agent, "cannot") {
             writeln!(out, "       cannot see: {}", escape(cannot.as_str().unwrap_or_default()))?;
+        }
+        for mount in list(agent, "blind") {
+            writeln!(out, "       {}", blind(mount))?;
         }
     }
     if let Some(ledger) = value.get("ledger") {
@@ -220,7 +229,11 @@ fn explained(out: &mut impl Write, told: &Value) -> io::Result<()> {
         row("why", &text(watch, "why"))?;
     }
     if text(told, "finding") == "watched" {
-        let how = if text(told, "seen") == "realtime" { "as it happens" } else { "by scans only" };
+        let how = match &*text(told, "seen") {
+            "realtime" => "as it happens",
+            "scan" => "by scans only",
+            _ => "not at all",
+        };
         row("seen", &format!("{how}: {}", text(told, "seen_because")))?;
     }
     row("also", &words(told, "others"))?;

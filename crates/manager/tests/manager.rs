@@ -371,7 +371,11 @@ fn explains_by_the_policy_that_the_agent_says_it_uses() {
     let watched = told("/etc/passwd");
     assert_eq!((&watched["finding"], &watched["seen"]), (&json!("watched"), &json!("realtime")));
     assert_eq!(watched["watch"]["place"], "/etc/tallystick/agent.toml:2");
-    assert_eq!(told("/srv/nfs/x")["seen"], "scan");
+    let on_nfs = told("/srv/nfs/x");
+    let because = "no file events come from /srv/nfs (nfs4: another machine serves it)";
+    assert_eq!((&on_nfs["seen"], &on_nfs["seen_because"]), (&json!("scan"), &json!(because)));
+    let deeper = told("/srv/nfs/fuse/x");
+    assert!(deeper["seen"] == "none" && deeper["seen_because"].to_string().contains("a program serves it"), "{deeper}");
     let excluded = told("/srv/cache/x");
     assert_eq!((&excluded["finding"], &excluded["excluded_by"]), (&json!("excluded"), &json!("cache")));
     assert_eq!((&told("/home")["finding"], &told("/home")["seen"]), (&json!("outside"), &json!("none")));

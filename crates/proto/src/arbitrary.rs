@@ -211,6 +211,7 @@ pub fn life() -> impl Strategy<Value = Life> {
         any::<i64>().prop_map(|offset_us| Life::ClockJump { offset_us }),
         lines().prop_map(|cannot| Life::CoverageChanged { cannot }),
         text(1024).prop_map(|detail| Life::StateFull { detail }),
+        text(1024).prop_map(|detail| Life::Missed { detail }),
         text(1024).prop_map(|detail| Life::LedgerMismatch { detail }),
         (name(), name()).prop_map(|(name, group)| Life::Enrolled { name, group }),
         time().prop_map(|last_seen| Life::Silent { last_seen }),
@@ -324,7 +325,8 @@ pub fn status() -> impl Strategy<Value = Status> {
     let usage = (number(), number(), number(), number()).prop_map(|(cpu_us, read_bytes, rss_bytes, throttled_us)| {
         Usage { cpu_us, read_bytes, rss_bytes, throttled_us }
     });
-    let words = (lines(), lines(), lines(), vec(path(), 0..3));
+    let blind = (path(), text(256), any::<bool>()).prop_map(|(point, why, scanned)| Blind { point, why, scanned });
+    let words = (lines(), lines(), lines(), vec(blind, 0..3));
     let further = (text(256), text(256), of(any::<[u8; 32]>()), usage);
     (time(), position(), of(any::<[u8; 32]>()), select(&AgentState::ALL), numbers, words, further).prop_map(
         |(

@@ -99,6 +99,7 @@ codes!(GapCause, "cause of a gap",
     2 => GapCause::Killed,
     3 => GapCause::Reboot,
     4 => GapCause::Overflow,
+    5 => GapCause::Missed,
 );
 
 codes!(AgentState, "agent state",

@@ -33,6 +33,7 @@ const RESTORED: u8 = 19;
 const POLICY_APPLIED: u8 = 20;
 const POLICY_REFUSED: u8 = 21;
 const STORM: u8 = 22;
+const MISSED: u8 = 23;
 
 const fn tag(life: &Life) -> u8 {
     match life {
@@ -58,6 +59,7 @@ const fn tag(life: &Life) -> u8 {
         Life::PolicyApplied { .. } => POLICY_APPLIED,
         Life::PolicyRefused { .. } => POLICY_REFUSED,
         Life::Storm { .. } => STORM,
+        Life::Missed { .. } => MISSED,
     }
 }
 
@@ -74,7 +76,8 @@ pub(crate) fn write(w: &mut Writer, life: &Life) {
         | Life::LedgerMismatch { detail: text }
         | Life::DuplicateIdentity { detail: text }
         | Life::Removed { by: text }
-        | Life::PolicyRefused { detail: text } => w.text(text, TEXT_BYTES_MAX),
+        | Life::PolicyRefused { detail: text }
+        | Life::Missed { detail: text } => w.text(text, TEXT_BYTES_MAX),
         Life::BaselineTaken { entries, root } => {
             numbers(w, &[*entries]);
             w.raw(root);
@@ -152,6 +155,7 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
         RESTORED => Life::Restored { part: word(r)? },
         POLICY_APPLIED => Life::PolicyApplied { origin: text(r)?, digest: r.array(WHAT)? },
         POLICY_REFUSED => Life::PolicyRefused { detail: text(r)? },
+        MISSED => Life::Missed { detail: text(r)? },
         STORM => Life::Storm {
             path: PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?)
                 .map_err(|source| DecodeError::Path { what: WHAT, source })?,

@@ -163,8 +163,8 @@ pub struct Status {
     pub cannot: Vec<Arc<str>>,
     /// Each way of seeing that was probed, with what came of it, in words. Goes along with `can` and `cannot`.
     pub tiers: Vec<Arc<str>>,
-    /// Below these mounts only scans see changes. Goes along with `can` and `cannot`.
-    pub blind: Vec<PathBytes>,
+    /// Below these mounts no event shows a change. Goes along with `can` and `cannot`.
+    pub blind: Vec<Blind>,
     /// Where file events come from: `fanotify`, `inotify`, `none`.
     pub source: Arc<str>,
     /// Where it is known from who made a change: `bpf`, `audit`, `proc`, `none`.
@@ -172,6 +172,23 @@ pub struct Status {
     /// BLAKE3 of the text of the policy in use.
     pub policy: Option<[u8; 32]>,
     pub usage: Usage,
+}
+
+/// A mount with watched paths from which no events come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blind {
+    pub point: PathBytes,
+    /// In words: its type, and what stands against events.
+    pub why: Arc<str>,
+    /// Scans go there. They enter no filesystem of another machine by themselves: only one that a watch begins on.
+    pub scanned: bool,
+}
+
+impl Blind {
+    /// The one that `path` lies on, if it is one of these.
+    pub fn holding<'b>(blind: &'b [Self], path: &PathBytes) -> Option<&'b Self> {
+        blind.iter().filter(|mount| path.is_within(&mount.point)).max_by_key(|mount| mount.point.as_bytes().len())
+    }
 }
 
 impl Status {
@@ -531,7 +548,11 @@ impl Status {
             write_lines(w, &self.can);
             write_lines(w, &self.cannot);
             write_lines(w, &self.tiers);
-            w.list(&self.blind, LINES_MAX, |w, path| w.bytes(path.as_bytes(), PATH_BYTES_MAX));
+            w.list(&self.blind, LINES_MAX, |w, blind| {
+                w.bytes(blind.point.as_bytes(), PATH_BYTES_MAX);
+                w.text(&blind.why, WORD_BYTES_MAX);
+                w.u8(u8::from(blind.scanned));
+            });
         }
         w.text(&self.source, WORD_BYTES_MAX);
         w.text(&self.who, WORD_BYTES_MAX);
@@ -552,10 +573,18 @@ impl Status {
         let can = if words { read_lines(r)? } else { Vec::new() };
         let cannot = if words { read_lines(r)? } else { Vec::new() };
         let tiers = if words { read_lines(r)? } else { Vec::new() };
-        let path = |r: &mut Reader<'_>| {
-            PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?).map_err(|source| DecodeError::Path { what: WHAT, source })
+        let mount = |r: &mut Reader<'_>| {
+            let point = r.bytes(WHAT, PATH_BYTES_MAX)?;
+            let point = PathBytes::new(point).map_err(|source| DecodeError::Path { what: WHAT, source })?;
+            let why = r.text(WHAT, WORD_BYTES_MAX)?.into();
+            let scanned = match r.u8(WHAT)? {
+                0 => false,
+                1 => true,
+                _ => return Err(DecodeError::NotCanonical(WHAT)),
+            };
+            Ok(Blind { point, why, scanned })
         };
-        let blind = if words { r.list(WHAT, LINES_MAX, path)? } else { Vec::new() };
+        let blind = if words { r.list(WHAT, LINES_MAX, mount)? } else { Vec::new() };
         let source = r.text(WHAT, WORD_BYTES_MAX)?.into();
         let who = r.text(WHAT, WORD_BYTES_MAX)?.into();
         let policy = r.option(WHAT, |r| r.array(WHAT))?;

@@ -53,6 +53,9 @@ pub fn life(life: &Life) -> String {
             duration(end.since(*start)),
             gap_cause(*cause)
         ),
+        Life::Missed { detail } => {
+            format!("What happened could not be told in real time: {}. A rescan follows.", shown(detail))
+        }
         Life::Overflow { queue, lost: 0 } => {
             format!("The queue \"{}\" was full and records were lost. A rescan follows.", shown(queue))
         }
@@ -173,6 +176,7 @@ const fn gap_cause(cause: GapCause) -> &'static str {
         GapCause::Killed => "the agent was killed or crashed",
         GapCause::Reboot => "the host was started anew",
         GapCause::Overflow => "a queue was full",
+        GapCause::Missed => "records of the kernel did not come or were not understood",
     }
 }
 

@@ -106,6 +106,8 @@ fn life_cases() -> Vec<Case> {
         case("gap, stopped", gap(GapCause::Stopped)),
         case("gap, reboot", gap(GapCause::Reboot)),
         case("gap, overflow", gap(GapCause::Overflow)),
+        case("gap, missed", gap(GapCause::Missed)),
+        case("missed", life(Life::Missed { detail: "no handle".into() })),
         case("overflow", life(Life::Overflow { queue: "kernel".into(), lost: 0 })),
         case("clock jump", life(Life::ClockJump { offset_us: 1 })),
         case("clock skew", life(Life::ClockSkew { offset_us: 1 })),

@@ -70,6 +70,8 @@ pub enum Life {
     PolicyRefused { detail: Arc<str> },
     /// So much happened below a path that only its final states were recorded.
     Storm { path: PathBytes, records: u64, paths: u64, duration_us: u64 },
+    /// What happened somewhere could not be told, though no queue was full: why, in words. It is compared.
+    Missed { detail: Arc<str> },
 }
 
 impl Life {
@@ -97,6 +99,7 @@ impl Life {
             Self::PolicyApplied { .. } => "policy-applied",
             Self::PolicyRefused { .. } => "policy-refused",
             Self::Storm { .. } => "storm",
+            Self::Missed { .. } => "missed",
         }
     }
 }
@@ -112,10 +115,12 @@ pub enum GapCause {
     Reboot,
     /// A queue of the kernel or of the agent was full.
     Overflow,
+    /// Records of the kernel did not come, or could not be understood.
+    Missed,
 }
 
 impl GapCause {
-    pub const ALL: [Self; 4] = [Self::Stopped, Self::Killed, Self::Reboot, Self::Overflow];
+    pub const ALL: [Self; 5] = [Self::Stopped, Self::Killed, Self::Reboot, Self::Overflow, Self::Missed];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,6 +128,7 @@ impl GapCause {
             Self::Killed => "killed",
             Self::Reboot => "reboot",
             Self::Overflow => "overflow",
+            Self::Missed => "missed",
         }
     }
 

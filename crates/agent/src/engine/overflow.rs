@@ -8,6 +8,7 @@ use tally_types::{EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
 use super::{Engine, now};
+use crate::intake::Loss;
 use crate::state::StateError;
 
 /// A queue that is full again so soon is the same event; the scan that it asks for is made all the same.
@@ -18,7 +19,9 @@ const SAME_EVENT: Duration = Duration::from_secs(10);
 pub(super) struct Missing {
     /// Since when, until scans have compared it.
     since: Option<Timestamp>,
-    told: Option<Instant>,
+    /// Of the first loss since then.
+    cause: Option<GapCause>,
+    told: Option<(GapCause, Instant)>,
 }
 
 impl Missing {
@@ -31,13 +34,16 @@ impl Engine {
     /// Records are gone since a time: of everything, or only of what lies at and below `within`.
     pub(super) fn records_lost(
         &mut self,
-        queue: &'static str,
-        lost: u64,
+        loss: Loss,
         since: Timestamp,
         within: &[PathBytes],
     ) -> Result<(), StateError> {
-        self.dropped = self.dropped.saturating_add(lost.max(1));
-        self.note_lost(queue, lost, since)?;
+        let count = match &loss {
+            Loss::Full { lost, .. } => *lost,
+            Loss::Missed(_) => 0,
+        };
+        self.dropped = self.dropped.saturating_add(count.max(1));
+        self.note_lost(loss, since)?;
         let roots = self.watched_within(within);
         if within.is_empty() || !roots.is_empty() {
             self.start_scan(Job::closing(roots, since));
@@ -46,13 +52,18 @@ impl Engine {
     }
 
     /// Puts the beginning of a gap on record.
-    pub(super) fn note_lost(&mut self, queue: &str, lost: u64, since: Timestamp) -> Result<(), StateError> {
+    pub(super) fn note_lost(&mut self, loss: Loss, since: Timestamp) -> Result<(), StateError> {
         self.missing.since = Some(self.missing.since.map_or(since, |earlier| earlier.min(since)));
-        if self.missing.told.is_some_and(|told| told.elapsed() < SAME_EVENT) {
+        let (cause, life) = match loss {
+            Loss::Full { queue, lost } => (GapCause::Overflow, Life::Overflow { queue: queue.into(), lost }),
+            Loss::Missed(detail) => (GapCause::Missed, Life::Missed { detail: detail.into() }),
+        };
+        self.missing.cause.get_or_insert(cause);
+        if self.missing.told.is_some_and(|(told, at)| told == cause && at.elapsed() < SAME_EVENT) {
             return Ok(());
         }
-        self.missing.told = Some(Instant::now());
-        self.record(Life::Overflow { queue: queue.into(), lost })
+        self.missing.told = Some((cause, Instant::now()));
+        self.record(life)
     }
 
     /// A scan that ends a gap is complete: the last one puts that on record.
@@ -61,9 +72,10 @@ impl Engine {
             return Ok(());
         }
         let Some(since) = self.missing.since.take() else { return Ok(()) };
+        let cause = self.missing.cause.take().unwrap_or(GapCause::Overflow);
         // What happened while it walked was told of by the sensor again.
         let end = now().minus_micros(i64::try_from(took.as_micros()).unwrap_or(i64::MAX)).max(since);
-        self.record(Life::Gap { start: since, end, cause: GapCause::Overflow })
+        self.record(Life::Gap { start: since, end, cause })
     }
 
     /// Where scans begin that see all that is watched within some places.

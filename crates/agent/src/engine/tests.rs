@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::{Position, event};
 use tally_snapshot::NodeHash;
-use tally_syscheck::{Glob, Limits, Mode, Policy, Watch};
+use tally_syscheck::{Algorithms, Glob, Limits, Mode, Policy, Watch};
 use tally_types::{
     AgentState, ByteRange, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
 };
@@ -50,6 +50,7 @@ struct Host {
     budget: tally_syscheck::Budget,
     /// Tell which lines of a text changed.
     diff: bool,
+    digests: Algorithms,
 }
 
 impl Host {
@@ -79,6 +80,7 @@ impl Host {
             direct_parts: 0,
             budget,
             diff: false,
+            digests: Algorithms::SHA256,
         }
     }
 
@@ -99,6 +101,7 @@ impl Host {
     fn policy(&self) -> Policy {
         let watch = |(path, mode): &(PathBytes, Option<Mode>)| Watch {
             diff: self.diff,
+            digests: if matches!(mode, None | Some(Mode::Static)) { self.digests } else { Algorithms::EMPTY },
             ..Watch::new(Glob::exactly(path), mode.unwrap_or_default())
         };
         Policy::from_watches(self.watches.iter().map(watch).collect(), Vec::new())
@@ -112,6 +115,7 @@ impl Host {
         assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
         let (opened, board) = std::sync::mpsc::channel();
         let (inbox, coverage, sensor_name) = (Arc::clone(&intake), sensor.coverage.clone(), sensor.source.name());
+        let last_word = sensor.last_word();
         let (rotation_wait, direct_parts) = (self.rotation_wait, self.direct_parts);
         let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
         let watches = self.watches.clone();
@@ -132,6 +136,7 @@ impl Host {
                 notices: Arc::new(Notices::new(true)),
                 coverage,
                 sensor: sensor_name,
+                last_word,
                 settings: Settings { interval, rehash_parts: 1, direct_parts, threads: 2, rotation_wait },
                 budget,
             });
@@ -167,6 +172,7 @@ impl Host {
             direct_parts: 0,
             budget: self.budget,
             diff: self.diff,
+            digests: self.digests,
         };
         let running = host.start_in(&name);
         let root = running.board.status().root.unwrap();
@@ -321,6 +327,29 @@ fn a_link_in_a_directorys_place_removes_what_was_below() {
     assert_eq!((file.kind, &file.after), (ChangeKind::Removed, &None));
     assert_eq!(running.board.status().root.map(NodeHash), Some(host.root_now()));
     running.stop();
+}
+
+#[test]
+fn what_is_done_just_before_an_orderly_end_is_told() {
+    if fanotify_is_missing() {
+        return;
+    }
+    for source in [Source::Fanotify, Source::Inotify] {
+        let mut host = Host::new();
+        host.source = source;
+        for n in 0..8 {
+            let mut agent = host.start();
+            let name = format!("last-{n}");
+            host.write(&name, "x");
+            agent.intake.stop("the test ends");
+            agent.thread.take().unwrap().join().unwrap().unwrap();
+            let told = agent.new_events().into_iter().any(|body| {
+                let EventBody::Change(change) = body else { return false };
+                change.path == path(&host.at(&name)) && change.detected_by == DetectedBy::Realtime
+            });
+            assert!(told, "{name} by {}", source.name());
+        }
+    }
 }
 
 #[test]

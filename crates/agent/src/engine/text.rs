@@ -1,24 +1,25 @@
 //! Texts: what is kept of them, and what their change says.
 //!
-//! A text is read right after the look that recorded its file, and believed only if it has the digest of that record: so a
+//! A text is read right after the look that recorded its file, and believed only if it has the digests of that record, whichever the policy asks for: so a
 //! diff never shows what is not in the snapshot. Where that fails the change is told all the same, without its lines.
 
 use std::sync::Arc;
 
+use tally_syscheck::Algorithms;
 use tally_syscheck::text::{self, BYTES_MAX, Content, Told};
 use tally_types::{Entry, FileKind, PathBytes};
 
 use super::Engine;
 use super::examine::Draft;
 use crate::observer::Observer;
-use crate::scan::sha256;
+use crate::scan::digests;
 use crate::state::{Commit, KeptText, StateError};
 
 /// More bytes of texts than this are not held for one commit, but for the last text.
 pub(super) const TEXTS_BYTES_AT_ONCE: usize = 4 << 20;
 
 const NOT_KEPT: &str = "its text before was not kept";
-const NOT_READ: &str = "it changed again before its text was read";
+const NOT_READ: &str = "its text could not be read as it was recorded";
 const BINARY: &str = "binary";
 const TOO_LONG: &str = "longer than 256 KiB";
 const NO_FILE: &str = "not a file before and after";
@@ -86,17 +87,20 @@ pub(super) fn is_of_use(path: &PathBytes, wants_diff: bool) -> bool {
 
 /// The text of the file that `entry` records, if it is still that and not too long; why not, in words.
 fn read(observer: &Observer<'_>, path: &PathBytes, entry: &Entry) -> Result<KeptText, &'static str> {
-    let recorded = entry.digests.sha256.ok_or(NOT_READ)?;
+    if entry.digests.is_empty() {
+        return Err(NOT_READ);
+    }
     if entry.size > BYTES_MAX as u64 {
         return Err(TOO_LONG);
     }
     let Ok(Some(bytes)) = observer.read(path, BYTES_MAX) else { return Err(NOT_READ) };
-    if sha256(&bytes) != recorded {
+    let algorithms = entry.digests.iter().fold(Algorithms::EMPTY, |all, (algorithm, _)| all.with(algorithm));
+    if digests(algorithms, &bytes) != entry.digests {
         return Err(NOT_READ);
     }
     // What is not kept by its name has no diff; the rest is no text.
     let bytes = text::kept(path, &bytes).ok_or(BINARY)?;
-    Ok(KeptText { sha256: recorded, bytes })
+    Ok(KeptText { of: KeptText::name(&entry.digests), bytes })
 }
 
 /// The text of `entry`, if `kept` is that.
@@ -105,7 +109,7 @@ fn known<'t>(entry: Option<&Entry>, kept: Option<&'t KeptText>, why_not: &'t str
         (None, _) => Content::Absent,
         (Some(entry), _) if entry.kind != FileKind::File => Content::Unknown(NO_FILE),
         (Some(entry), _) if entry.size > BYTES_MAX as u64 => Content::Unknown(TOO_LONG),
-        (Some(entry), Some(kept)) if entry.digests.sha256 == Some(kept.sha256) => Content::Text(&kept.bytes),
+        (Some(entry), Some(kept)) if KeptText::name(&entry.digests) == kept.of => Content::Text(&kept.bytes),
         _ => Content::Unknown(why_not),
     }
 }

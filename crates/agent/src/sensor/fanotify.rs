@@ -6,11 +6,14 @@
 
 mod other_name;
 
+use std::collections::HashMap;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tally_proto::message::Blind;
 use tally_sys::caps;
 use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
@@ -24,12 +27,12 @@ use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
 use tally_types::{PathBytes, Timestamp};
 
 use self::other_name::Linking;
-use super::Coverage;
 use super::device::Devices;
 use super::resolver::{Places, Resolver, WatchedPlace};
 use super::who::{Tier, Who};
+use super::{Coverage, blind, read_rest};
 use crate::engine::{self, DeviceWrite};
-use crate::intake::{Command, Intake};
+use crate::intake::{Command, Intake, Loss};
 use crate::pulse::{BEAT, Pulse};
 
 /// A directory that cannot be found is a reason to compare everything; that often at most.
@@ -45,13 +48,10 @@ pub fn start(
     stop: &Arc<Waker>,
     pulse: &Arc<Pulse>,
     who: Option<Tier>,
-) -> std::io::Result<(JoinHandle<()>, Coverage)> {
+) -> io::Result<(JoinHandle<()>, Coverage)> {
     if !caps::effective()?.has(caps::Capability::DacReadSearch) {
         // Without it the handles in the records lead nowhere.
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::PermissionDenied,
-            "needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH",
-        ));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH"));
     }
     let mut watcher = Watcher {
         group: group()?,
@@ -64,6 +64,7 @@ pub fn start(
         intake: Arc::clone(intake),
         signals: Vec::with_capacity(SIGNALS_AT_ONCE),
         blind: Vec::new(),
+        blind_mounts: Vec::new(),
         renames_whole: true,
         unresolved: None,
         linking: Linking::default(),
@@ -79,7 +80,7 @@ pub fn start(
     if watcher.resolver.is_empty() {
         let why =
             watcher.blind.first().cloned().unwrap_or_else(|| "no watched path is on a local filesystem".to_owned());
-        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
     let coverage = watcher.coverage();
     let stop = Arc::clone(stop);
@@ -87,7 +88,7 @@ pub fn start(
     Ok((thread, coverage))
 }
 
-fn group() -> std::io::Result<Group> {
+fn group() -> io::Result<Group> {
     #[cfg(test)]
     if LIMITED_QUEUE.get() {
         return Group::with(fanotify::Features { target: true, unlimited_queue: false });
@@ -113,6 +114,8 @@ struct Watcher {
     signals: Vec<Signal>,
     /// Watched places that cannot be marked, and why, in words.
     blind: Vec<String>,
+    /// The mounts from which no events come.
+    blind_mounts: Vec<Blind>,
     renames_whole: bool,
     /// When it was last said that a directory cannot be found.
     unresolved: Option<Instant>,
@@ -138,11 +141,16 @@ impl Watcher {
             pulse.beat();
             self.look_after_marks();
             match self.wait(stop) {
-                Ok(Woken { stop: true, .. }) => return,
+                Ok(Woken { stop: true, .. }) => {
+                    let so_far = self.told_up_to;
+                    return pulse.leave(read_rest(so_far, || self.read(&mut buffer)));
+                }
                 Ok(woken) => {
                     self.serve(&woken);
-                    if woken.records && self.gather(stop) {
-                        self.read(&mut buffer);
+                    if woken.records {
+                        self.gather(stop);
+                        // What went wrong is told.
+                        let _ = self.read(&mut buffer);
                     }
                 }
                 Err(error) => {
@@ -155,7 +163,7 @@ impl Watcher {
         }
     }
 
-    fn wait(&self, stop: &Waker) -> std::io::Result<Woken> {
+    fn wait(&self, stop: &Waker) -> io::Result<Woken> {
         let mut waiters = vec![
             Waiter::new(stop.as_fd(), Interest::Read),
             Waiter::new(self.group.as_fd(), Interest::Read),
@@ -184,14 +192,20 @@ impl Watcher {
         }
     }
 
-    /// Lets records come together; answers whether to go on.
-    fn gather(&self, stop: &Waker) -> bool {
+    /// Lets records come together, unless the end has come.
+    fn gather(&self, stop: &Waker) {
         let gather = self.who.gather();
-        let mut stopped = [Waiter::new(stop.as_fd(), Interest::Read)];
-        gather.is_zero() || !matches!(poll::wait(&mut stopped, Some(gather)), Ok(1..))
+        if gather.is_zero() {
+            return;
+        }
+        if let Err(error) = poll::wait(&mut [Waiter::new(stop.as_fd(), Interest::Read)], Some(gather)) {
+            tracing::debug!(%error, "records are not gathered");
+        }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) {
+    /// Reads once; whether there was anything.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let before = engine::now();
         let began_ns = clock::boottime_ns();
         match self.group.read(buffer) {
             Ok(bytes) => {
@@ -199,15 +213,17 @@ impl Watcher {
                 if self.who.events_read(began_ns, bytes.len() + RECORD_BYTES_MAX < BUFFER_BYTES) {
                     self.tell_coverage();
                 }
-                let emptied = bytes.len() < BUFFER_BYTES / 2;
+                let read = bytes.len();
                 self.take(bytes);
-                if emptied {
-                    self.told_up_to = engine::now();
+                if read < BUFFER_BYTES / 2 {
+                    self.told_up_to = before;
                 }
+                Ok(read > 0)
             }
             Err(error) => {
                 tracing::warn!(%error, "records cannot be read");
-                self.lost(Vec::new());
+                self.missed(format!("the kernel's records cannot be read: {error}"));
+                Err(error)
             }
         }
     }
@@ -238,8 +254,9 @@ impl Watcher {
         let missing = self.marks - marked;
         let looks_us = i64::try_from(BEAT.as_micros()).unwrap_or(i64::MAX).saturating_mul(3);
         self.told_up_to = self.told_up_to.min(engine::now().minus_micros(looks_us));
-        self.pulse.tell(Some(format!("marks of {missing} filesystems were taken off; they are set again")));
-        self.lost(Vec::new());
+        let why = format!("marks of {missing} filesystems were taken off; they are set again");
+        self.pulse.tell(Some(why.clone()));
+        self.missed(why);
         match self.mounts.read() {
             Ok(table) => self.mounts_changed(&table),
             Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
@@ -264,7 +281,7 @@ impl Watcher {
                 Ok(record) => self.record(&record),
                 Err(error) => {
                     tracing::warn!(%error, "a record is not understood");
-                    self.lost(Vec::new());
+                    self.missed(format!("a record of the kernel is not understood: {error}"));
                 }
             }
             if self.signals.len() >= SIGNALS_AT_ONCE {
@@ -294,7 +311,7 @@ impl Watcher {
             return;
         }
         if record.mask.has(Mask::OVERFLOW) {
-            self.lost(Vec::new());
+            self.lost(Loss::Full { queue: "fanotify", lost: 0 }, Vec::new());
             return;
         }
         let is_directory = record.mask.has(Mask::ON_DIRECTORY);
@@ -386,18 +403,27 @@ impl Watcher {
         places.iter().filter_map(path).collect()
     }
 
-    fn lost(&self, within: Vec<PathBytes>) {
+    fn lost(&self, loss: Loss, within: Vec<PathBytes>) {
         let since = self.told_up_to;
-        self.intake.command_now(Command::RecordsLost { queue: "fanotify", lost: 0, since, within });
+        self.intake.command_now(Command::RecordsLost { loss, since, within });
+    }
+
+    fn missed(&self, why: String) {
+        self.lost(Loss::Missed(why), Vec::new());
     }
 
     /// What happened in a directory that cannot be found is found by comparing all of its filesystem, once in a while.
-    fn cannot_resolve(&mut self, fsid: Fsid, error: &std::io::Error) {
+    fn cannot_resolve(&mut self, fsid: Fsid, error: &io::Error) {
         if self.unresolved.is_none_or(|last| last.elapsed() > UNRESOLVED_EVERY) {
             self.unresolved = Some(Instant::now());
             tracing::warn!(%error, "a directory of a record cannot be found");
             let within = self.resolver.points(fsid);
-            self.lost(within);
+            let points: Vec<_> = within.iter().map(ToString::to_string).collect();
+            let points = points.join(", ");
+            self.lost(
+                Loss::Missed(format!("a directory on {points} in which something happened cannot be found: {error}")),
+                within,
+            );
         }
     }
 
@@ -422,6 +448,7 @@ impl Watcher {
         let new: Vec<bool> = holding.iter().map(|mount| !self.resolver.knows(mount)).collect();
         self.resolver.learn_overlays(table);
         self.blind.extend(self.devices.mark(&self.group, &holding));
+        let mut refused = HashMap::new();
         for (mount, is_new) in holding.into_iter().zip(new) {
             match self.mark_mount(mount, table) {
                 Ok(()) if is_new => marked.extend(PathBytes::new(mount.point.clone()).ok()),
@@ -429,20 +456,22 @@ impl Watcher {
                 Err(error) => {
                     let fs_type = String::from_utf8_lossy(&mount.fs_type).into_owned();
                     let point = PathBytes::new(mount.point.clone()).map_or_else(|_| "?".to_owned(), |p| p.to_string());
+                    refused.insert(mount.id, error.to_string());
                     self.blind
                         .push(format!("changes below {point} as they happen ({fs_type}: {error}); scans see them"));
                 }
             }
         }
+        self.blind_mounts = blind::mounts(table, &self.policy, |mount| refused.get(&mount.id).cloned());
         let resolver = &self.resolver;
         self.devices.mark_elsewhere(&self.group, table, |fsid| resolver.is_known(fsid));
         self.marks = self.group.filesystems_marked().unwrap_or_default();
         marked
     }
 
-    fn mark_mount(&mut self, mount: &Mount, table: &Table) -> std::io::Result<()> {
+    fn mark_mount(&mut self, mount: &Mount, table: &Table) -> io::Result<()> {
         if fs_kind::of_type_name(&mount.fs_type) != FsKind::Local {
-            return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, "not a filesystem of this machine"));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "not a filesystem of this machine"));
         }
         if let Some(layers) = overlay::layers(mount) {
             return self.mark_mount(below_overlay(layers, table)?, table);
@@ -492,7 +521,8 @@ impl Watcher {
             );
         }
         cannot.extend(self.blind.iter().cloned());
-        Coverage { can, cannot, who: self.who.tier(), tiers: self.who.tiers() }
+        let blind = self.blind_mounts.clone();
+        Coverage { can, cannot, blind, who: self.who.tier(), tiers: self.who.tiers() }
     }
 }
 
@@ -537,8 +567,8 @@ pub fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> 
 }
 
 /// The mount that holds what changes in an overlay. All that happens there is told of by the path in it.
-fn below_overlay(layers: Layers, table: &Table) -> std::io::Result<&Mount> {
-    let refused = |why: &str| std::io::Error::new(std::io::ErrorKind::Unsupported, why);
+fn below_overlay(layers: Layers, table: &Table) -> io::Result<&Mount> {
+    let refused = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why);
     let Some(upper) = layers.upper.or_else(|| layers.lower.into_iter().next()) else {
         return Err(refused("its layers are not told"));
     };
@@ -546,7 +576,7 @@ fn below_overlay(layers: Layers, table: &Table) -> std::io::Result<&Mount> {
     open::base(&upper).map_err(|error| refused(&format!("its upper directory is not here: {error}")))?;
     let upper = PathBytes::new(upper).map_err(|error| refused(&error.to_string()))?;
     let holding = table.mounts.iter().filter(|m| is_at(m, |point| upper.is_within(point)));
-    let mount = holding.max_by_key(|m| m.point.len()).ok_or(std::io::ErrorKind::NotFound)?;
+    let mount = holding.max_by_key(|m| m.point.len()).ok_or(io::ErrorKind::NotFound)?;
     if overlay::layers(mount).is_some() {
         return Err(refused("an overlay on an overlay"));
     }

@@ -4,6 +4,7 @@
 //! that is asked for at the same time.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,13 +12,13 @@ use std::thread::JoinHandle;
 use tally_sys::inotify::{self, BUFFER_BYTES, Instance, Mask, Record, WatchId};
 use tally_sys::open::{self, Access};
 use tally_sys::poll::{self, Interest, Waiter, Waker};
-use tally_sys::{dirent, fs_kind, stat};
+use tally_sys::{dirent, fs_kind, mount, stat};
 use tally_syscheck::{Kinds, Policy, RescanCause, Signal};
 use tally_types::{FileKind, PathBytes, Timestamp};
 
-use super::Coverage;
+use super::{Coverage, blind, read_rest};
 use crate::engine;
-use crate::intake::{Command, Intake};
+use crate::intake::{Command, Intake, Loss};
 use crate::pulse::{BEAT, Pulse};
 
 pub fn start(
@@ -25,7 +26,7 @@ pub fn start(
     intake: &Arc<Intake>,
     stop: &Arc<Waker>,
     pulse: &Arc<Pulse>,
-) -> std::io::Result<(JoinHandle<()>, Coverage)> {
+) -> io::Result<(JoinHandle<()>, Coverage)> {
     let mut watcher = Watcher {
         instance: Instance::new()?,
         policy: Arc::clone(policy),
@@ -79,25 +80,38 @@ impl Watcher {
                 return;
             }
             if waiters[0].is_ready() {
-                return;
+                let so_far = self.told_up_to;
+                return pulse.leave(read_rest(so_far, || self.read(&mut buffer, pulse)));
             }
             let before = self.unwatched;
-            match self.instance.read(&mut buffer) {
-                Ok(bytes) => {
-                    pulse.count(self.take(bytes));
-                    self.told_up_to = engine::now();
-                }
-                Err(_) => self.lost(),
-            }
+            // What went wrong is told.
+            let _ = self.read(&mut buffer, pulse);
             if self.unwatched != before {
                 self.intake.command_now(Command::Coverage(self.coverage()));
             }
         }
     }
 
+    /// Reads once; whether there was anything.
+    fn read(&mut self, buffer: &mut [u8], pulse: &Pulse) -> io::Result<bool> {
+        let before = engine::now();
+        match self.instance.read(buffer) {
+            Ok(bytes) => {
+                let read = bytes.len();
+                pulse.count(self.take(bytes));
+                self.told_up_to = before;
+                Ok(read > 0)
+            }
+            Err(error) => {
+                self.lost();
+                Err(error)
+            }
+        }
+    }
+
     fn lost(&self) {
         let (since, within) = (self.told_up_to, Vec::new());
-        self.intake.command_now(Command::RecordsLost { queue: "inotify", lost: 0, since, within });
+        self.intake.command_now(Command::RecordsLost { loss: Loss::Full { queue: "inotify", lost: 0 }, since, within });
     }
 
     /// How many records they were.
@@ -204,7 +218,9 @@ impl Watcher {
             let count = self.unwatched;
             cannot.push(format!("changes as they happen in {count} directories (the first: {first}); scans see them"));
         }
-        Coverage { can, cannot, ..Coverage::default() }
+        let table = mount::read().unwrap_or_default();
+        let blind = blind::mounts(&table, &self.policy, |_| None);
+        Coverage { can, cannot, blind, ..Coverage::default() }
     }
 }
 

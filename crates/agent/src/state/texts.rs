@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tally_syscheck::text;
-use tally_types::PathBytes;
+use tally_types::{Digests, PathBytes};
 
 use super::StateError;
 
@@ -14,11 +14,24 @@ const BYTES_MAX: i64 = 64 << 20;
 /// The level of zstd: the usual one.
 const LEVEL: i32 = 3;
 
-/// A text, and the SHA-256 that its file had with it.
+/// A text, and a name for the digests that its file had with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptText {
-    pub sha256: [u8; 32],
+    pub of: [u8; 32],
     pub bytes: Vec<u8>,
+}
+
+impl KeptText {
+    /// SHA-256 where there is one; else the BLAKE3 of what there is.
+    pub fn name(digests: &Digests) -> [u8; 32] {
+        digests.sha256.unwrap_or_else(|| {
+            let mut hasher = blake3::Hasher::new();
+            digests.iter().for_each(|(algorithm, bytes)| {
+                hasher.update(algorithm.name().as_bytes()).update(bytes);
+            });
+            *hasher.finalize().as_bytes()
+        })
+    }
 }
 
 pub(super) fn get(db: &Connection, path: &PathBytes) -> Result<Option<KeptText>, StateError> {
@@ -28,7 +41,7 @@ pub(super) fn get(db: &Connection, path: &PathBytes) -> Result<Option<KeptText>,
         .optional()?;
     // A text that cannot be unpacked is as one that was not kept.
     let unpack = |packed: Vec<u8>| zstd::bulk::decompress(&packed, text::BYTES_MAX).ok();
-    Ok(row.and_then(|(sha256, packed)| Some(KeptText { sha256, bytes: unpack(packed)? })))
+    Ok(row.and_then(|(of, packed)| Some(KeptText { of, bytes: unpack(packed)? })))
 }
 
 /// Keeps `text` in the place of what was kept of `path`, or nothing.
@@ -40,11 +53,8 @@ pub(super) fn put(db: &Connection, path: &PathBytes, text: Option<&KeptText>) ->
         .map_err(|source| StateError::Io { path: path.to_string().into(), source })?;
     let room: i64 = db.prepare_cached("SELECT ?1 - bytes FROM texts_size")?.query_row([BYTES_MAX], |row| row.get(0))?;
     if i64::try_from(packed.len()).is_ok_and(|length| length <= room) {
-        db.prepare_cached("INSERT INTO texts (key, sha256, bytes) VALUES (?1, ?2, ?3)")?.execute(params![
-            key,
-            text.sha256,
-            packed
-        ])?;
+        db.prepare_cached("INSERT INTO texts (key, sha256, bytes) VALUES (?1, ?2, ?3)")?
+            .execute(params![key, text.of, packed])?;
     }
     Ok(())
 }

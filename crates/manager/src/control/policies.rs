@@ -1,6 +1,7 @@
 //! The policies of groups, and what an agent's policy says of a path.
 
 use tally_proto::json::{self, Explained, ExplainedWatch, PolicyStatus};
+use tally_proto::message::Blind;
 use tally_store::{Agent, GroupPolicy};
 use tally_syscheck::{Config, Finding, Watch};
 use tally_types::{Algorithm, PathBytes, did_you_mean};
@@ -113,10 +114,13 @@ fn explained<'a>(agent: &'a Agent, policy: [u8; 32], config: &'a Config, path: &
 /// Whether changes of a watched path are seen as they happen on this agent, as it last said.
 fn seen(agent: &Agent, path: &PathBytes) -> (&'static str, String) {
     let Some(told) = &agent.told else { return ("scan", "the agent has not said yet what it can see".to_owned()) };
-    let blind = told.blind.iter().find(|mount| path.is_within(mount));
+    let blind = Blind::holding(&told.blind, path);
     match (&*told.source, blind) {
         ("" | "none", _) => ("scan", "the agent has no source of file events".to_owned()),
-        (_, Some(mount)) => ("scan", format!("no file events come from the mount {mount}")),
+        (_, Some(Blind { point, why, scanned: true })) => ("scan", format!("no file events come from {point} ({why})")),
+        (_, Some(Blind { point, why, scanned: false })) => {
+            ("none", format!("neither events nor scans see what is on {point} ({why}): a watch must begin there"))
+        }
         (source, None) => ("realtime", format!("file events come from {source}")),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tally_net::{CloseCode, Conn, ConnectError, Identity, ManagerAddress};
 use tally_proto::event::Encoded;
-use tally_proto::message::{Checkpoint, Hello, LedgerHead, PolicyInUse, RunId, Status};
+use tally_proto::message::{Blind, Checkpoint, Hello, LedgerHead, PolicyInUse, RunId, Status};
 use tally_proto::session::{AgentClose, AgentIn, AgentOut, AgentSession};
 use tally_proto::{Position, entry as entry_codec};
 use tally_snapshot::{Edit, MemoryStore, NodeHash, NodeStore, apply, empty_root};
@@ -135,7 +135,18 @@ impl ScriptedAgent {
             lag_us: 1500,
             policy: Some(tally_syscheck::Config::digest(&self.policy.text)),
             source: "fanotify".into(),
-            blind: vec![PathBytes::new(&b"/srv/nfs"[..]).unwrap()],
+            blind: vec![
+                Blind {
+                    point: PathBytes::new(&b"/srv/nfs"[..]).unwrap(),
+                    why: "nfs4: another machine serves it".into(),
+                    scanned: true,
+                },
+                Blind {
+                    point: PathBytes::new(&b"/srv/nfs/fuse"[..]).unwrap(),
+                    why: "fuse.sshfs: a program serves it".into(),
+                    scanned: false,
+                },
+            ],
             can: vec!["see changes as they happen".into()],
             cannot: vec!["who changed a file".into()],
             ..Status::default()

@@ -254,7 +254,7 @@ fn life_object(about: AgentId, life: &Life) -> Value {
             put(o, "origin", &**origin);
             put(o, "policy", hex(digest));
         }
-        Life::PolicyRefused { detail } => put(o, "detail", &**detail),
+        Life::PolicyRefused { detail } | Life::Missed { detail } => put(o, "detail", &**detail),
         Life::Storm { path, records, paths, duration_us } => {
             put_bytes(o, "path", path.as_bytes());
             put(o, "records", *records);

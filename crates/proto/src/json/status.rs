@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tally_types::{AgentId, AgentState, PathBytes, Timestamp};
+use tally_types::{AgentId, AgentState, Timestamp};
 
-use crate::message::Usage;
+use crate::message::{Blind, Usage};
 
 use super::{hex, outermost, put, texts};
 
@@ -43,8 +43,8 @@ pub struct AgentStatus {
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     pub tiers: Vec<Arc<str>>,
-    /// Mounts below which only scans see changes.
-    pub blind: Vec<PathBytes>,
+    /// Mounts below which no event shows a change.
+    pub blind: Vec<Blind>,
     pub source: Arc<str>,
     pub who: Arc<str>,
     pub policy: Option<[u8; 32]>,
@@ -124,7 +124,7 @@ fn agent_object(agent: &AgentStatus) -> Value {
         "source": or_null(&agent.told.source),
         "who": or_null(&agent.told.who),
         "tiers": texts(&agent.told.tiers),
-        "blind": agent.told.blind.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "blind": agent.told.blind.iter().map(blind).collect::<Vec<_>>(),
         "policy": agent.told.policy.map(|digest| hex(&digest)),
         "policy_origin": or_null(&agent.told.policy_origin),
         "usage": {
@@ -134,4 +134,9 @@ fn agent_object(agent: &AgentStatus) -> Value {
             "throttled_ms": agent.told.usage.throttled_us / 1000,
         },
     })
+}
+
+/// One mount without events.
+pub fn blind(mount: &Blind) -> Value {
+    json!({ "path": mount.point.to_string(), "why": &*mount.why, "scanned": mount.scanned })
 }

@@ -9,7 +9,7 @@ use tally_types::*;
 
 use super::*;
 use crate::arbitrary;
-use crate::message::Usage;
+use crate::message::{Blind, Usage};
 
 fn golden(name: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
@@ -213,7 +213,11 @@ fn status_object() {
         can: vec!["changes as they happen".into()],
         cannot: vec!["who made a change".into()],
         told: Told {
-            blind: vec![PathBytes::new(&b"/srv/nfs"[..]).unwrap()],
+            blind: vec![Blind {
+                point: PathBytes::new(&b"/srv/nfs"[..]).unwrap(),
+                why: "nfs4: another machine serves it".into(),
+                scanned: true,
+            }],
             policy_origin: "the manager".into(),
             tiers: vec!["bpf: in use".into()],
             source: "fanotify".into(),
@@ -256,6 +260,7 @@ fn every_event_of_an_agents_life() {
         Life::BaselineTaken { entries: 9_120, root: [0xab; 32] },
         Life::Gap { start: t.minus_micros(90_000_000), end: t, cause: GapCause::Reboot },
         Life::Overflow { queue: "fanotify".into(), lost: 12 },
+        Life::Missed { detail: "a directory of a record below /srv cannot be found".into() },
         Life::ClockJump { offset_us: -3_600_000_000 },
         Life::CoverageChanged { cannot: vec!["/data (permission denied)".into()] },
         Life::StateFull { detail: "no space left on device".into() },

@@ -37,7 +37,7 @@ pub(super) fn detail(life: &Life) -> Option<String> {
         Life::Impaired { part, detail } => Some(format!("{part}: {detail}")),
         Life::Restored { part } => text(part),
         Life::PolicyApplied { origin, digest: of } => Some(format!("{origin}: {}", digest(of))),
-        Life::PolicyRefused { detail } => text(detail),
+        Life::PolicyRefused { detail } | Life::Missed { detail } => text(detail),
         Life::Storm { path, records, .. } => Some(format!("{path}: {records} records")),
         Life::EventsMissing { epoch, first, last } => Some(format!("{epoch}/{first} to {epoch}/{last}")),
     }

@@ -187,7 +187,7 @@ fn life_shows_in_the_agents_row() {
         dropped: 2,
         can: vec!["a\nb".into()],
         who: "bpf".into(),
-        blind: vec![path("/srv")],
+        blind: vec![tally_proto::message::Blind { point: path("/srv"), why: "nfs4".into(), scanned: true }],
         ..Default::default()
     };
     let report = crate::agent::Report { seen_at: NOW, status: &status, has_new_words: true };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
+use tally_proto::message::Blind;
 use tally_proto::sentence::shown;
 use tally_store::{Agent, Filter, Reader, StoreError};
 use tally_types::{AgentId, AgentState, Timestamp};
@@ -106,8 +107,8 @@ struct Sources {
     who: String,
     /// Each source that it tried, in words.
     tiers: Vec<String>,
-    /// Mounts below which only scans see.
-    blind: Vec<String>,
+    /// Mounts from which no events come.
+    blind: Vec<BlindMount>,
 }
 
 impl Sources {
@@ -118,8 +119,21 @@ impl Sources {
             events: shown(&told.source),
             who: shown(if told.who.is_empty() { "none" } else { &told.who }),
             tiers: told.tiers.iter().map(|text| shown(text)).collect(),
-            blind: told.blind.iter().map(|path| shown(&path.to_string())).collect(),
+            blind: told.blind.iter().map(BlindMount::new).collect(),
         })
+    }
+}
+
+/// A mount from which no events come.
+struct BlindMount {
+    point: String,
+    why: String,
+    scanned: bool,
+}
+
+impl BlindMount {
+    fn new(blind: &Blind) -> Self {
+        Self { point: shown(&blind.point.to_string()), why: shown(&blind.why), scanned: blind.scanned }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tally_proto::Record;
-use tally_proto::message::Status;
+use tally_proto::message::{Blind, Status};
 use tally_store::{Report, Store, Stored};
 use tally_types::*;
 
@@ -116,8 +116,9 @@ impl Fleet {
         let arcs = |texts: &[&str]| texts.iter().map(|text| Arc::from(*text)).collect::<Vec<Arc<str>>>();
         let (can, cannot) = (arcs(words.0), arcs(words.1));
         let tiers = vec!["bpf: refused (a policy of the host forbids it)".into(), "audit: in use".into()];
-        let (source, who, blind) =
-            ("fanotify".into(), "audit".into(), vec![PathBytes::new(&b"/mnt/<nfs>"[..]).unwrap()]);
+        let point = PathBytes::new(&b"/mnt/<nfs>"[..]).unwrap();
+        let blind = vec![Blind { point, why: "nfs4: another machine serves it".into(), scanned: true }];
+        let (source, who) = ("fanotify".into(), "audit".into());
         let sources = Status { tiers, source, who, blind, ..Status::default() };
         let status = Status { state, entries, lag_us: 1_300, dropped, can, cannot, ..sources };
         let report = Report { seen_at: self.now.minus_micros(ago), status: &status, has_new_words: true };

@@ -8,7 +8,7 @@ use tally_types::{ChangeKind, DetectedBy, EventBody, GapCause, Life};
 
 use super::disk::Disk;
 use super::{Host, fanotify_is_missing, now, path};
-use crate::intake::Command;
+use crate::intake::{Command, Loss};
 use crate::sensor::fanotify::LIMITED_QUEUE;
 
 /// The kernel's limit of queued records, as it was, put back when dropped. It holds for queues that are made meanwhile.
@@ -89,17 +89,24 @@ fn a_loss_in_one_filesystem_is_looked_for_only_there() {
     let mut agent = host.start();
     let since = now();
     // What the sensor asks when a directory of a record cannot be found; a place outside the watches asks nothing.
-    let lost = |within| Command::RecordsLost { queue: "fanotify", lost: 3, since, within };
+    let why = || "a directory cannot be found".to_owned();
+    let lost = |within| Command::RecordsLost { loss: Loss::Missed(why()), since, within };
     agent.intake.command_now(lost(vec![path(&host.at("a"))]));
+    let mut told = None;
     let gap = agent.wait("the gap is closed", |agent| {
         let events = agent.new_events();
         lives(&events).iter().find_map(|life| match life {
+            Life::Missed { detail } => {
+                told = Some(detail.to_string());
+                None
+            }
+            Life::Overflow { .. } => panic!("no queue was full"),
             Life::Gap { start, cause, .. } => Some((*start, *cause)),
             _ => None,
         })
     });
-    assert_eq!(gap, (since, GapCause::Overflow));
-    assert_eq!(agent.board.status().dropped, 3);
+    assert_eq!((gap, told), ((since, GapCause::Missed), Some(why())));
+    assert_eq!(agent.board.status().dropped, 1);
     agent.stop();
 }
 

@@ -1,5 +1,7 @@
 //! What a change of a text says: its lines without secrets, and what they mean.
 
+use tally_types::Algorithm;
+
 use super::*;
 
 fn told(change: &Change) -> (&str, Option<&str>, Vec<&str>) {
@@ -65,4 +67,23 @@ fn without_a_diff_only_known_files_are_summed_up() {
     assert_eq!(change.diff, None);
     assert_eq!(&*change.summary[0], "user eve was added with uid 0, gid 0, home / and shell /bin/sh");
     agent.stop();
+}
+
+#[test]
+fn lines_are_told_whichever_digests_the_policy_asks_for() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let of = |all: &[Algorithm]| all.iter().fold(Algorithms::EMPTY, |set, algorithm| set.with(*algorithm));
+    for digests in [of(&[Algorithm::Blake3]), of(&[Algorithm::Md5, Algorithm::Sha512])] {
+        let mut host = Host::new();
+        (host.diff, host.digests) = (true, digests);
+        host.write("app.ini", "port = 1\n");
+        let mut agent = host.start();
+        host.write("app.ini", "port = 2\n");
+        let change = agent.one_change(&host.at("app.ini"));
+        assert_eq!(change.after.as_ref().and_then(|entry| entry.digests.sha256), None);
+        assert_eq!(told(&change), ("@@ -1 +1 @@\n-port = 1\n+port = 2\n", None, vec![]));
+        agent.stop();
+    }
 }

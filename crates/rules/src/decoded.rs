@@ -179,6 +179,19 @@ impl Default for Decoded {
 }
 
 impl Decoded {
+    /// Forgets the line, and keeps the room for the next.
+    pub(crate) fn clear(&mut self) {
+        let none = Span::new(0..0);
+        self.buffer.clear();
+        (self.full_log, self.log, self.hostname, self.program_name) = (none, none, none, Span::NONE);
+        self.fields = [Span::NONE; LogField::ALL.len()];
+        self.dynamic.clear();
+        self.decoder = None;
+        self.category = Some(Category::Syslog);
+        self.forwarded_rule = None;
+        self.is_new = false;
+    }
+
     /// The whole line, without control characters.
     pub fn full_log(&self) -> &[u8] {
         self.bytes(self.full_log)

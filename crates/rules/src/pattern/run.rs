@@ -25,6 +25,8 @@ pub struct Scratch {
     frames: Vec<Frame>,
     slots: Vec<u32>,
     failed: Vec<u64>,
+    /// Of each step that repeats a class: a part of the text that is all of the class, to its very end.
+    runs: Vec<(u32, u32)>,
 }
 
 impl Scratch {
@@ -79,6 +81,8 @@ pub(super) fn search(
             if run.remembers {
                 run.scratch.failed.clear();
                 run.scratch.failed.resize(bits.div_ceil(64), 0);
+                run.scratch.runs.clear();
+                run.scratch.runs.resize(program.ops.len(), (UNSET, 0));
             }
             run.steps = 0;
             run.limit = STEPS_MAX;
@@ -236,6 +240,24 @@ impl Run<'_> {
         known
     }
 
+    /// The last place from `low` to `pos`, both included, at which this step has not failed.
+    fn last_open(&self, op: usize, low: usize, pos: usize) -> Option<usize> {
+        let row = op * (self.text.len() + 1);
+        let (low, mut bit) = (row + low, row + pos);
+        loop {
+            // The bits above the place count as failed.
+            let open = !self.scratch.failed[bit >> 6] & (u64::MAX >> (63 - (bit & 63)));
+            if open != 0 {
+                let found = (bit & !63) + 63 - open.leading_zeros() as usize;
+                return (found >= low).then(|| found - row);
+            }
+            if bit < 64 || (bit & !63) <= low {
+                return None;
+            }
+            bit = (bit & !63) - 1;
+        }
+    }
+
     /// One character of the set; the place behind it.
     fn one(&self, set: &Set, pos: usize) -> Option<usize> {
         let byte = *self.text.get(pos)?;
@@ -262,8 +284,17 @@ impl Run<'_> {
             return Ok(is_open.then_some(low));
         }
         let left = if max == u32::MAX { max } else { max - min };
-        let end = self.take(set, low, left, false).unwrap_or(low);
-        self.step(end - pos)?;
+        let known = if self.remembers && left == u32::MAX { self.scratch.runs[op] } else { (UNSET, 0) };
+        let end = if known.0 <= at(low) && at(low) <= known.1 {
+            known.1 as usize
+        } else {
+            let end = self.take(set, low, left, false).unwrap_or(low);
+            self.step(end - pos)?;
+            if self.remembers && left == u32::MAX {
+                self.scratch.runs[op] = (at(low), at(end));
+            }
+            end
+        };
         if mode == Mode::Greedy && end > low {
             self.scratch.frames.push(Frame::Greedy { op: at(op), low: at(low), at: at(end) });
         }
@@ -298,6 +329,12 @@ impl Run<'_> {
         let before = pos;
         while pos > low {
             pos -= 1;
+            if self.remembers {
+                match self.last_open(op + 1, low, pos) {
+                    Some(open) => pos = open,
+                    None => break,
+                }
+            }
             while self.program.utf && pos > low && is_continuation(self.text[pos]) {
                 pos -= 1;
             }
@@ -305,11 +342,11 @@ impl Run<'_> {
                 if pos > low {
                     self.scratch.frames.push(Frame::Greedy { op: at(op), low: at(low), at: at(pos) });
                 }
-                self.step(before - pos)?;
+                self.step(if self.remembers { 0 } else { before - pos })?;
                 return Ok(Some((op + 1, pos)));
             }
         }
-        self.step(before - pos)?;
+        self.step(if self.remembers { 0 } else { before - pos })?;
         Ok(None)
     }
 

@@ -138,7 +138,7 @@ fn refuses_what_is_no_pattern() {
 
 #[test]
 fn gives_up_on_what_runs_away() {
-    let text = [b"a".repeat(1500), b"!".to_vec()].concat();
+    let text = [b"a".repeat(5000), b"!".to_vec()].concat();
     let mut scratch = Scratch::default();
     for regular in [r"(a|aa)+$", r"^(\w+\s?)+$", r"a+a+a+b", r"(x+x+)+y"] {
         let pattern = Pattern::pcre2(regular).expect("a pattern");

@@ -18,6 +18,7 @@ mod scans;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verify;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -308,6 +309,7 @@ impl Engine {
             Command::Checkpoint { note } => if_there_is_room(self.state.set_fact(fact::CHECKPOINT, note)),
             Command::LedgerMismatch { detail } => self.record(Life::LedgerMismatch { detail: detail.into() }),
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
+            Command::Unsound { scan, path, notes } => self.unsound(scan, path, notes),
             Command::Hints { root, hints } => self.learn(root, hints),
             Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
             Command::RecordsLost { loss, since, within } => self.records_lost(loss, since, &within),

@@ -51,6 +51,12 @@ pub enum Command {
         root: NodeHash,
         hints: Vec<(PathBytes, Hint)>,
     },
+    /// A file that a scan found to be as recorded, but not as it should be, in sentences.
+    Unsound {
+        scan: u64,
+        path: PathBytes,
+        notes: Vec<Arc<str>>,
+    },
     ScanEnded {
         scan: u64,
         outcome: ScanOutcome,

@@ -8,12 +8,16 @@ use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use tally_sys::stat::Stat;
+use tally_syscheck::Mode;
 use tally_syscheck::append_log::{self, Depth, Seal, Verdict};
-use tally_types::FileTime;
+use tally_syscheck::journal::{Journal, Mark, is_journal};
+use tally_types::{FileTime, PathBytes};
 
 use crate::scan::Hint;
 
 pub mod family;
+pub mod journal;
+pub mod lz4;
 pub mod unpack;
 
 /// So much of the old content is read again at each look: half a millisecond by the rate of BLAKE3. A log up to this size is always verified as
@@ -22,10 +26,35 @@ const WINDOW_BYTES: u64 = 1 << 20;
 /// Times that are later than the last change by more than this were set so. Clock ticks are 1 to 10 ms.
 const CLOCK_TICK_S: i64 = 1;
 
+/// How the bytes of a log are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of them, as they are.
+    Plain,
+    /// Those that journald writes once. At the mark the next look can begin.
+    Journal(Mark),
+}
+
+impl Form {
+    /// Of what is watched in this mode at `path`; `None` of what is not sealed.
+    pub fn of(mode: Mode, path: &PathBytes) -> Option<Self> {
+        match mode {
+            Mode::Log => Some(Self::Plain),
+            Mode::Journal if is_journal(path.file_name()) => Some(Self::Journal(Mark::default())),
+            Mode::Journal | Mode::Static | Mode::Directory => None,
+        }
+    }
+
+    pub const fn is_journal(self) -> bool {
+        matches!(self, Self::Journal(_))
+    }
+}
+
 /// What the agent keeps of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
     pub seal: Seal,
+    pub form: Form,
     /// The sealed chunk that is the next to be read again.
     pub next_chunk: usize,
     /// Units of 512 bytes that the file had when it was sealed: if they become less, a hole was made.
@@ -35,6 +64,7 @@ pub struct LogRecord {
 /// What is known of a log beforehand.
 #[derive(Clone, Copy, Debug)]
 pub struct LogLook<'r> {
+    pub form: Form,
     pub record: Option<&'r LogRecord>,
     /// The file at the last look.
     pub hint: Option<Hint>,
@@ -56,16 +86,71 @@ pub struct LogSeen {
 /// Looks at the log that is open as `file` and was `stat` before this call.
 pub fn look(file: &mut (impl Read + Seek), stat: &Stat, look: LogLook<'_>) -> io::Result<LogSeen> {
     let replaced = look.hint.is_some_and(|hint| (hint.dev, hint.ino) != (stat.dev, stat.ino));
-    let Some(old) = look.record else {
-        let seal = Seal::of(file, stat.size)?;
-        let record = LogRecord { seal, next_chunk: 0, blocks: stat.blocks };
+    // What was sealed in another form, as a policy before this one had it, is not what is read now.
+    let Some(old) = look.record.filter(|old| old.form.is_journal() == look.form.is_journal()) else {
+        let (record, _) = seal(file, stat, look.form)?;
         return Ok(LogSeen { verdict: Verdict::Unchanged, record, replaced, time_set: None });
     };
-    let depth = if look.full || shows_other_writes(old, look.hint.as_ref(), stat) { Depth::Full } else { window(old) };
-    let (verdict, seal) = append_log::check(file, stat.size, &old.seal, depth)?;
-    let record = LogRecord { next_chunk: next_chunk(old, depth), seal, blocks: stat.blocks };
+    let other_writes = match look.form {
+        Form::Plain => shows_other_writes(old, look.hint.as_ref(), stat),
+        Form::Journal(_) => replaced || look.hint.is_none_or(|hint| stat.mtime < hint.mtime),
+    };
+    let (verdict, record) = match old.form {
+        Form::Journal(mark) => compare_journal(file, stat, old, (!look.full && !other_writes).then_some(mark))?,
+        Form::Plain => {
+            let depth = if look.full || other_writes { Depth::Full } else { window(old) };
+            let (verdict, seal) = append_log::check(file, stat.size, &old.seal, depth)?;
+            let next_chunk = next_chunk(old, depth);
+            (verdict, LogRecord { next_chunk, seal, form: old.form, blocks: stat.blocks })
+        }
+    };
     let time_set = look.hint.filter(|_| !replaced).and_then(|hint| time_set(&hint, stat));
     Ok(LogSeen { verdict, record, replaced, time_set })
+}
+
+/// Seals all of a file; with the reason why a journal could not be read to its end.
+pub fn seal(file: &mut (impl Read + Seek), stat: &Stat, form: Form) -> io::Result<(LogRecord, Option<String>)> {
+    let (seal, form, fault) = match form {
+        Form::Plain => (Seal::of(file, stat.size)?, form, None),
+        Form::Journal(_) => {
+            let mut journal = Journal::open(&mut *file, Mark::default())?;
+            let size = journal.size();
+            let seal = Seal::of(&mut journal, size)?;
+            let form = Form::Journal(journal.mark(&seal.state));
+            (seal, form, journal.fault().map(ToString::to_string))
+        }
+    };
+    Ok((LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks }, fault))
+}
+
+/// Compares all of a file with what was sealed of another one, or of itself.
+pub fn compare(file: &mut (impl Read + Seek), stat: &Stat, old: &LogRecord) -> io::Result<(Verdict, LogRecord)> {
+    match old.form {
+        Form::Journal(_) => compare_journal(file, stat, old, None),
+        Form::Plain => {
+            let (verdict, seal) = append_log::check(file, stat.size, &old.seal, Depth::Full)?;
+            Ok((verdict, LogRecord { seal, form: old.form, next_chunk: 0, blocks: stat.blocks }))
+        }
+    }
+}
+
+/// From the mark on, or all of it.
+fn compare_journal(
+    file: &mut (impl Read + Seek),
+    stat: &Stat,
+    old: &LogRecord,
+    mark: Option<Mark>,
+) -> io::Result<(Verdict, LogRecord)> {
+    let depth = if mark.is_some() { Depth::TAIL } else { Depth::Full };
+    let mut journal = Journal::open(file, mark.unwrap_or_default())?;
+    let size = journal.size();
+    let (mut verdict, mut seal) = append_log::check(&mut journal, size, &old.seal, depth)?;
+    if verdict == Verdict::Unchanged && depth != Depth::Full {
+        // Something was written, but no entry.
+        (verdict, seal) = append_log::check(&mut journal, size, &old.seal, Depth::Full)?;
+    }
+    let form = Form::Journal(journal.mark(&seal.state));
+    Ok((verdict, LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks }))
 }
 
 /// Whether something was done to the file that an append does not do.
@@ -157,7 +242,7 @@ mod tests {
         fn look(&mut self) -> LogSeen {
             let mut file = self.file();
             let stat = tally_sys::stat::of(file.as_fd()).unwrap();
-            let ask = LogLook { record: self.record.as_ref(), hint: self.hint, full: false };
+            let ask = LogLook { form: Form::Plain, record: self.record.as_ref(), hint: self.hint, full: false };
             let seen = look(&mut file, &stat, ask).unwrap();
             let path = PathBytes::new(self.dir.path().join("log").as_os_str().as_encoded_bytes()).unwrap();
             let want = Want { digests: Default::default(), ..Want::ALL };

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tally_sys::errno;
 use tally_sys::open::{self, Access};
 use tally_sys::stat::{self, Stat};
-use tally_syscheck::{Mode, Policy, Watched};
+use tally_syscheck::{Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
 
 use crate::log::{self, LogLook, LogRecord, LogSeen};
@@ -99,7 +99,7 @@ impl<'b> Observer<'b> {
     ) -> Result<Option<Observed>, Unseen> {
         let want = Want { direct: way == Way::Disk, ..want(watched) };
         let Some((mut entry, mut hint)) = self.looker.observe(path, &want)? else { return Ok(None) };
-        let sealing = log.filter(|_| watched.mode == Mode::Log && entry.kind == FileKind::File);
+        let sealing = log.filter(|_| entry.kind == FileKind::File);
         let log = match sealing {
             Some(look) => self.seal(path, &mut entry, &mut hint, look, way)?,
             None => None,

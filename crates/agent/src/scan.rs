@@ -290,7 +290,7 @@ impl Control {
     }
 
     /// Pays for what the calling thread has done since `paid_for`, the processor time of its last payment.
-    fn pay(&self, paid_for: &mut Duration, bytes: u64) {
+    pub fn pay(&self, paid_for: &mut Duration, bytes: u64) {
         let Some(pace) = &self.pace else { return };
         let cpu = tally_sys::usage::thread_cpu();
         pace.pay(cpu.saturating_sub(*paid_for), bytes, || self.is_cancelled());

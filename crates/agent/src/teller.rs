@@ -15,9 +15,11 @@ use tally_proto::message::{HeldLog, Leaves, LogEnd, LogProof, LogsHeld, ToldLog}
 use tally_sys::open::{self, Access};
 use tally_syscheck::append_log::LogState;
 use tally_syscheck::append_log::copy::{CHAIN_START, Head, Proof, chain, prove};
+use tally_syscheck::journal::Journal;
 use tally_types::PathBytes;
 
 use crate::board::{Board, ChangedLogs};
+use crate::log::Form;
 use crate::state::{LogReader, StateError};
 
 /// States that are read at once while all are compared.
@@ -103,7 +105,7 @@ impl Teller {
                 if room < ROOM_MIN {
                     break;
                 }
-                let Some(state) = reader.get(&path)? else {
+                let Some((state, form)) = reader.get(&path)? else {
                     self.pending.remove(&path);
                     if self.known.contains_key(&path) {
                         room = room.saturating_sub(path.as_bytes().len() + 8);
@@ -118,7 +120,7 @@ impl Teller {
                     continue;
                 }
                 // What cannot be proved now is looked at by the engine first, and told later.
-                let Some(log) = tell(&self.root, &path, &state, known, room) else { continue };
+                let Some(log) = tell(&self.root, &path, (&state, form), known, room) else { continue };
                 room = room.saturating_sub(log.bytes());
                 if log.end.is_some() {
                     self.pending.remove(&path);
@@ -162,7 +164,13 @@ impl Teller {
 }
 
 /// What is to be told of a log, as much as there is room for; `None` if its file is at this moment not what was sealed.
-fn tell(root: &OwnedFd, path: &PathBytes, state: &LogState, known: Option<&Known>, room: usize) -> Option<ToldLog> {
+fn tell(
+    root: &OwnedFd,
+    path: &PathBytes,
+    (state, form): (&LogState, Form),
+    known: Option<&Known>,
+    room: usize,
+) -> Option<ToldLog> {
     let leaves = state.leaves();
     let continues = |known: &&Known| {
         let count = usize::try_from(known.head.leaves()).unwrap_or(usize::MAX);
@@ -172,7 +180,7 @@ fn tell(root: &OwnedFd, path: &PathBytes, state: &LogState, known: Option<&Known
     // Leaves that do not fit go as a whole, so that the manager can see which.
     let first = known.filter(continues).map_or(0, |known| usize::try_from(known.head.leaves()).unwrap_or(0));
     let proof = match known.filter(|known| known.head.size > 0 && known.head.size <= state.size()) {
-        Some(known) if known.head.fold <= state.head().fold => Some(proved(root, path, state, known)?),
+        Some(known) if known.head.fold <= state.head().fold => Some(proved(root, path, state, form, known)?),
         _ => None,
     };
     let proof = proof.filter(|proof| proof.leaves.len() <= PROOF_LEAVES_MAX);
@@ -194,9 +202,15 @@ fn tell(root: &OwnedFd, path: &PathBytes, state: &LogState, known: Option<&Known
     Some(log)
 }
 
-fn proved(root: &OwnedFd, path: &PathBytes, state: &LogState, known: &Known) -> Option<Proof> {
-    let file = open::beneath(root.as_fd(), path.as_bytes(), Access::Read).ok()?;
-    prove(&mut File::from(file), state, known.head.size, known.head.fold).ok().flatten()
+fn proved(root: &OwnedFd, path: &PathBytes, state: &LogState, form: Form, known: &Known) -> Option<Proof> {
+    let mut file = File::from(open::beneath(root.as_fd(), path.as_bytes(), Access::Read).ok()?);
+    let Head { size, fold, .. } = known.head;
+    match form {
+        Form::Plain => prove(&mut file, state, size, fold),
+        Form::Journal(mark) => prove(&mut Journal::open(file, mark).ok()?, state, size, fold),
+    }
+    .ok()
+    .flatten()
 }
 
 /// What the manager holds when it has taken `log` in, as far as the agent needs to know: a copy that has more is continued too.

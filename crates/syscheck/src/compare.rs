@@ -116,7 +116,7 @@ pub fn compare(
         (None, None) => return None,
         (None, Some(_)) => return Some(Difference::of(ChangeKind::Added)),
         (Some(before), None) => {
-            let is_log = matches!(watched.mode, Mode::Log | Mode::Journal) && before.kind == FileKind::File;
+            let is_log = watched.mode.is_log() && before.kind == FileKind::File;
             let bytes = (is_log && before.size > 0).then_some(ByteRange { start: 0, end: before.size });
             return Some(Difference { bytes, ..Difference::of(ChangeKind::Removed) });
         }
@@ -129,12 +129,11 @@ pub fn compare(
     }
     let kind = match watched.mode {
         Mode::Static | Mode::Directory => ChangeKind::Modified,
-        Mode::Log => altered.unwrap_or_else(|| match kind_of_growth(before, after, attributes) {
+        Mode::Log | Mode::Journal => altered.unwrap_or_else(|| match kind_of_growth(before, after, attributes) {
             // Its bytes were looked at: it was not sealed before, and has another digest for that alone.
             ChangeKind::Rewritten if log.is_some() => ChangeKind::Appended,
             kind => kind,
         }),
-        Mode::Journal => kind_of_growth(before, after, attributes),
     };
     let cut = (kind == ChangeKind::Truncated).then_some(after.size..before.size);
     let bytes = log.and_then(Verdict::lost_bytes).or(cut);
@@ -228,7 +227,7 @@ mod tests {
         let log = of(FileKind::File, Mode::Log);
         assert_eq!((log.size, log.mtime, log.digests.is_empty()), (10, zero, false));
         let journal = of(FileKind::File, Mode::Journal);
-        assert_eq!((journal.size, journal.digests.is_empty()), (10, true));
+        assert_eq!((journal.size, journal.digests.is_empty()), (10, false));
         let listed = of(FileKind::File, Mode::Directory);
         assert_eq!((listed.size, listed.uid, listed.undigested), (0, 1, Some(Undigested::NotAsked)));
         let link = of(FileKind::Symlink, Mode::Directory);

@@ -6,7 +6,8 @@
 //! The line through it: a signal of the kernel enters the [`Coalescer`], which says when to look at which path; the
 //! agent looks, [`Policy::judge`] having said at what, and [`normalise`]s what it saw; [`compare`] says whether that is
 //! a change. For logs, [`append_log`] says what became of the bytes that were already written,
-//! and [`rotation`] whether they are still somewhere after the files were renamed, copied and compressed.
+//! and [`rotation`] whether they are still somewhere after the files were renamed, copied and compressed;
+//! [`journal`] says which bytes of systemd's journal are such.
 
 pub mod append_log;
 mod coalescer;
@@ -14,6 +15,7 @@ pub mod collect;
 mod compare;
 mod config;
 mod glob;
+pub mod journal;
 mod policy;
 pub mod rotation;
 pub mod text;

@@ -30,7 +30,7 @@ pub enum Mode {
     Static,
     /// A log: it may grow, but what was written stays as it is.
     Log,
-    /// A log that is rewritten in place, as journald's: only shrinking and removal count.
+    /// The journal of systemd: its links are rewritten in place, its entries stay as they are.
     Journal,
     /// Only that something is there, its type, mode and owner.
     Directory,
@@ -52,14 +52,19 @@ impl Mode {
         Self::ALL.into_iter().find(|m| m.name() == name)
     }
 
+    /// Whether the content may grow, and must keep what was written.
+    pub const fn is_log(self) -> bool {
+        matches!(self, Self::Log | Self::Journal)
+    }
+
     /// All that this mode can watch; also what it watches where a policy names no attributes.
     pub fn attributes(self) -> AttributeSet {
-        use Attribute::{Group, Mode, Mtime, Owner, Size, Type};
+        use Attribute::{Content, Group, Mode, Mtime, Owner, Size, Type};
         match self {
             Self::Static => AttributeSet::all(),
             // A log's time moves with each append.
             Self::Log => AttributeSet::all().without([Mtime].into_iter().collect()),
-            Self::Journal => [Type, Size, Mode, Owner, Group].into_iter().collect(),
+            Self::Journal => [Type, Size, Mode, Owner, Group, Content].into_iter().collect(),
             Self::Directory => [Type, Mode, Owner, Group].into_iter().collect(),
         }
     }
@@ -137,7 +142,7 @@ pub struct Watch {
     pub mode: Mode,
     /// Within what the mode can watch; the type is always among them.
     pub attributes: AttributeSet,
-    /// Of regular files; empty where the content is not watched, and for logs, whose digest is that of their sealed chunks.
+    /// Of regular files; empty where the content is not watched, and for logs and journals, whose digest is that of their sealed chunks.
     pub digests: Algorithms,
     /// How many levels below what `path` means; `None` is all.
     pub recursion: Option<u32>,
@@ -419,8 +424,7 @@ impl Policy {
 
     fn index(&mut self) {
         let mut roots: Vec<Root> = Vec::new();
-        self.rotated =
-            self.watches.iter().filter(|watch| watch.mode == Mode::Log).flat_map(rotated::watches_of).collect();
+        self.rotated = self.watches.iter().filter(|watch| watch.mode.is_log()).flat_map(rotated::watches_of).collect();
         let mut order: Vec<usize> = (0..self.watches.len() + self.rotated.len()).collect();
         order.sort_by(|a, b| tree_order(self.at(*a).path.literal(), self.at(*b).path.literal()));
         for place in order {

@@ -47,13 +47,15 @@ pub struct Present {
     pub is_untouched: bool,
 }
 
-/// Which rotated files may be removed. The oldest first, always.
+/// Which rotated files may be removed beside those that are expired. The oldest first, always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// One for each rotation, and so many for rotations that were concluded a moment ago.
     ByCount { credit: usize },
-    /// Those that are expired.
+    /// None.
     ByAge,
+    /// As many as who keeps them takes away, but not all: journald removes what is beyond its limits of size and age.
+    ButOne,
 }
 
 /// Whether the file `present` continues what was sealed of `member`, both by their places.
@@ -110,7 +112,7 @@ pub struct Conclusion {
     pub origins: Vec<Origin>,
     /// How often the log was rotated since it was sealed.
     pub rotations: usize,
-    /// How many were removed on account of rotations.
+    /// How many were removed on account of rotations, not of their age.
     pub retired: usize,
     /// Whether more time can still explain what is lost: a file that has gone, not one that was altered where it is.
     pub patience: Patience,
@@ -182,10 +184,24 @@ impl Rotation {
         let credit = match retention {
             Retention::ByCount { credit } => Some(rotations + credit),
             Retention::ByAge => None,
+            Retention::ButOne if self.has_none_left() => Some(0),
+            Retention::ButOne => Some(usize::MAX),
         };
-        let (retired, patience) = self.retire(&mut fates, credit);
+        // All at once is no rotation half done.
+        let waits = credit.is_some() && !(retention == Retention::ButOne && self.has_none_left());
+        let (retired, mut patience) = self.retire(&mut fates, credit.unwrap_or(0), waits);
+        if retention == Retention::ButOne && retired > 0 {
+            // More may be about to go: whether one is left is seen when nothing moves any more.
+            patience = patience.max(Patience::Short);
+        }
         let origins = (0..self.presents.len()).map(|p| self.origin(p)).collect();
         Conclusion { fates, origins, rotations, retired, patience }
+    }
+
+    /// Whether there were several rotated files, and there is none any more.
+    fn has_none_left(&self) -> bool {
+        let were = self.members.iter().filter(|member| member.age.is_some() && member.size > 0).count();
+        were > 1 && self.presents.iter().all(|present| present.age.is_none())
     }
 
     fn was_compared(&self, member: usize, present: usize) -> bool {
@@ -222,7 +238,12 @@ impl Rotation {
                     (self.origin(*p) != Origin::Unknown, file.path != sealed.path, file.file != sealed.file)
                 };
                 let differing = self.differing[member].iter();
-                let unclaimed = differing.filter(|(p, _)| matches!(self.origin(*p), Origin::Unknown | Origin::Begins));
+                // No rotation makes a rotated file the log again.
+                let unclaimed = differing.filter(|(p, _)| match self.origin(*p) {
+                    Origin::Unknown => true,
+                    Origin::Begins => sealed.age.is_none() || self.presents[*p].path == sealed.path,
+                    Origin::Continues(_) | Origin::Copies(_) => false,
+                });
                 Fate::Lost(unclaimed.min_by_key(nearness).cloned())
             }
         }
@@ -258,7 +279,7 @@ impl Rotation {
 
     /// Lets the oldest that are lost go, as far as rotations or the retention account for them. How many went on account of
     /// rotations, and what the rest may wait for.
-    fn retire(&self, fates: &mut [Fate], mut credit: Option<usize>) -> (usize, Patience) {
+    fn retire(&self, fates: &mut [Fate], mut credit: usize, waits: bool) -> (usize, Patience) {
         let mut by_age: Vec<usize> = (0..self.members.len()).filter(|m| self.members[*m].age.is_some()).collect();
         by_age.sort_by(|a, b| match (&self.members[*a].age, &self.members[*b].age) {
             (Some(a), Some(b)) => b.cmp_age(a),
@@ -273,14 +294,16 @@ impl Rotation {
             };
             let is_gone = !self.is_altered(member);
             let may_go = oldest_first && is_gone;
-            let is_in_turn = credit.map_or(self.members[member].is_expired, |credit| credit > 0);
-            if may_go && is_in_turn {
-                credit = credit.map(|credit| credit - 1);
-                retired += 1;
+            let is_expired = self.members[member].is_expired;
+            if may_go && (is_expired || credit > 0) {
+                if !is_expired {
+                    credit -= 1;
+                    retired += 1;
+                }
                 fates[member] = Fate::Retired;
                 continue;
             }
-            patience = patience.max(match (may_go && credit.is_some(), is_gone) {
+            patience = patience.max(match (may_go && waits, is_gone) {
                 (true, _) => Patience::Long,
                 (false, true) => Patience::Short,
                 (false, false) => Patience::None,

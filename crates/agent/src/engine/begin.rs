@@ -7,14 +7,14 @@ use rusqlite::types::Value;
 use tally_proto::entry as entry_codec;
 use tally_snapshot::{Builder, NodeHash, SnapshotError};
 use tally_sys::limit::Yielding;
-use tally_syscheck::{Mode, normalise};
+use tally_syscheck::normalise;
 use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
 use super::scans::Job;
 use super::text::is_of_use;
 use super::{Engine, fact, last_scan, now};
 use crate::budget::Urgency;
-use crate::log::{LogLook, LogRecord};
+use crate::log::{Form, LogLook, LogRecord};
 use crate::notice::Notice;
 use crate::observer::{Observer, PolicyPlan};
 use crate::policy::InUse;
@@ -307,8 +307,8 @@ impl<'b> Building<'b> {
         mut hint: Hint,
     ) -> Result<(), SnapshotError<NodesError>> {
         let Some(watched) = self.policy.judge(path) else { return Ok(()) };
-        if watched.mode == Mode::Log {
-            let look = LogLook { record: None, hint: None, full: true };
+        if let Some(form) = Form::of(watched.mode, path) {
+            let look = LogLook { form, record: None, hint: None, full: true };
             let Ok(Some(observed)) = self.observer.observe(path, &watched, Some(look)) else { return Ok(()) };
             (entry, hint) = (observed.entry, observed.hint);
             self.logs.extend(observed.log.map(|log| (path.clone(), log.record)));

@@ -82,6 +82,10 @@ impl Engine {
     ) -> Result<Beyond, StateError> {
         let (Some(before), Some((after, hint))) = (before, seen) else { return Ok(Beyond::Usual) };
         let files = before.kind == FileKind::File && after.kind == FileKind::File;
+        // journald writes by a mapping, which moves a file's times later than its content.
+        if watched.mode == Mode::Journal {
+            return Ok(Beyond::Usual);
+        }
         if !files || before.digests == after.digests || before.digests.is_empty() {
             return Ok(Beyond::Usual);
         }
@@ -94,7 +98,12 @@ impl Engine {
             return Ok(Beyond::Told);
         }
         let record = if watched.mode == Mode::Log { self.log_record(path, draft)? } else { None };
-        let look = record.as_ref().map(|record| LogLook { record: Some(record), hint: Some(last), full: true });
+        let look = record.as_ref().map(|record| LogLook {
+            form: record.form,
+            record: Some(record),
+            hint: Some(last),
+            full: true,
+        });
         let other = draft.observer_mut().observe_by(path, watched, look, occasion.way.other());
         let Ok(Some(other)) = other else { return Ok(Beyond::Usual) };
         let other = canonical(other.entry).digests;

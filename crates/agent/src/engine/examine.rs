@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tally_proto::entry as entry_codec;
 use tally_syscheck::{
-    Below, Difference, Kinds, Look, Mode, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
+    Below, Difference, Kinds, Look, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
 };
 use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, FileKind, PathBytes, Timestamp, Window,
@@ -15,7 +15,7 @@ use super::beyond::Beyond;
 use super::latecomer::NOTE;
 use super::text::TEXTS_BYTES_AT_ONCE;
 use super::{EVENTS_PER_COMMIT, Engine};
-use crate::log::{LogLook, LogRecord, LogSeen, family};
+use crate::log::{Form, LogLook, LogRecord, LogSeen, family};
 use crate::observer::{Observed, Observer, Way};
 use crate::overlay;
 use crate::scan::{Base, Hint};
@@ -189,7 +189,8 @@ impl Engine {
         let usual = matches!(beyond, Beyond::Usual);
         let found = (!usual || occasion.way == Way::Disk).then(|| beyond.occasion(occasion));
         let occasion = found.as_ref().unwrap_or(occasion);
-        if watched.mode == Mode::Log && usual && self.concerns_rotation(path, before.as_ref(), after, log.as_ref())? {
+        let is_log = Form::of(watched.mode, path).is_some();
+        if is_log && usual && self.concerns_rotation(path, before.as_ref(), after, log.as_ref())? {
             let log = self.policy.family(path).log;
             return self.follow_rotation(&log, occasion, draft, false);
         }
@@ -210,7 +211,7 @@ impl Engine {
         match (difference, seen) {
             (None, Some((entry, hint))) => {
                 // Who appends to a log, or compresses a rotated one, is not told of at all.
-                if watched.mode != Mode::Log {
+                if !watched.mode.is_log() {
                     self.name_latecomers(path, &entry, occasion, draft);
                 }
                 if before.as_ref() == Some(&entry) {
@@ -278,7 +279,7 @@ impl Engine {
         let mut change = Difference::TRANSIENT.into_change(path.clone(), None, None, occasion.detected_by);
         // Between being rotated and compressed a log has another name for a moment. If it had held what was lost by that,
         // the loss would be told.
-        let is_log = self.policy.judge(path).is_some_and(|watched| watched.mode == Mode::Log);
+        let is_log = self.policy.judge(path).is_some_and(|watched| Form::of(watched.mode, path).is_some());
         if is_log && self.policy.family(path).rotated.is_some() {
             change.kind = ChangeKind::Rotated;
         }
@@ -328,10 +329,10 @@ impl Engine {
         occasion: &Occasion,
         draft: &mut Draft<'_>,
     ) -> Result<Seen, StateError> {
-        let is_log = watched.mode == Mode::Log;
-        let record = if is_log { self.log_record(path, draft)? } else { None };
-        let hint = if is_log { self.hint(path, draft)? } else { None };
-        let look = is_log.then_some(LogLook { record: record.as_ref(), hint, full: occasion.full });
+        let form = Form::of(watched.mode, path);
+        let record = if form.is_some() { self.log_record(path, draft)? } else { None };
+        let hint = if form.is_some() { self.hint(path, draft)? } else { None };
+        let look = form.map(|form| LogLook { form, record: record.as_ref(), hint, full: occasion.full });
         match draft.observer.observe_by(path, watched, look, occasion.way) {
             Ok(None) => Ok(Seen::Nothing),
             Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tally_syscheck::append_log::Verdict;
+use tally_syscheck::journal::is_journal;
 use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
-use tally_syscheck::{Difference, Mode, Watched, compare};
+use tally_syscheck::{Difference, Watched, compare};
 use tally_types::{Attribute, AttributeSet, ByteRange, Change, ChangeKind, Entry, FileTime, PathBytes};
 
 use super::Engine;
@@ -122,8 +123,11 @@ impl Engine {
             self.rotations.pending.insert(log.clone(), wait(not_before));
             return Ok(());
         };
-        let credit = self.rotations.credit(log);
-        let conclusion = followed.rotation.conclude(Retention::ByCount { credit });
+        let retention = match is_journal(log.file_name()) {
+            true => Retention::ButOne,
+            false => Retention::ByCount { credit: self.rotations.credit(log) },
+        };
+        let conclusion = followed.rotation.conclude(retention);
         let written = Duration::from_secs(WRITTEN_S.unsigned_abs() + 1).min(self.rotations.long);
         let (patience, due) = match conclusion.patience {
             Patience::None => (Duration::ZERO, since),
@@ -209,7 +213,7 @@ impl Engine {
         let presents = family.files.iter().map(|found| found.present.clone()).collect();
         let mut rotation = Rotation::new(members, presents);
         while let Some(comparison) = rotation.next() {
-            let verdict = family.compare(comparison, &before[comparison.member].record.seal);
+            let verdict = family.compare(comparison, &before[comparison.member].record);
             rotation.answer(comparison, verdict);
         }
         Ok(Some(Followed { family, rotation, before }))
@@ -267,7 +271,7 @@ impl Engine {
         draft: &mut Draft<'_>,
     ) -> Result<bool, StateError> {
         let path = followed.family.files[present].present.path.clone();
-        let Some(watched) = self.policy.judge(&path).filter(|watched| watched.mode == Mode::Log) else {
+        let Some(watched) = self.policy.judge(&path).filter(|watched| watched.mode.is_log()) else {
             return Ok(true);
         };
         let Ok((record, stat, verdict)) = followed.family.seal(present) else { return Ok(false) };

@@ -14,13 +14,17 @@ use tally_proto::entry as entry_codec;
 use tally_snapshot::{Cursor, NodeHash, SnapshotError};
 use tally_sys::mount;
 use tally_sys::open::{self, Access};
+use tally_syscheck::journal::is_journal;
 use tally_syscheck::{Policy, normalise};
 use tally_types::{Actor, DetectedBy, Entry, PathBytes, Timestamp, Window};
 
 use super::disputed::DisputedTimes;
 use super::examine::Occasion;
+use super::verify::JOURNALS_MAX;
 use crate::budget::{Budget, Urgency};
 use crate::intake::{Command, Intake, ScanOutcome};
+use crate::log::Form;
+use crate::log::journal::Verifier;
 use crate::notice::{Notice, Notices};
 use crate::observer::{PolicyPlan, Way};
 use crate::scan::{Base, Control, Disputed, Found, Hint, Known, Options, Rehash, Seen, scan};
@@ -188,6 +192,7 @@ pub(super) struct Scans {
     late: Option<String>,
     /// How long the last scan of everything took.
     last_took: Option<Duration>,
+    verifier: Arc<Verifier>,
 }
 
 impl Scans {
@@ -217,6 +222,7 @@ impl Scans {
             cached_only: BTreeMap::new(),
             late: None,
             last_took: None,
+            verifier: Arc::default(),
         }
     }
 
@@ -307,6 +313,7 @@ impl Scans {
             control: Arc::clone(&control),
             threads: self.settings.threads,
             disputed: self.disputed.span(),
+            verifier: Arc::clone(&self.verifier),
         };
         match std::thread::Builder::new().name("scan".to_owned()).spawn(move || walk.run()) {
             Ok(_) => self.running.push(Running { id, job, control, began: Instant::now(), redo: false }),
@@ -431,18 +438,19 @@ impl Scans {
 }
 
 /// The thread of one scan.
-struct Walk {
-    id: u64,
+pub(super) struct Walk {
+    pub id: u64,
     root: NodeHash,
     hints: NodeHash,
     job: Job,
     state: PathBuf,
     policy: Arc<Policy>,
-    intake: Arc<Intake>,
+    pub intake: Arc<Intake>,
     notices: Arc<Notices>,
-    control: Arc<Control>,
+    pub control: Arc<Control>,
     threads: usize,
     disputed: Option<Disputed>,
+    pub verifier: Arc<Verifier>,
 }
 
 impl Walk {
@@ -469,12 +477,16 @@ impl Walk {
         let Job { rehash, direct, .. } = self.job;
         let options = Options { threads: self.threads, rehash, direct, disputed: self.disputed, ..Options::default() };
         self.job.devices.iter().for_each(|device| bring_to_disk(device));
-        let mut teller = Teller { walk: self, suspects: Vec::new(), hints: Vec::new(), told: Instant::now() };
+        let (suspects, hints, journals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut teller = Teller { walk: self, suspects, hints, journals, told: Instant::now() };
         let plan = PolicyPlan(&self.policy);
         let summary = scan(&base, &roots, &plan, known, &options, &self.control, |seen| teller.see(seen))
             .map_err(|error| error.to_string())?;
         if !teller.flush() || summary.cancelled {
             return Ok(ScanOutcome::Cancelled);
+        }
+        if self.job.full {
+            self.verify(&teller.journals);
         }
         let mut unseen: Vec<String> = summary.blind.iter().map(|b| format!("all of {}: {}", b.path, b.why)).collect();
         if summary.blind_more > 0 {
@@ -520,6 +532,8 @@ struct Teller<'w> {
     walk: &'w Walk,
     suspects: Vec<PathBytes>,
     hints: Vec<(PathBytes, Hint)>,
+    /// Files of the systemd journal.
+    journals: Vec<PathBytes>,
     told: Instant,
 }
 
@@ -528,6 +542,9 @@ impl Teller<'_> {
         let Seen { path, known, found } = seen;
         if self.walk.is_too_deep(&path) {
             return ControlFlow::Continue(());
+        }
+        if is_journal(path.file_name()) && self.journals.len() < JOURNALS_MAX && self.is_watched_journal(&path) {
+            self.journals.push(path.clone());
         }
         match found {
             Found::Entry(entry, hint) => match self.same(&path, known, entry) {
@@ -543,11 +560,16 @@ impl Teller<'_> {
         if full && !self.flush() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    fn is_watched_journal(&self, path: &PathBytes) -> bool {
+        let form = self.walk.policy.judge(path).and_then(|watched| Form::of(watched.mode, path));
+        form.is_some_and(Form::is_journal)
+    }
+
     /// Whether what was seen is what is recorded. A log is always for the engine to look at, which has its seals.
     fn same(&self, path: &PathBytes, known: Option<Vec<u8>>, entry: Entry) -> bool {
         let Some(known) = known else { return false };
         let Some(watched) = self.walk.policy.judge(path) else { return false };
-        if watched.mode == tally_syscheck::Mode::Log {
+        if watched.mode.is_log() {
             return false;
         }
         normalise(entry, &watched).is_some_and(|entry| entry_codec::encode(&entry) == known)

@@ -30,6 +30,7 @@ mod container;
 mod device;
 mod disk;
 mod filesystems;
+mod journals;
 mod overflow;
 mod rotations;
 mod texts;

@@ -12,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tally_sys::dirent;
 use tally_sys::open::{self, Access};
 use tally_sys::stat::{self, Stat};
-use tally_syscheck::append_log::{self, Depth, Seal, Verdict};
+use tally_syscheck::Policy;
+use tally_syscheck::append_log::{self, Verdict};
 use tally_syscheck::rotation::{Comparison, Present};
-use tally_syscheck::{Mode, Policy};
 use tally_types::{FileKind, PathBytes};
 
-use super::LogRecord;
 use super::unpack::unpack;
+use super::{Form, LogRecord};
+use crate::log;
 use crate::scan::Hint;
 
 /// More rotated files of one log than this are not followed: each is a change of its own then.
@@ -28,6 +29,7 @@ const FILES_MAX: usize = 2000;
 pub struct Found {
     pub present: Present,
     pub stat: Stat,
+    pub form: Form,
 }
 
 /// The files of a log that are there now.
@@ -37,7 +39,7 @@ pub struct Family {
     pub is_torn: bool,
     pub files: Vec<Found>,
     /// Of files that were read to their end: their seal and the state that they were sealed in.
-    seals: HashMap<usize, (Seal, Stat, Verdict)>,
+    seals: HashMap<usize, (LogRecord, Stat, Verdict)>,
 }
 
 impl Family {
@@ -71,9 +73,8 @@ impl Family {
         for name in names {
             let Ok(path) = parent.join(name.to_bytes()) else { continue };
             let family = policy.family(&path);
-            if family.log != *log || policy.judge(&path).is_none_or(|watched| watched.mode != Mode::Log) {
-                continue;
-            }
+            let form = policy.judge(&path).and_then(|watched| Form::of(watched.mode, &path));
+            let Some(form) = form.filter(|_| family.log == *log) else { continue };
             // What has gone since it was listed is not there.
             let Some(stat) = stat::at(dir.as_fd(), &name).ok().filter(|stat| stat.kind == FileKind::File) else {
                 continue;
@@ -81,7 +82,8 @@ impl Family {
             let is_untouched = hint(&path).is_some_and(|hint| hint.holds(&stat));
             let (age, packing) = family.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
             let file = (stat.dev, stat.ino);
-            files.push(Found { present: Present { path, age, packing, size: stat.size, file, is_untouched }, stat });
+            let present = Present { path, age, packing, size: stat.size, file, is_untouched };
+            files.push(Found { present, stat, form });
         }
         files.sort_by(|a, b| a.present.path.cmp(&b.present.path));
         let ended = stat::of(dir.as_fd())?;
@@ -90,19 +92,29 @@ impl Family {
     }
 
     /// Makes a comparison. What cannot be read does not hold what was sealed.
-    pub fn compare(&mut self, of: Comparison, sealed: &Seal) -> Verdict {
-        let everything = Verdict::Rewritten(0..sealed.size());
-        let Ok((mut file, stat)) = self.open(of.present) else { return everything };
+    pub fn compare(&mut self, of: Comparison, sealed: &LogRecord) -> Verdict {
+        let everything = Verdict::Rewritten(0..sealed.seal.size());
+        if sealed.form.is_journal() != self.files[of.present].form.is_journal() {
+            return everything;
+        }
+        let (mut file, stat) = match self.open(of.present) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // It went, or was renamed, after it was listed.
+                self.is_torn |= error.kind() == io::ErrorKind::NotFound;
+                return everything;
+            }
+        };
         if of.unpacked {
             let packing = self.files[of.present].present.packing;
             let unpacked = packing.and_then(|packing| unpack(packing, file).ok());
-            let verdict = unpacked.map(|stream| append_log::check_stream(&mut UntilFault(stream), sealed));
+            let verdict = unpacked.map(|stream| append_log::check_stream(&mut UntilFault(stream), &sealed.seal));
             return verdict.and_then(Result::ok).unwrap_or(everything);
         }
-        match append_log::check(&mut file, stat.size, sealed, Depth::Full) {
-            Ok((verdict, seal)) => {
+        match log::compare(&mut file, &stat, sealed) {
+            Ok((verdict, record)) => {
                 if verdict.is_intact() {
-                    self.seals.insert(of.present, (seal, stat, verdict.clone()));
+                    self.seals.insert(of.present, (record, stat, verdict.clone()));
                 }
                 verdict
             }
@@ -112,14 +124,12 @@ impl Family {
 
     /// The seal of a file, the state that it was sealed in, and what a comparison said of it if there was one.
     pub fn seal(&mut self, present: usize) -> io::Result<(LogRecord, Stat, Verdict)> {
-        let (seal, stat, verdict) = match self.seals.remove(&present) {
-            Some(sealed) => sealed,
-            None => {
-                let (mut file, stat) = self.open(present)?;
-                (Seal::of(&mut file, stat.size)?, stat, Verdict::Unchanged)
-            }
-        };
-        Ok((LogRecord { seal, next_chunk: 0, blocks: stat.blocks }, stat, verdict))
+        if let Some(sealed) = self.seals.remove(&present) {
+            return Ok(sealed);
+        }
+        let (mut file, stat) = self.open(present)?;
+        let (record, _) = log::seal(&mut file, &stat, self.files[present].form)?;
+        Ok((record, stat, Verdict::Unchanged))
     }
 
     /// Opens a file, if it is the one that was listed.
@@ -136,7 +146,7 @@ impl Family {
     /// would find the same.
     pub fn fingerprint(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        for Found { present, stat } in &self.files {
+        for Found { present, stat, .. } in &self.files {
             hasher.update(present.path.as_bytes());
             let state = [stat.size, stat.ctime.secs.cast_unsigned(), u64::from(stat.ctime.nanos)];
             let counts = if present.age.is_some() { &state[..] } else { &[] };

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tally_syscheck::append_log::{LogState, Seal};
+use tally_syscheck::journal::Mark;
 use tally_types::{Epoch, PathBytes};
 
 use super::{StateError, WirePosition, schema};
-use crate::log::LogRecord;
+use crate::log::{Form, LogRecord};
 
 /// Bytes of one part: 128 hashes, or so much of the tail.
 const PART_BYTES: usize = 4096;
@@ -22,21 +23,40 @@ const TAIL_PARTS: i64 = 128;
 const HEAD_BYTES: usize = 10;
 
 pub(super) fn get(db: &Connection, path: &PathBytes) -> Result<Option<LogRecord>, StateError> {
-    let mut query = db.prepare_cached("SELECT id, head, next_chunk, blocks FROM logs WHERE key = ?1")?;
-    let row = query
-        .query_row([path.tree_key()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
-        })
-        .optional()?;
-    let Some((id, head, next_chunk, blocks)) = row else { return Ok(None) };
+    let mut query = db.prepare_cached("SELECT id, head, next_chunk, blocks, mark FROM logs WHERE key = ?1")?;
+    let row = query.query_row([path.tree_key()], |row| {
+        let head: (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        Ok((head, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, form(row.get(4)?)))
+    });
+    let Some(((id, head), next_chunk, blocks, form)) = row.optional()? else { return Ok(None) };
     let state = state(db, id, &head)?;
     let tail = parts(db, id, TAIL_PARTS..PARTS)?;
     let Ok(state) = LogState::decode(&state) else { return Err(damaged(db, path)) };
     Ok(Some(LogRecord {
         seal: Seal::new(state, tail.into_boxed_slice()),
+        form,
         next_chunk: usize::try_from(next_chunk).unwrap_or(0),
         blocks: blocks.unsigned_abs(),
     }))
+}
+
+/// By the mark of a journal: two numbers, or nothing of a log that is read as it is.
+fn form(mark: Option<Vec<u8>>) -> Form {
+    let Some(mark) = mark else { return Form::Plain };
+    let (numbers, _) = mark.as_chunks::<8>();
+    match numbers {
+        [offset, entries] => {
+            Form::Journal(Mark { offset: u64::from_le_bytes(*offset), entries: u64::from_le_bytes(*entries) })
+        }
+        _ => Form::Journal(Mark::default()),
+    }
+}
+
+fn mark(form: Form) -> Option<Vec<u8>> {
+    match form {
+        Form::Plain => None,
+        Form::Journal(Mark { offset, entries }) => Some([offset.to_le_bytes(), entries.to_le_bytes()].concat()),
+    }
 }
 
 /// The encoded state of the log in row `id`.
@@ -63,11 +83,12 @@ pub(super) fn put(db: &Connection, path: &PathBytes, record: &LogRecord) -> Resu
     let (rest, tail_hash) = state.split_at(state.len() - 32);
     let (head, leaves) = rest.split_at(HEAD_BYTES);
     let mut put = db.prepare_cached(
-        "INSERT INTO logs (key, head, next_chunk, blocks) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (key) DO UPDATE SET head = ?2, next_chunk = ?3, blocks = ?4 RETURNING id",
+        "INSERT INTO logs (key, head, next_chunk, blocks, mark) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (key) DO UPDATE SET head = ?2, next_chunk = ?3, blocks = ?4, mark = ?5 RETURNING id",
     )?;
     let next_chunk = i64::try_from(record.next_chunk).unwrap_or(0);
-    let row = params![path.tree_key(), [head, tail_hash].concat(), next_chunk, record.blocks.cast_signed()];
+    let (head, blocks) = ([head, tail_hash].concat(), record.blocks.cast_signed());
+    let row = params![path.tree_key(), head, next_chunk, blocks, mark(record.form)];
     let id = put.query_row(row, |row| row.get(0))?;
     put_parts(db, id, 0..TAIL_PARTS, leaves)?;
     put_parts(db, id, TAIL_PARTS..PARTS, record.seal.tail())
@@ -149,13 +170,15 @@ impl LogReader {
         Ok(position)
     }
 
-    /// The state of one log.
-    pub fn get(&self, path: &PathBytes) -> Result<Option<LogState>, StateError> {
-        let mut query = self.db.prepare_cached("SELECT id, head FROM logs WHERE key = ?1")?;
-        let row = query.query_row([path.tree_key()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
-        let Some((id, head)) = row.optional()? else { return Ok(None) };
+    /// The state of one log, and how its file is read.
+    pub fn get(&self, path: &PathBytes) -> Result<Option<(LogState, Form)>, StateError> {
+        let mut query = self.db.prepare_cached("SELECT id, head, mark FROM logs WHERE key = ?1")?;
+        let row = query.query_row([path.tree_key()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, form(row.get(2)?)))
+        });
+        let Some((id, head, form)) = row.optional()? else { return Ok(None) };
         let state = LogState::decode(&state(&self.db, id, &head)?);
-        state.map(Some).map_err(|_| damaged(&self.db, path))
+        state.map(|state| Some((state, form))).map_err(|_| damaged(&self.db, path))
     }
 
     /// The logs behind the path `after`, in the order of `PathBytes::tree_key`, each with its encoded `LogState`: about
@@ -192,7 +215,11 @@ mod tests {
 
     fn record(content: &[u8]) -> LogRecord {
         let seal = Seal::of(&mut Cursor::new(content), content.len() as u64).unwrap();
-        LogRecord { seal, next_chunk: 3, blocks: 9 }
+        let form = match content.len() {
+            5 => Form::Plain,
+            length => Form::Journal(Mark { offset: length as u64, entries: 7 }),
+        };
+        LogRecord { seal, form, next_chunk: 3, blocks: 9 }
     }
 
     fn path(text: &str) -> PathBytes {

@@ -8,7 +8,7 @@ use super::{BUSY_WAIT, StateError};
 
 /// What leads from each layout to the next one, the first from nothing; a new file takes all the steps. `user_version`
 /// says how many were taken. A step is never changed once it is released.
-const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS, TEXTS, COLLECTED];
+const STEPS: &[&str] = &[FIRST, LOGS_IN_PARTS, TEXTS, COLLECTED, JOURNALS];
 
 const FIRST: &str = "
     CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -64,6 +64,9 @@ const TEXTS: &str = "
 
 /// How far logs are collected (`collected`).
 const COLLECTED: &str = "CREATE TABLE collected (source TEXT PRIMARY KEY, mark BLOB NOT NULL) STRICT, WITHOUT ROWID;";
+
+/// Journals among the logs: where the next look begins (`logs`).
+const JOURNALS: &str = "ALTER TABLE logs ADD COLUMN mark BLOB;";
 
 /// Opens the file for the engine, creating or checking the tables.
 pub fn open(path: &Path) -> Result<Connection, StateError> {
@@ -131,6 +134,6 @@ mod tests {
         }
         db.pragma_update(None, "user_version", 99).unwrap();
         drop(db);
-        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 4 })));
+        assert!(matches!(open(&file), Err(StateError::Newer { found: 99, known: 5 })));
     }
 }

@@ -322,8 +322,10 @@ impl Reader<'_> {
     fn watch_digests(&mut self, value: Option<&Value<'_>>, watch: &Watch) -> Algorithms {
         let content = watch.attributes.contains(Attribute::Content);
         match value {
-            Some(value) if watch.mode == Mode::Log => {
-                self.fault(value.span(), "mode \"log\" has the digests of its sealed chunks; remove \"digests\"");
+            Some(value) if watch.mode.is_log() => {
+                let mode = watch.mode.name();
+                let message = format!("mode \"{mode}\" has the digests of its sealed chunks; remove \"digests\"");
+                self.fault(value.span(), message);
                 Algorithms::EMPTY
             }
             Some(value) if !content => {
@@ -331,7 +333,7 @@ impl Reader<'_> {
                 Algorithms::EMPTY
             }
             Some(value) => self.digests(value),
-            None if content && watch.mode != Mode::Log => self.digests,
+            None if content && !watch.mode.is_log() => self.digests,
             None => Algorithms::EMPTY,
         }
     }

@@ -7,6 +7,7 @@ use tally_types::PathBytes;
 
 use super::{Mode, Policy, Watch, Watched};
 use crate::glob::Glob;
+use crate::journal::is_journal;
 use crate::rotation::RotatedName;
 
 /// What a log's name is followed by: a number or a date, and perhaps a suffix of compression.
@@ -17,6 +18,10 @@ const EXTENSION_BYTES_MAX: usize = 8;
 /// The watches that one of a log implies: for names with the tag at their end, and for those with it before `.log`.
 pub(super) fn watches_of(watch: &Watch) -> Vec<Watch> {
     let Some(text) = text(&watch.path) else { return Vec::new() };
+    if watch.mode == Mode::Journal {
+        let globs = text.strip_suffix(".journal").map(|stem| format!("{stem}@*-*.journal{{,~}}"));
+        return implied(watch, globs.as_slice());
+    }
     let mut globs = vec![format!("{text}{TAG}")];
     let last = text.rfind('/').map_or(0, |slash| slash + 1);
     if let Some(dot) = text[last..].rfind('.').map(|dot| last + dot) {
@@ -28,6 +33,10 @@ pub(super) fn watches_of(watch: &Watch) -> Vec<Watch> {
             globs.push(format!("{stem}{TAG}{extension}{{,.*}}"));
         }
     }
+    implied(watch, &globs)
+}
+
+fn implied(watch: &Watch, globs: &[String]) -> Vec<Watch> {
     let why: Arc<str> = format!("rotated files of {}", watch.path).into();
     let implied = |path| Watch { path, recursion: Some(0), why: Some(Arc::clone(&why)), ..watch.clone() };
     globs.iter().filter_map(|glob| Glob::parse(glob).ok()).map(implied).collect()
@@ -60,7 +69,8 @@ pub struct LogFamily {
 impl Policy {
     /// The log whose rotated file `path` is by its name, or `path` itself.
     pub fn family(&self, path: &PathBytes) -> LogFamily {
-        let is_log = |watched: Watched| watched.mode == Mode::Log;
+        let mode = if is_journal(path.file_name()) { Mode::Journal } else { Mode::Log };
+        let is_log = |watched: Watched| watched.mode == mode;
         let readings = RotatedName::readings(path.file_name());
         let found = readings.into_iter().find_map(|reading| {
             let log = path.parent()?.join(&reading.log).ok()?;
@@ -151,5 +161,9 @@ path = "/var/log/messages.9"
         assert_eq!(log("/var/log/nginx/a-20261124.log"), ("/var/log/nginx/a.log".to_owned(), true));
         assert_eq!(log("/var/log/nginx/a-1.log.3"), ("/var/log/nginx/a.log".to_owned(), true));
         assert_eq!(log("/var/log/other.1"), ("/var/log/other.1".to_owned(), false));
+        let archived = "/j/system@0123456789abcdef0123456789abcdef-0000000000000001-0006084bdbb80001.journal";
+        let policy = Policy::from_watch_args(&[(path("/j/system.journal"), Some(Mode::Journal))]);
+        assert_eq!(policy.family(&path(archived)).log, path("/j/system.journal"));
+        assert_eq!(policy.judge(&path(archived)).unwrap().mode, Mode::Journal);
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! A name can often be read in several ways (`app-2.1` is the second of `app-2`'s or of `app`'s), so all are told, the one
 //! that takes the least away first. Source: logrotate(8), `dateext`, `dateformat`, `extension`, `compressext`; newsyslog,
-//! auditd and multilog name alike.
+//! auditd and multilog name alike. Archived files of the systemd journal are such too: `system@….journal` of
+//! `system.journal` (systemd.io, "Journal File Format").
 
 use std::cmp::Ordering;
+
+use crate::journal::is_journal;
 
 /// By what a rotated file was compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +90,9 @@ pub struct RotatedName {
 impl RotatedName {
     /// Every reading of `name`, the longest name of a log first.
     pub fn readings(name: &[u8]) -> Vec<Self> {
+        if is_journal(name) {
+            return Self::of_journal(name).into_iter().collect();
+        }
         let (packing, bare) = Packing::of_name(name);
         let mut readings = Vec::new();
         let mut add = |stem: &[u8], extension: &[u8]| {
@@ -105,6 +111,28 @@ impl RotatedName {
             }
         }
         readings
+    }
+}
+
+impl RotatedName {
+    /// `NAME@SEQUENCE-NUMBER-TIME.journal` of one that was archived, `NAME@TIME-RANDOM.journal~` of one that was not closed in
+    /// good order. Times and numbers have 16 hexadecimal digits, sequences 32.
+    fn of_journal(name: &[u8]) -> Option<Self> {
+        let (bare, is_dirty) = match name.strip_suffix(b".journal") {
+            Some(bare) => (bare, false),
+            None => (name.strip_suffix(b".journal~")?, true),
+        };
+        let at = bare.iter().rposition(|byte| *byte == b'@').filter(|at| *at > 0)?;
+        let (log, tag) = (&bare[..at], &bare[at + 1..]);
+        let parts: Vec<&[u8]> = tag.split(|byte| *byte == b'-').collect();
+        let is_hex = |part: &[u8], digits: usize| part.len() == digits && part.iter().all(u8::is_ascii_hexdigit);
+        let time = match (&parts[..], is_dirty) {
+            ([sequence, number, time], false) if is_hex(sequence, 32) && is_hex(number, 16) => *time,
+            ([time, random], true) if is_hex(random, 16) => *time,
+            _ => return None,
+        };
+        let age = is_hex(time, 16).then(|| Age::Date(time.to_ascii_lowercase().into_boxed_slice()))?;
+        Some(Self { log: [log, b".journal"].concat(), age, packing: None })
     }
 }
 
@@ -163,6 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn archived_journals_are_read() {
+        let sequence = "0123456789abcdef0123456789abcdef";
+        for (name, log) in [
+            (format!("system@{sequence}-00000000000000c8-0006084bdbb80001.journal"), "system.journal"),
+            (format!("user-1000@{sequence}-00000000000000C8-0006084BDBB80001.journal"), "user-1000.journal"),
+            ("system@0006084bdbb80001-1122334455667788.journal~".to_owned(), "system.journal"),
+        ] {
+            assert_eq!(readings(&name), [(log.to_owned(), date("0006084bdbb80001"), None)], "{name}");
+        }
+        for name in
+            ["system.journal", "user-1000.journal", "system@1.journal", "@0-1.journal", "system@0006-1.journal~"]
+        {
+            assert_eq!(readings(name), [], "{name}");
+        }
+    }
+
+    #[test]
     fn ages_are_ordered_by_number_and_by_date() {
         let order = |a: &Age, b: &Age| a.cmp_age(b);
         assert_eq!(order(&Age::Number(3), &Age::Number(1)), Ordering::Greater);
@@ -172,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_is_read_without_a_panic_and_every_log_is_a_part_of_it(name in prop::collection::vec(prop::sample::select(&b"a1.-_T:gzxlo"[..]), 0..60)) {
+        fn any_name_is_read_without_a_panic_and_every_log_is_a_part_of_it(name in prop::collection::vec(prop::sample::select(&b"a1.-_T:gzxlo@~journal"[..]), 0..60)) {
             for reading in RotatedName::readings(&name) {
                 prop_assert!(!reading.log.is_empty() && reading.log.len() < name.len());
                 prop_assert_eq!(reading.log[0], name[0]);

@@ -5,10 +5,10 @@ use std::io::Write;
 use super::*;
 
 /// A watched log `app.log`, and logrotate with a configuration of its own.
-struct Scene {
-    host: Host,
-    agent: Running,
-    changes: Vec<Change>,
+pub(super) struct Scene {
+    pub host: Host,
+    pub agent: Running,
+    pub changes: Vec<Change>,
     lines: u64,
 }
 
@@ -22,8 +22,11 @@ impl Scene {
         host.rotation_wait = rotation_wait;
         host.watches = vec![(path(&host.at("app.log")), Some(Mode::Log))];
         host.write("app.log", &"a line of the first day\n".repeat(5000));
-        let agent = host.start();
-        Self { host, agent, changes: Vec::new(), lines: 0 }
+        Self::of(host)
+    }
+
+    pub fn of(host: Host) -> Self {
+        Self { agent: host.start(), host, changes: Vec::new(), lines: 0 }
     }
 
     fn log_lines(&mut self) {
@@ -34,7 +37,7 @@ impl Scene {
         }
     }
 
-    fn run(&self, line: &str) {
+    pub fn run(&self, line: &str) {
         let done = Program::new("sh").args(["-ec", line]).current_dir(&self.host.watched).status().unwrap();
         assert!(done.success(), "{line}");
     }
@@ -50,7 +53,7 @@ impl Scene {
     }
 
     /// Waits until what the agent has recorded is what is there.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let expected = self.host.root_now();
         let deadline = Instant::now() + PATIENCE;
         while self.agent.board.status().root != Some(expected.0) {
@@ -61,7 +64,7 @@ impl Scene {
         self.take();
     }
 
-    fn take(&mut self) {
+    pub fn take(&mut self) {
         for body in self.agent.new_events() {
             if let EventBody::Change(change) = body {
                 self.changes.push(*change);
@@ -70,7 +73,7 @@ impl Scene {
     }
 
     /// What was told up to now but appends and rotations: names, kinds and notes.
-    fn told(&self) -> Vec<String> {
+    pub fn told(&self) -> Vec<String> {
         let quiet = |change: &&Change| !matches!(change.kind, ChangeKind::Appended | ChangeKind::Rotated);
         let line = |change: &Change| {
             let name = String::from_utf8_lossy(change.path.file_name()).into_owned();
@@ -80,7 +83,7 @@ impl Scene {
     }
 
     /// The first alert.
-    fn alert(&mut self) -> Change {
+    pub fn alert(&mut self) -> Change {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.take();

@@ -1,0 +1,28 @@
+//! Files of the systemd journal: the view of what is written once, from any mark, and verification, as the agent makes them.
+#![no_main]
+
+use std::io::{Cursor, Seek, SeekFrom};
+
+use libfuzzer_sys::fuzz_target;
+use tally_syscheck::append_log::Seal;
+use tally_syscheck::journal::{Compression, Journal, Mark, verify};
+
+// The agent's own files, without the rest of the agent.
+#[path = "../../crates/agent/src/log/lz4.rs"]
+mod lz4;
+
+fuzz_target!(|data: (u16, u8, &[u8])| {
+    let (offset, entries, file) = data;
+    let mark = Mark { offset: u64::from(offset) * 8, entries: entries.into() };
+    for mark in [Mark::default(), mark] {
+        let mut journal = Journal::open(Cursor::new(file), mark).expect("memory is read without errors");
+        let size = journal.size();
+        if let Ok(seal) = Seal::of(&mut journal, size) {
+            assert!(seal.size() <= size);
+        }
+        let _ = journal.seek(SeekFrom::Start(offset.into()));
+    }
+    let _ = verify(Cursor::new(file), &mut |compression, packed, bytes_max, plain| {
+        compression == Compression::Lz4 && lz4::unpack(packed, bytes_max.min(1 << 20), plain)
+    });
+});

@@ -47,7 +47,8 @@ pub struct Index {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     text: u32,
-    /// Where its three bytes lie in it.
+    /// Its three bytes, and where they lie in it.
+    key: u32,
     offset: u32,
 }
 
@@ -83,7 +84,8 @@ impl IndexBuilder {
         for (place, text) in (0u32..).zip(&self.texts) {
             let offset = rarest(text);
             let offset_u32 = u32::try_from(offset).unwrap_or(0);
-            keyed.push((hash(three(&text[offset..])), Entry { text: place, offset: offset_u32 }));
+            let key = three(&text[offset..]);
+            keyed.push((hash(key), Entry { text: place, key, offset: offset_u32 }));
         }
         keyed.sort_by_key(|(hash, _)| *hash);
         let mut bits = vec![0u64; size / 64].into_boxed_slice();
@@ -139,20 +141,23 @@ impl Index {
             key = key << 8 | u32::from(byte.to_ascii_lowercase());
             let hash = hash(key);
             if self.bits[hash >> 6] & (1 << (hash & 63)) != 0 && at + 1 >= BYTES_MIN {
-                self.compare(hash, line, at + 1 - BYTES_MIN, hits);
+                self.compare(hash, key & 0xFF_FFFF, line, at + 1 - BYTES_MIN, hits);
             }
         }
     }
 
     #[inline(never)]
-    fn compare(&self, hash: usize, line: &[u8], at: usize, hits: &mut Hits) {
+    fn compare(&self, hash: usize, key: u32, line: &[u8], at: usize, hits: &mut Hits) {
         let entries = self.starts[hash] as usize..self.starts[hash + 1] as usize;
-        for Entry { text: place, offset } in &self.entries[entries] {
+        for Entry { text: place, key: own, offset } in &self.entries[entries] {
             let (word, bit) = ((*place >> 6) as usize, 1u64 << (*place & 63));
+            if *own != key || hits.found[word] & bit != 0 {
+                continue;
+            }
             let text = &self.texts[*place as usize];
             let Some(start) = at.checked_sub(*offset as usize) else { continue };
             let found = line.get(start..start + text.len());
-            if hits.found[word] & bit == 0 && found.is_some_and(|found| found.eq_ignore_ascii_case(text)) {
+            if found.is_some_and(|found| found.eq_ignore_ascii_case(text)) {
                 hits.found[word] |= bit;
             }
         }

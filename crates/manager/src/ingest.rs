@@ -28,7 +28,7 @@ use tally_proto::session::ManagerIn;
 use tally_proto::{Position, Record};
 use tally_rules::Engine;
 use tally_store::{Reader, Store, StoreError};
-use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, Timestamp};
+use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, LogLine, Timestamp};
 
 use crate::clock::{Clock, Moment};
 use crate::deadman::Deadmen;
@@ -249,6 +249,7 @@ impl Ingest {
         match input {
             Input::Hello { from, hello, received, link } => self.hello(now, from, &hello, received, link),
             Input::Store { from, batch } => self.store_batch(now, from, batch),
+            Input::Lines { lines } => self.lines(now, lines),
             Input::Missing { from, missing } => self.missing(now, from, missing),
             Input::Status { from, status, received } => self.status_told(now, from, status, received),
             Input::Compare { from, position, mark } => self.compare(now, from, position, mark),
@@ -424,6 +425,20 @@ impl Ingest {
         self.may_have_news = true;
         let event = self.own_event(now.wall, EventBody::Life(life));
         self.push(Work::Record(event_record(AgentId::MANAGER, about, now.wall, event)));
+    }
+
+    /// Lines that came to the manager itself are events of its own. While nothing can be stored they are dropped: who sent them
+    /// by datagrams cannot be asked to wait.
+    fn lines(&mut self, now: Moment, lines: Vec<LogLine>) {
+        if self.stuck.is_some() {
+            tracing::warn!(lines = lines.len(), "log lines are dropped: the state cannot be written");
+            return;
+        }
+        for line in lines {
+            self.group.bytes += line.text.len();
+            let event = self.own_event(now.wall, EventBody::Log(Box::new(line)));
+            self.push(Work::Record(event_record(AgentId::MANAGER, AgentId::MANAGER, now.wall, event)));
+        }
     }
 
     fn own_event(&mut self, time: Timestamp, body: EventBody) -> Event {

@@ -8,7 +8,7 @@ use tally_proto::message::{
     Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, ToldLog,
 };
 use tally_proto::session::{ManagerIn, Missing};
-use tally_types::{Actor, AgentId, Entry, Event, EventBody, Timestamp};
+use tally_types::{Actor, AgentId, Entry, Event, EventBody, LogLine, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::order::{Order, Reply};
@@ -29,6 +29,10 @@ pub enum Input {
     Store {
         from: Source,
         batch: Batch,
+    },
+    /// Lines that came to the manager itself.
+    Lines {
+        lines: Vec<LogLine>,
     },
     Missing {
         from: Source,
@@ -106,6 +110,7 @@ impl Input {
                 let gone = leaves.gone.iter().map(|path| 32 + path.as_bytes().len()).sum::<usize>();
                 gone + leaves.logs.iter().map(ToldLog::bytes).sum::<usize>()
             }
+            Self::Lines { lines } => lines.iter().map(|line| line.text.len() + line.location.len() + 128).sum(),
             Self::Hello { .. } | Self::Status { .. } => 64 * 1024,
             _ => 0,
         }

@@ -11,11 +11,14 @@
 //! | `queue` | the bounded way into the ingest thread |
 //! | `ingest` | the thread that owns the state: admission, events, rules, recovery, orders |
 //! | `fleet`, `deadman` | what is remembered of each agent; who is silent |
+//! | `syslog_input` | lines that devices send by syslog |
 //! | `sync` | comparing an agent's snapshot with ours |
 //! | `live`, `feed` | what is shown as it happens |
 //! | `control` | the control socket and its answers |
+//! | `alert_files` | `alerts.log` and `alerts.json`, as OSSEC has them |
 //! | `moment` | times as operators write them |
 
+mod alert_files;
 mod clock;
 mod config;
 pub mod control;
@@ -32,6 +35,7 @@ mod policy;
 mod queue;
 mod session;
 mod sync;
+mod syslog_input;
 
 pub use config::{
     Agentless, Analysis, CONSOLE_PORT, Command, ConfigError, Forward, LISTEN_PORT, LogFiles, Mail, MailRoute,

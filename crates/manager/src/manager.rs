@@ -17,14 +17,15 @@ use tally_net::{Accepted, Authority, BindError, CloseCode, Conn, Server};
 use tally_proto::json;
 use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
 use tally_rules::{Engine, RuleSet};
-use tally_store::{Store, StoreError};
-use tally_types::{AgentId, Diagnostic};
+use tally_store::{Reader, Store, StoreError};
+use tally_types::{AgentId, Diagnostic, Level};
 use tally_web::Console;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
+use crate::alert_files::{self, AlertFiles};
 use crate::clock::{Clock, wall};
-use crate::config::ManagerConfig;
+use crate::config::{LogFiles, ManagerConfig};
 use crate::control::{self, Office};
 use crate::feed::Alerts;
 use crate::ingest::{Ingest, ORDER_TIME_MAX, Parts, Settings};
@@ -33,9 +34,14 @@ use crate::live::Live;
 use crate::order::{Order, Reply};
 use crate::queue::{Inlet, queue};
 use crate::session;
+use crate::syslog_input::{self, SyslogError};
 
 /// Of the certificate authority, in the manager's own directory.
 pub const AUTHORITY_DIR: &str = "ca";
+/// Where `alerts/` is made, in the manager's own directory, if nothing else is said.
+const LOGS_DIR: &str = "logs";
+/// OSSEC's own level for mail.
+const MAIL_LEVEL: u32 = 7;
 /// A rule file larger than this is not one.
 const RULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long sessions may take to tell their agents that the manager stops.
@@ -59,6 +65,10 @@ pub enum StartError {
     Console(#[from] tally_web::ServeError),
     #[error("open the control socket {path}: {source}")]
     Control { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Syslog(#[from] SyslogError),
+    #[error("write alerts.log or alerts.json in {path}: {source}")]
+    AlertFiles { path: PathBuf, source: io::Error },
     #[error("start a thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -99,13 +109,16 @@ impl Manager {
             .enable_all()
             .build()?;
         let (server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
+        let (inlet, outlet) = queue();
+        let syslog = syslog_input::start(&config.syslog, &authority, &runtime, &inlet)?;
+        let (ledger_size, recorded) = (store.head().size, config.alerts_log.clone());
         let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, engine, authority, settings, live: live.clone() }, clock.now())?;
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
         ingest.commit(clock.now());
         let reader = ingest.reader();
-        let (inlet, outlet) = queue();
+        let alert_files = alert_files(&recorded, &dir, reader.clone(), ledger_size)?;
         let thread =
             std::thread::Builder::new().name("tally-ingest".to_owned()).spawn(move || ingest.run(&outlet, clock))?;
         let (stopping, stop) = watch::channel(false);
@@ -127,11 +140,33 @@ impl Manager {
         runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
         Ok(Running {
             listen,
+            syslog,
             console,
             live,
-            parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping, socket }),
+            parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping, socket, alert_files }),
         })
     }
+}
+
+/// Begins to write `alerts.log` and `alerts.json`, where the configuration asks for one of them.
+fn alert_files(
+    wanted: &LogFiles,
+    own: &Path,
+    reader: Reader,
+    ledger_size: u64,
+) -> Result<Option<AlertFiles>, StartError> {
+    if !wanted.text && !wanted.json {
+        return Ok(None);
+    }
+    let path = wanted.dir.clone().unwrap_or_else(|| own.join(LOGS_DIR));
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let mail_level = Level::new(MAIL_LEVEL).unwrap_or(Level::MAX);
+    let settings =
+        alert_files::Settings { dir: path.clone(), text: wanted.text, json: wanted.json, mail_level, hostname };
+    // The ledger's last record there was has a number one below its size.
+    AlertFiles::start(settings, reader, ledger_size.saturating_sub(1))
+        .map(Some)
+        .map_err(|source| StartError::AlertFiles { path, source })
 }
 
 /// The rules: the built-in ones, then the operator's.
@@ -273,6 +308,7 @@ async fn enrol(mut conn: Conn, inlet: Inlet<Input>) {
 /// A manager at work. Dropping it ends it as `shutdown` does.
 pub struct Running {
     listen: SocketAddr,
+    syslog: Vec<SocketAddr>,
     console: Option<OpenConsole>,
     live: Live,
     parts: Option<RunningParts>,
@@ -286,12 +322,19 @@ struct RunningParts {
     stopping: watch::Sender<bool>,
     /// Of the operators.
     socket: PathBuf,
+    /// Ended last: it writes what is recorded to the end.
+    alert_files: Option<AlertFiles>,
 }
 
 impl Running {
     /// Where agents reach it.
     pub const fn listen_addr(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where it listens for syslog, in the order of the configuration.
+    pub fn syslog_addrs(&self) -> &[SocketAddr] {
+        &self.syslog
     }
 
     /// The console's own address, as in a browser.
@@ -352,7 +395,7 @@ impl Running {
 
     fn stop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
-        let RunningParts { runtime, inlet, thread, sessions, stopping, socket } = parts;
+        let RunningParts { runtime, inlet, thread, sessions, stopping, socket, alert_files } = parts;
         stopping.send_replace(true);
         // While the state is still ours: afterwards the socket may be that of the next manager. One that is left does no
         // harm.
@@ -362,6 +405,7 @@ impl Running {
         if thread.join().is_err() {
             tracing::error!("the ingest thread failed; what it had not acknowledged, agents send again");
         }
+        drop(alert_files);
         let console = self.console.take();
         runtime.block_on(async {
             let _ = sessions.await;

@@ -37,6 +37,8 @@ const PEM_BYTES_MAX: u64 = 256 << 10;
 pub enum AuthdError {
     #[error("open TCP port {address}: {source}")]
     Port { address: SocketAddr, source: io::Error },
+    #[error("open the syslog port {address}: {source}")]
+    SyslogPort { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -80,13 +82,7 @@ impl AuthdPort {
         own: Option<(&Path, &Path)>,
         server: &Server,
     ) -> Result<Self, AuthdError> {
-        let (chain, key) = match own {
-            Some((certificate, key)) => read_own(certificate, key)?,
-            None => {
-                let identity = authority.server_identity()?;
-                (identity.chain, identity.key)
-            }
-        };
+        let (chain, key) = certificate(authority, own)?;
         let tls = Arc::new(tls::authd(chain, key)?);
         let failed = |source| AuthdError::Port { address, source };
         let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
@@ -213,6 +209,20 @@ impl Faulty {
         let (faults, since) = self.by_address.entry(address).or_insert((0, now));
         *faults += 1;
         *since = now;
+    }
+}
+
+/// What a port shows of itself: the operator's own files, or what the manager's authority makes.
+pub(crate) fn certificate(
+    authority: &Authority,
+    own: Option<(&Path, &Path)>,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthdError> {
+    match own {
+        Some((certificate, key)) => read_own(certificate, key),
+        None => {
+            let identity = authority.server_identity()?;
+            Ok((identity.chain, identity.key))
+        }
     }
 }
 

@@ -40,6 +40,13 @@ pub(crate) const AUTHD_PER_ADDRESS_MAX: usize = 4;
 /// For all of one enrolment.
 pub(crate) const AUTHD_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Connections that bring syslog: each has a thread that waits for it.
+pub(crate) const SYSLOG_CONNECTIONS_MAX: usize = 256;
+/// A relay that fans out has several.
+pub(crate) const SYSLOG_PER_ADDRESS_MAX: usize = 16;
+/// A connection that says nothing for so long is closed; whoever has something to say opens another.
+pub(crate) const SYSLOG_QUIET_MAX: Duration = Duration::from_secs(3600);
+
 /// Connections that the server has finished but the manager has not yet taken.
 pub(crate) const ACCEPT_QUEUE: usize = 128;
 

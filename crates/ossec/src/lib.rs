@@ -25,4 +25,5 @@ pub mod standin;
 pub mod station;
 pub mod syscheck;
 pub mod syscheck_db;
+pub mod syslog;
 pub mod xml;

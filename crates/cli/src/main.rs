@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod config;
 mod import;
+mod logtest;
 mod operate;
 mod options;
 mod pages;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Command, Options};
+use crate::options::{Command, Options, RulesCommand};
 
 /// How a command ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ fn run(options: Options) -> anyhow::Result<Outcome> {
         Command::Check(options) => check::check(&options),
         Command::Config(command) => config::run(&command),
         Command::Import(options) => import::run(&options),
+        Command::Logtest(options) => logtest::run(&options),
+        Command::Rules(RulesCommand::Test(options)) => logtest::cases::run(&options),
         Command::Completions { shell } => pages::completions(shell),
         Command::ManPages { dir } => pages::man_pages(&dir),
         Command::AgentRun(options) => {

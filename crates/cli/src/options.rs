@@ -71,6 +71,11 @@ pub enum Command {
     /// OSSEC's tools under their own names
     #[command(subcommand)]
     OssecTools(OssecToolsCommand),
+    /// What decoders and rules make of lines from standard input
+    Logtest(LogtestOptions),
+    /// Test rules
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// A new one-time link to the console page
     Console(AskOptions),
     /// Record the state of paths in a file, without a daemon
@@ -101,6 +106,59 @@ pub struct AskOptions {
     /// Print JSON lines (schema 1, see docs/json.md)
     #[arg(long)]
     pub json: bool,
+}
+
+/// With which rules to test.
+#[derive(Debug, Clone, Args)]
+pub struct RuleFiles {
+    /// A rule file, or a directory of them (repeatable) [default: Tallystick's own rules]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub rules: Vec<PathBuf>,
+    /// A file of decoders, or a directory of them (repeatable)
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub decoders: Vec<PathBuf>,
+    /// A list that rules look up in (repeatable)
+    #[arg(long = "list", value_name = "[NAME=]FILE")]
+    pub lists: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogtestOptions {
+    #[command(flatten)]
+    pub files: RuleFiles,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Only lines that make an alert
+    #[arg(long)]
+    pub alerts_only: bool,
+    /// Every rule that was tried and why it did not match, and the slowest patterns
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Where the lines are said to come from
+    #[arg(long, value_name = "TEXT", default_value = "stdin")]
+    pub location: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Run cases; exit code 1 if one fails
+    Test(RulesTestOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct RulesTestOptions {
+    #[command(flatten)]
+    pub files: RuleFiles,
+    /// Files of cases: OSSEC's .ini, or .yaml
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub cases: Vec<PathBuf>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+    /// Name the rules that no case reaches
+    #[arg(long)]
+    pub coverage: bool,
 }
 
 #[derive(Debug, Args)]

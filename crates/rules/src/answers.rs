@@ -14,19 +14,27 @@ pub(crate) struct Patterns {
 
 impl Default for Patterns {
     fn default() -> Self {
-        Self::new(Vec::new(), &[])
+        Self::new(Vec::new())
     }
 }
 
 impl Patterns {
-    /// Those whose place is in `of_logs` are asked of logs, the others of fields alone.
-    pub fn new(list: Vec<Pattern>, of_logs: &[bool]) -> Self {
+    pub fn new(list: Vec<Pattern>) -> Self {
         let mut builder = IndexBuilder::default();
-        let is_of_logs = |place: usize| of_logs.get(place).copied().unwrap_or(false);
-        let filters = list.iter().enumerate();
-        let filters =
-            filters.map(|(place, p)| if is_of_logs(place) { builder.add(p) } else { Filter::default() }).collect();
-        Self { list: list.into(), filters, index: Arc::new(builder.build()) }
+        let mut patterns =
+            Self { list: list.into(), filters: Arc::default(), index: Arc::new(IndexBuilder::default().build()) };
+        patterns.register(&mut builder);
+        patterns.share(Arc::new(builder.build()));
+        patterns
+    }
+
+    /// Gives the texts to an index, which is then to be shared.
+    pub fn register(&mut self, builder: &mut IndexBuilder) {
+        self.filters = self.list.iter().map(|pattern| builder.add(pattern)).collect();
+    }
+
+    pub fn share(&mut self, index: Arc<Index>) {
+        self.index = index;
     }
 
     pub fn pattern(&self, place: usize) -> &Pattern {
@@ -46,6 +54,8 @@ pub(crate) struct Answers {
     hits: Hits,
     /// Whether the log of this event was searched.
     is_searched: bool,
+    /// Whether whoever decoded the next log has searched it already.
+    is_given: bool,
     scratch: Scratch,
     /// How often a pattern took more steps than it may; it does not match then.
     pub exhausted: u64,
@@ -56,17 +66,19 @@ impl Answers {
         self.answers.resize(patterns.list.len(), 0);
         self.dead.resize(rules, 0);
         self.event += 1;
-        self.is_searched = false;
+        self.is_searched = std::mem::take(&mut self.is_given);
+    }
+
+    /// What the search of the next log by the shared index has found.
+    pub fn take_hits(&mut self, hits: &Hits) {
+        self.hits.clone_from(hits);
+        self.is_given = true;
     }
 
     pub fn log_matches(&mut self, patterns: &Patterns, place: usize, log: &[u8]) -> bool {
         let asked = self.event << 1;
         if self.answers[place] & !1 != asked {
-            if !self.is_searched {
-                patterns.index.scan(log, &mut self.hits);
-                self.is_searched = true;
-            }
-            let matches = match self.hits.verdict(&patterns.filters[place]) {
+            let matches = match self.verdict(patterns, place, log) {
                 Verdict::No => false,
                 Verdict::Yes => true,
                 Verdict::Maybe => self.matches(patterns, place, log),
@@ -76,7 +88,25 @@ impl Answers {
         self.answers[place] & 1 == 1
     }
 
-    pub fn matches(&mut self, patterns: &Patterns, place: usize, value: &[u8]) -> bool {
+    /// Whether a field matches. Most are parts of the log: what is not in it is not in them.
+    pub fn field_matches(&mut self, patterns: &Patterns, place: usize, value: &[u8], log: &[u8]) -> bool {
+        let (whole, part) = (log.as_ptr_range(), value.as_ptr_range());
+        let is_part = whole.start <= part.start && part.end <= whole.end;
+        if is_part && self.verdict(patterns, place, log) == Verdict::No {
+            return false;
+        }
+        self.matches(patterns, place, value)
+    }
+
+    fn verdict(&mut self, patterns: &Patterns, place: usize, log: &[u8]) -> Verdict {
+        if !self.is_searched {
+            patterns.index.scan(log, &mut self.hits);
+            self.is_searched = true;
+        }
+        self.hits.verdict(&patterns.filters[place])
+    }
+
+    fn matches(&mut self, patterns: &Patterns, place: usize, value: &[u8]) -> bool {
         let pattern = &patterns.list[place];
         match pattern.find(value, &mut self.scratch) {
             Ok(Some(_)) => true,

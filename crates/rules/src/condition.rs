@@ -15,7 +15,7 @@ use crate::decoded::LogField;
 use crate::facts::Field;
 use crate::hours::{Clock, Hours, Weekdays};
 use crate::list::{List, Lookup};
-use crate::pattern::Pattern;
+use crate::pattern::{Language, Pattern};
 use crate::rule::RuleSet;
 use crate::state::State;
 use crate::view::{DecodedAs, Text, View};
@@ -126,9 +126,9 @@ impl Condition {
             Self::Text(text, place) if text.is_log() => {
                 context.answers.log_matches(&context.set.patterns, *place, view.log())
             }
-            Self::Text(text, place) => {
-                view.text(*text).is_some_and(|value| context.answers.matches(&context.set.patterns, *place, value))
-            }
+            Self::Text(text, place) => view
+                .text(*text)
+                .is_some_and(|value| context.answers.field_matches(&context.set.patterns, *place, value, view.log())),
             Self::Action(action) => view.field(LogField::Action) == Some(&**action),
             Self::Field(name, place) => field_holds(name, context.set.patterns.pattern(*place), &view),
             Self::Address(side, list) => {
@@ -197,7 +197,9 @@ impl fmt::Display for Shown<'_> {
         match self.0 {
             Condition::DecodedAs(_, name) => write!(f, "decoded_as {name}"),
             Condition::Text(text, place) => {
-                let name = Text::NAMES.iter().find(|(.., known)| known == text).map_or("text", |(name, ..)| name);
+                let names = Text::NAMES.iter().find(|(.., known)| known == text);
+                let is_twin = self.1.patterns.pattern(*place).language() == Language::Pcre2;
+                let name = names.map_or("text", |(classic, twin, _)| if is_twin { twin } else { classic });
                 write!(f, "{name} {}", pattern(place))
             }
             Condition::Action(action) => write!(f, "action {}", String::from_utf8_lossy(action)),

@@ -10,6 +10,7 @@ use crate::correlate::Present;
 use crate::decoded::Decoded;
 use crate::facts::{Facts, Subject};
 use crate::hours::Clock;
+use crate::pattern::Hits;
 use crate::rule::{Options, Rule, RuleSet};
 use crate::state::State;
 use crate::trace::Trace;
@@ -54,7 +55,7 @@ pub struct Engine {
     /// Local time less UTC, for rules that ask for hours or days.
     offset_s: i32,
     /// A silence that has ended does not begin again with the alert that ends it.
-    pub(crate) as_logtest: bool,
+    as_logtest: bool,
 }
 
 impl Engine {
@@ -74,6 +75,16 @@ impl Engine {
         self.answers = Answers::default();
     }
 
+    /// As a new one would be, but for what it has allocated.
+    pub fn forget(&mut self) {
+        self.state = State::new(&self.set);
+    }
+
+    /// Whether the alert that ends a silence begins no other, as in `ossec-logtest`.
+    pub const fn set_as_logtest(&mut self, as_logtest: bool) {
+        self.as_logtest = as_logtest;
+    }
+
     pub const fn set_offset(&mut self, local_less_utc_s: i32) {
         self.offset_s = local_less_utc_s;
     }
@@ -88,6 +99,11 @@ impl Engine {
             found.level = tally_types::Level::default();
         }
         Some(found)
+    }
+
+    /// The log of the next line is searched already, by the index that the decoders share.
+    pub(crate) fn take_hits(&mut self, hits: &Hits) {
+        self.answers.take_hits(hits);
     }
 
     /// What the rules say of a log line.

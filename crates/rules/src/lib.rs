@@ -9,6 +9,7 @@
 //! parsing them answers with every fault at its place, and what is faulty is refused rather than matched too widely.
 
 mod address;
+mod analysis;
 mod answers;
 mod compiled;
 mod condition;
@@ -23,6 +24,7 @@ pub mod hostinfo;
 mod hours;
 mod list;
 mod load;
+mod order;
 mod pattern;
 mod predecode;
 mod repeat;
@@ -33,6 +35,7 @@ mod trace;
 mod view;
 mod xml;
 
+pub use analysis::{Analysis, Sources};
 pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};
 pub use decoder::{DecodeState, Decoders};
 pub use engine::{Decision, Engine, Outcome};
@@ -40,6 +43,7 @@ pub use facts::{Facts, Field, Subject};
 pub use hours::Clock;
 pub use list::{LIST_BYTES_MAX, List, ListError, Lists};
 pub use load::Known;
+pub use order::order;
 pub use pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Language, Pattern, PatternError, Scratch, Verdict};
 pub use predecode::Raw;
 pub use repeat::Repeats;

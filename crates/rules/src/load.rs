@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tally_types::{Diagnostic, did_you_mean};
 
 use crate::decoded::DecoderId;
+use crate::decoder::Decoders;
 use crate::list::Lists;
 use crate::pattern::{Language, Pattern, PatternError};
 use crate::rule::RuleSet;
@@ -37,6 +38,14 @@ pub struct Known {
     pub fields: BTreeSet<Arc<str>>,
     /// Some decoder takes the names of fields from the line, so that every name can be one.
     pub any_field: bool,
+}
+
+impl Known {
+    pub fn of(decoders: &Decoders) -> Self {
+        let names = decoders.infos().map(|info| info.own_name.clone()).chain(Decoders::INTERNAL.map(Arc::from));
+        let decoders = names.filter_map(|name| decoders.id(&name).map(|id| (name, id))).collect();
+        Self { decoders, fields: BTreeSet::new(), any_field: true }
+    }
 }
 
 /// What is shared between the files of a set while it is read.

@@ -8,9 +8,11 @@ use tally_types::{Diagnostic, Level, RuleId, RuleMatch};
 use crate::answers::Patterns;
 use crate::condition::Condition;
 use crate::correlate::Feeds;
+use crate::decoder::Decoders;
 use crate::first_seen::IgnoreFields;
 use crate::list::Lists;
 use crate::load::{self, Known, Spec};
+use crate::pattern::{Index, IndexBuilder};
 
 /// What a decoder says an event is: rules without a parent hang below the root of their category.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -218,6 +220,16 @@ impl RuleSet {
     /// The same with the decoders whose names and fields rules may ask for, and the lists in which they look up.
     pub fn parse_with(files: &[(&str, &str)], known: &Known, lists: &Lists) -> (Self, Vec<Diagnostic>) {
         load::load(files, known, lists)
+    }
+
+    /// Puts the texts of all patterns of decoders and rules into one index, which the decoders are still to be given.
+    pub(crate) fn share(&mut self, decoders: &mut Decoders) -> Arc<Index> {
+        let mut builder = IndexBuilder::default();
+        decoders.register(&mut builder);
+        self.patterns.register(&mut builder);
+        let index = Arc::new(builder.build());
+        self.patterns.share(index.clone());
+        index
     }
 
     /// The rules that are shipped.

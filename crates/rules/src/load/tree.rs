@@ -9,7 +9,6 @@ use super::draft::Draft;
 use super::spec::Spec;
 use super::{Loader, draft};
 use crate::answers::Patterns;
-use crate::condition::Condition;
 use crate::correlate::{Correlation, Feeds, Search};
 use crate::pattern::{Language, Pattern};
 use crate::rule::{Category, Options, Rule, RuleSet, Searched};
@@ -53,18 +52,12 @@ impl Tree {
 
     pub fn finish(mut self, patterns: Vec<Pattern>, warnings: Vec<Diagnostic>) -> RuleSet {
         self.set.warnings = warnings;
-        let mut of_logs = vec![false; patterns.len()];
         for rule in &mut self.set.rules {
             rule.conditions = rule.spec.conditions();
-            for condition in &rule.conditions {
-                if let Condition::Text(text, place) = condition {
-                    of_logs[*place] |= text.is_log();
-                }
-            }
             let place = |list: &[RuleId]| list.iter().position(|id| *id == rule.outcome.id);
             rule.feeds.rule = place(&self.set.searched.rules).and_then(|place| u32::try_from(place).ok());
         }
-        self.set.patterns = Patterns::new(patterns, &of_logs);
+        self.set.patterns = Patterns::new(patterns);
         self.set
     }
 

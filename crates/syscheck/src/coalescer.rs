@@ -23,6 +23,7 @@ mod storm;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use due::{Due, Look, LookBelow, Rescan, RescanCause};
 pub use limits::Limits;
@@ -32,6 +33,7 @@ pub use storm::StormReport;
 use keys::Key;
 use pending::{Actors, Children, Pending, PendingRescan};
 use storm::Storm;
+use waiting::Waiting;
 
 /// What became of the signals, for `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,10 +48,9 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Coalescer {
     limits: Limits,
-    pending: BTreeMap<Key, Pending>,
+    pending: Waiting,
     rescans: BTreeMap<Key, PendingRescan>,
-    /// By due time and sequence. A look may stand here earlier than it is due: then it is put back.
-    queue: BTreeMap<(u64, u64), (Key, Job)>,
+    queue: Queue,
     actors: Actors,
     storm: Storm,
     /// Of `pending` and `rescans`, without the actors.
@@ -57,6 +58,9 @@ pub struct Coalescer {
     next_seq: u64,
     counters: Counters,
 }
+
+/// By due time and sequence. A look may stand here earlier than it is due: then it is put back.
+type Queue = BTreeMap<(u64, u64), (Key, Job)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
@@ -71,7 +75,7 @@ impl Coalescer {
         limits.bytes_max = limits.bytes_max.max(Limits::BYTES_MIN);
         Self {
             limits,
-            pending: BTreeMap::new(),
+            pending: Waiting::default(),
             rescans: BTreeMap::new(),
             queue: BTreeMap::new(),
             actors: Actors::default(),
@@ -168,14 +172,10 @@ impl Coalescer {
             return;
         }
         let seq = self.seq();
-        let known = self.pending.contains_key(key);
-        if !known {
-            let pending = Pending::new(now_us, seq);
-            self.bytes += pending.bytes(key);
-            self.pending.insert(key.clone(), pending);
+        let (pending, is_known) = self.pending.get_or_insert(key, || Pending::new(now_us, seq));
+        if is_known {
+            self.bytes -= pending.bytes(key);
         }
-        let Some(pending) = self.pending.get_mut(key) else { return };
-        self.bytes -= pending.bytes(key);
         pending.records = pending.records.saturating_add(part.records);
         pending.kinds |= part.kinds;
         pending.is_directory |= part.is_directory;
@@ -194,21 +194,7 @@ impl Coalescer {
         self.bytes += pending.bytes(key);
         let not_before_us = self.storm.not_before(key, now_us);
         let due_us = pending.patience(key, &self.limits).max(not_before_us);
-        self.schedule(key, due_us);
-    }
-
-    /// Sets when a path is due. Later than it is queued needs no move: the queue notices when it gets there.
-    fn schedule(&mut self, key: &Key, due_us: u64) {
-        let Some(pending) = self.pending.get_mut(key) else { return };
-        pending.due_us = due_us;
-        let queued = pending.queued_us;
-        if queued.is_none_or(|queued_us| due_us < queued_us) {
-            if let Some(queued_us) = queued {
-                self.queue.remove(&(queued_us, pending.seq));
-            }
-            pending.queued_us = Some(due_us);
-            self.queue.insert((due_us, pending.seq), (key.clone(), Job::Look));
-        }
+        schedule(&mut self.queue, key, pending, due_us);
     }
 
     /// `to` has got its part; now the path before, and the order of the looks: the entry at the old path has to be in the
@@ -247,7 +233,7 @@ impl Coalescer {
         }
         pending.seq = seq;
         let due_us = pending.due_us.max(first_due_us);
-        self.schedule(later, due_us);
+        schedule(&mut self.queue, later, pending, due_us);
     }
 
     fn look_is_due(&mut self, now_us: u64, seq: u64, key: Key, out: &mut Vec<Due>) {
@@ -259,8 +245,7 @@ impl Coalescer {
         }
         if pending.children != Children::AsTheyAre {
             // The deepest first: a directory's own look must not come before those of what it held.
-            let below: Vec<Key> = self.pending.range(keys::below(&key)).rev().map(|(key, _)| key.clone()).collect();
-            for key in below {
+            for key in self.pending.below(&key).into_iter().rev() {
                 self.emit(now_us, &key, out);
             }
         }
@@ -360,6 +345,19 @@ impl Coalescer {
             self.queue.remove(&(queued_us, rescan.seq));
         }
         self.queue.insert((due_us, rescan.seq), (key.clone(), Job::Rescan));
+    }
+}
+
+/// Sets when a path is due. Later than it is queued needs no move: the queue notices when it gets there.
+fn schedule(queue: &mut Queue, key: &Key, pending: &mut Pending, due_us: u64) {
+    pending.due_us = due_us;
+    let queued = pending.queued_us;
+    if queued.is_none_or(|queued_us| due_us < queued_us) {
+        if let Some(queued_us) = queued {
+            queue.remove(&(queued_us, pending.seq));
+        }
+        pending.queued_us = Some(due_us);
+        queue.insert((due_us, pending.seq), (key.clone(), Job::Look));
     }
 }
 

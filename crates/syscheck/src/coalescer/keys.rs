@@ -17,7 +17,12 @@ pub(super) fn path(key: &Key) -> PathBytes {
 }
 
 pub(super) fn parent(key: &Key) -> Key {
-    above(key).unwrap_or(key).into()
+    parent_of(key).into()
+}
+
+/// The directory that it is in; of the root, itself.
+pub(super) fn parent_of(key: &Key) -> &[u8] {
+    above(key).unwrap_or(key)
 }
 
 /// The key itself, then those of the directories above it, each with how many levels it is up.
@@ -39,25 +44,13 @@ pub(super) fn is_within(key: &[u8], directory: &[u8]) -> bool {
     directory.len() == 1 || key.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == 0)
 }
 
-/// The least key that something below `directory` can have.
-pub(super) fn first_below(directory: &Key) -> Key {
-    if directory.len() == 1 { Arc::from(&[0, 1][..]) } else { [directory, &[0][..]].concat().into() }
-}
-
 /// The least key behind all that is within `key`, which is not the root.
-pub(super) fn behind(key: &Key) -> Key {
+fn behind(key: &Key) -> Key {
     [key, &[1][..]].concat().into()
 }
 
-/// All that is below `directory`, without it.
-pub(super) fn below(directory: &Key) -> (Bound<Key>, Bound<Key>) {
+/// All that is below `directory`, and itself.
+pub(super) fn at_or_below(directory: &Key) -> (Bound<Key>, Bound<Key>) {
     let end = if directory.len() == 1 { Bound::Unbounded } else { Bound::Excluded(behind(directory)) };
-    (Bound::Included(first_below(directory)), end)
-}
-
-/// The direct child of `directory` that is `key` or above it; `key` lies below `directory`.
-pub(super) fn child_towards(directory: &Key, key: &Key) -> Key {
-    let start = if directory.len() == 1 { 1 } else { directory.len() + 1 };
-    let end = key[start..].iter().position(|b| *b == 0).map_or(key.len(), |length| start + length);
-    key[..end].into()
+    (Bound::Included(directory.clone()), end)
 }

@@ -48,17 +48,8 @@ impl Coalescer {
         self.counters.degraded += 1;
         self.add_rescan(now_us, &directory, Some(1), RescanCause::MemoryLimit, None);
         self.swallow(now_us, &directory, directory.clone());
-        let mut from = keys::first_below(&directory);
-        while let Some((key, _)) = self.pending.range(from.clone()..).next() {
-            if !keys::is_within(key, &directory) {
-                break;
-            }
-            let key = key.clone();
-            let child = keys::child_towards(&directory, &key);
-            from = keys::behind(&child);
-            if child == key {
-                self.swallow(now_us, &directory, key);
-            }
+        for key in self.pending.within(&directory) {
+            self.swallow(now_us, &directory, key);
         }
     }
 

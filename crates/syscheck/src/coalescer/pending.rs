@@ -37,8 +37,8 @@ pub(super) struct Pending {
     final_us: Option<u64>,
 }
 
-/// What a path costs besides its bytes: its structure, and its share of the nodes of the map and of the queue.
-const PENDING_BYTES: usize = size_of::<Pending>() + 96;
+/// What a path costs besides its bytes: its structure, and its share of the maps and of the nodes of the queue.
+const PENDING_BYTES: usize = size_of::<Pending>() + 128;
 
 impl Pending {
     pub fn new(now_us: u64, seq: u64) -> Self {

@@ -3,7 +3,7 @@
 //!
 //! Nothing is left out: each look comes with the number of records that it stands for, and the last one is always made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tally_types::PathBytes;
 
@@ -53,10 +53,12 @@ pub struct StormReport {
 pub(super) struct Storm {
     limits: Limits,
     bytes_max: usize,
-    young: BTreeMap<Key, Recent>,
-    old: BTreeMap<Key, Recent>,
+    young: HashMap<Key, Recent>,
+    old: HashMap<Key, Recent>,
     young_bytes: usize,
     young_since_us: u64,
+    /// From then on no path is left alone.
+    gaps_until_us: u64,
     directories: BTreeMap<Key, Directory>,
 }
 
@@ -66,12 +68,24 @@ const DIRECTORIES_MAX: usize = 1024;
 
 impl Storm {
     pub fn new(limits: Limits) -> Self {
-        let (young, old, directories) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { limits, bytes_max: limits.bytes_max / 16, young, old, young_bytes: 0, young_since_us: 0, directories }
+        let (young, old, directories) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+        Self {
+            limits,
+            bytes_max: limits.bytes_max / 16,
+            young,
+            old,
+            young_bytes: 0,
+            young_since_us: 0,
+            gaps_until_us: 0,
+            directories,
+        }
     }
 
     /// Before when a path shall not be looked at again; 0 where there is no reason to wait.
     pub fn not_before(&mut self, key: &Key, now_us: u64) -> u64 {
+        if now_us >= self.gaps_until_us {
+            return 0;
+        }
         let Some(recent) = self.young.get_mut(key).or_else(|| self.old.get_mut(key)) else { return 0 };
         let until_us = recent.last_us.saturating_add(recent.gap_us);
         if now_us >= until_us {
@@ -85,6 +99,7 @@ impl Storm {
     pub fn looked(&mut self, key: &Key, records: u32, now_us: u64) -> Option<(Key, u64)> {
         let known = self.young.get(key).or_else(|| self.old.get(key)).copied();
         let recent = self.next(known, now_us);
+        self.gaps_until_us = self.gaps_until_us.max(recent.last_us.saturating_add(recent.gap_us));
         let old_age = now_us.saturating_sub(self.young_since_us) >= self.limits.storm_window_us.saturating_mul(2);
         if old_age || self.young_bytes > self.bytes_max {
             self.old = std::mem::take(&mut self.young);

@@ -22,6 +22,9 @@ use super::session::{Place, Sessions};
 pub const TICK_NS: u64 = 10_000_000;
 /// A process is read again after this: meanwhile it may have become another program, or taken another user.
 const FRESH: Duration = Duration::from_millis(10);
+/// Of a process of the table only its users are read again until this has passed: the table tells of another program, and
+/// its terminal and its groups are those that it was started with.
+const FRESH_BUT_USERS: Duration = Duration::from_millis(250);
 /// An ended process is still told from what was read of it this long ago; its number is not given out again so soon.
 const LINGERING: Duration = Duration::from_secs(1);
 /// Names of users are looked up anew after this.
@@ -52,6 +55,8 @@ pub struct Actors {
 
 struct Seen {
     read: Instant,
+    /// When its users were read last.
+    users_read: Instant,
     /// It had ended; of such a one nothing changes any more.
     ended: bool,
     actor: Arc<Actor>,
@@ -83,7 +88,7 @@ impl Actors {
         {
             return Arc::clone(&seen.actor);
         }
-        self.remember(key, Seen { read: now, ended: false, actor: Arc::clone(&actor) });
+        self.remember(key, Seen::new(now, false, &actor));
         actor
     }
 
@@ -92,9 +97,9 @@ impl Actors {
         let now = Instant::now();
         let key = (pid, found.from_ns.max(1));
         let ended = found.process.ended;
-        if let Some(seen) = self.seen.get(&key)
+        if let Some(seen) = self.seen.get_mut(&key)
             && seen.ended == ended
-            && (ended || now.duration_since(seen.read) < FRESH)
+            && (ended || seen.is_fresh(pid, now))
         {
             return Arc::clone(&seen.actor);
         }
@@ -104,7 +109,7 @@ impl Actors {
         let actor = Arc::new(self.known(pid, found, facts.as_ref(), earlier.as_deref(), table));
         // The same actor twice is one; nothing that compares them has to look inside.
         let actor = earlier.filter(|earlier| **earlier == *actor).unwrap_or(actor);
-        self.remember(key, Seen { read: now, ended, actor: Arc::clone(&actor) });
+        self.remember(key, Seen::new(now, ended, &actor));
         actor
     }
 
@@ -223,6 +228,26 @@ impl Actors {
         let others = groups.iter().flat_map(|groups| &groups.others).map(String::as_str);
         let paths = actor.cgroup.as_deref().into_iter().chain(others);
         actor.container = self.containers.of(paths);
+    }
+}
+
+impl Seen {
+    fn new(now: Instant, ended: bool, actor: &Arc<Actor>) -> Self {
+        Self { read: now, users_read: now, ended, actor: Arc::clone(actor) }
+    }
+
+    /// Whether what is known of a living process of the table can be told still.
+    fn is_fresh(&mut self, pid: u32, now: Instant) -> bool {
+        if now.duration_since(self.users_read) < FRESH {
+            return true;
+        }
+        let is_same = now.duration_since(self.read) < FRESH_BUT_USERS
+            && self.actor.uid.is_some()
+            && process::users(pid) == Some((self.actor.uid, self.actor.login_uid));
+        if is_same {
+            self.users_read = now;
+        }
+        is_same
     }
 }
 

@@ -39,6 +39,9 @@ use crate::pulse::{BEAT, Pulse};
 const UNRESOLVED_EVERY: Duration = Duration::from_secs(30);
 /// A read that leaves this much of its buffer free has taken all that was there: more than the longest record.
 const RECORD_BYTES_MAX: usize = 8192;
+/// A storm is when records come at this rate, for as long as it takes so many to come.
+const STORM_PER_S: u128 = 2_000;
+const STORM_RECORDS: u64 = 8;
 /// Signals handed over at once.
 const SIGNALS_AT_ONCE: usize = 256;
 
@@ -63,6 +66,8 @@ pub fn start(
         policy: Arc::clone(policy),
         intake: Arc::clone(intake),
         signals: Vec::with_capacity(SIGNALS_AT_ONCE),
+        is_storm: false,
+        read_last: Instant::now(),
         blind: Vec::new(),
         blind_mounts: Vec::new(),
         renames_whole: true,
@@ -112,6 +117,9 @@ struct Watcher {
     policy: Arc<Policy>,
     intake: Arc<Intake>,
     signals: Vec<Signal>,
+    /// Many records came with the last read, which was then.
+    is_storm: bool,
+    read_last: Instant,
     /// Watched places that cannot be marked, and why, in words.
     blind: Vec<String>,
     /// The mounts from which no events come.
@@ -182,24 +190,42 @@ impl Watcher {
             self.clock_may_be_set();
         }
         if woken.mounts {
-            match self.mounts.read() {
-                Ok(table) => self.mounts_changed(&table),
-                Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
-            }
+            self.serve_mounts();
         }
         if woken.processes && self.who.drain() {
             self.tell_coverage();
         }
     }
 
-    /// Lets records come together, unless the end has come.
-    fn gather(&self, stop: &Waker) {
-        let gather = self.who.gather();
-        if gather.is_zero() {
-            return;
+    fn serve_mounts(&mut self) {
+        match self.mounts.read() {
+            Ok(table) => self.mounts_changed(&table),
+            Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
         }
-        if let Err(error) = poll::wait(&mut [Waiter::new(stop.as_fd(), Interest::Read)], Some(gather)) {
-            tracing::debug!(%error, "records are not gathered");
+    }
+
+    /// Lets records come together, unless the end has come. A mount is served at once: until it is marked, what happens there
+    /// is found without who did it.
+    fn gather(&mut self, stop: &Waker) {
+        let until = Instant::now() + self.who.gather(self.is_storm);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let mut waiters =
+                [Waiter::new(stop.as_fd(), Interest::Read), Waiter::new(self.mounts.as_fd(), Interest::Priority)];
+            if let Err(error) = poll::wait(&mut waiters, Some(left)) {
+                tracing::debug!(%error, "records are not gathered");
+                return;
+            }
+            let [stop, mounts] = waiters.map(|waiter| waiter.is_ready());
+            if stop {
+                return;
+            }
+            if mounts {
+                self.serve_mounts();
+            }
         }
     }
 
@@ -257,10 +283,7 @@ impl Watcher {
         let why = format!("marks of {missing} filesystems were taken off; they are set again");
         self.pulse.tell(Some(why.clone()));
         self.missed(why);
-        match self.mounts.read() {
-            Ok(table) => self.mounts_changed(&table),
-            Err(error) => tracing::warn!(%error, "the mount table cannot be read"),
-        }
+        self.serve_mounts();
     }
 
     fn clock_may_be_set(&mut self) {
@@ -289,6 +312,8 @@ impl Watcher {
             }
         }
         self.pulse.count(count);
+        let since_us = std::mem::replace(&mut self.read_last, Instant::now()).elapsed().as_micros();
+        self.is_storm = count >= STORM_RECORDS && u128::from(count) * 1_000_000 >= STORM_PER_S * since_us;
         self.hand_over();
         self.tell_linked();
         self.resolver.release();
@@ -349,11 +374,11 @@ impl Watcher {
         }
         let mut paths = self.watched(at);
         paths.extend(self.names_of_nameless(record, at));
-        for path in paths.iter().cloned() {
+        self.by_other_names(record, kinds, &paths);
+        for path in paths {
             let signal = Signal { path, kinds, is_directory, moved_from: None, actor: None, records: 1 };
             self.push(signal, record.pid);
         }
-        self.by_other_names(record, kinds, &paths);
     }
 
     /// A rename that is told whole. Where both names are watched it is one signal, else one of going or of coming.
@@ -376,12 +401,11 @@ impl Watcher {
 
     /// Adds a signal for each who may have done it: one record, the last one last.
     fn push(&mut self, signal: Signal, pid: u32) {
-        let mut actors = self.who.of(pid);
-        let Some(last) = actors.drain(..1).next() else { return self.signals.push(signal) };
-        for actor in actors.into_iter().rev() {
-            self.signals.push(Signal { actor: Some(actor), records: 0, ..signal.clone() });
+        let Some((last, before)) = self.who.of(pid).split_first() else { return self.signals.push(signal) };
+        for actor in before.iter().rev() {
+            self.signals.push(Signal { actor: Some(Arc::clone(actor)), records: 0, ..signal.clone() });
         }
-        self.signals.push(Signal { actor: Some(last), ..signal });
+        self.signals.push(Signal { actor: Some(Arc::clone(last)), ..signal });
     }
 
     /// The watched paths of a name in a directory.

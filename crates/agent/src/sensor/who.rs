@@ -4,6 +4,7 @@
 //! fill the table of processes, and then records of changes may be gathered for a moment, because who made them is still
 //! known. What was tried and why it was refused is said in words.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, Stdio};
@@ -20,6 +21,8 @@ use super::process::{BYTES_MAX, Cgroup, Exec, Exit, Fork, ProcessEvent, ProcessT
 
 /// With a table records are gathered so long before they are read: it costs a fifth of being woken for each.
 const GATHER: Duration = Duration::from_millis(3);
+/// In a storm, with the kernel's own table: records of one act merge while they wait, and each round has its price.
+const GATHER_IN_STORM: Duration = Duration::from_millis(24);
 
 /// All processes are read anew that often at most; until then those that the table lacks are read one by one.
 const SEED_NS: u64 = 5_000_000_000;
@@ -90,6 +93,8 @@ pub struct Who {
     has_waited: bool,
     /// There is news that `drain` has not answered yet.
     has_untold: bool,
+    /// What was answered about these file events: most of them are of a few processes.
+    answers: HashMap<u32, Vec<Arc<Actor>>>,
 }
 
 impl Who {
@@ -112,6 +117,7 @@ impl Who {
             window: Window { since_ns: now, until_ns: now },
             has_waited: false,
             has_untold: false,
+            answers: HashMap::new(),
         };
         who.seed();
         Ok(who)
@@ -167,8 +173,9 @@ impl Who {
     }
 
     /// How long file events may be gathered before they are read.
-    pub fn gather(&self) -> Duration {
+    pub fn gather(&self, is_storm: bool) -> Duration {
         match self.feed {
+            Feed::Bpf(_) if is_storm => GATHER_IN_STORM,
             Feed::Bpf(_) | Feed::Audit(..) => GATHER,
             Feed::Proc | Feed::None => Duration::ZERO,
         }
@@ -188,6 +195,7 @@ impl Who {
 
     /// Takes what the source has told by now; answers whether `words` has something new to say.
     pub fn drain(&mut self) -> bool {
+        self.answers.clear();
         let (table, now) = (&mut self.table, clock::boottime_ns());
         let (lost, news, hindrance) = match &mut self.feed {
             Feed::Bpf(tracer) => {
@@ -264,7 +272,16 @@ impl Who {
 
     /// Who the process `pid` of one of the file events was, the last one first: more than one if it became another
     /// program, or the number another process's, while the events were gathered.
-    pub fn of(&mut self, pid: u32) -> Vec<Arc<Actor>> {
+    pub fn of(&mut self, pid: u32) -> &[Arc<Actor>] {
+        let is_of_table = matches!(self.feed, Feed::Bpf(_) | Feed::Audit(..));
+        if !is_of_table || !self.answers.contains_key(&pid) {
+            let answer = self.ask(pid);
+            self.answers.insert(pid, answer);
+        }
+        self.answers.get(&pid).map_or(&[], Vec::as_slice)
+    }
+
+    fn ask(&mut self, pid: u32) -> Vec<Arc<Actor>> {
         match self.feed {
             Feed::None => return vec![self.actors.nobody(pid)],
             Feed::Proc => return vec![self.actors.of(pid)],

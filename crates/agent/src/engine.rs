@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
+use tally_sys::limit::Yielding;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
@@ -82,6 +83,8 @@ const COVERED_EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Names of users and the mount table are read again after this.
 const BASE_FRESH: Duration = Duration::from_secs(5);
+/// With so many looks at once the engine steps back a little.
+const LOOKS_IN_STORM: usize = 64;
 /// How many events one commit holds at most; more looks make more commits.
 const EVENTS_PER_COMMIT: usize = 512;
 
@@ -223,6 +226,8 @@ impl Engine {
         if work.due.is_empty() {
             return Ok(());
         }
+        // In a storm others have work to do. A host on which the agent may not step back does without.
+        let _yielding = (work.due.len() >= LOOKS_IN_STORM).then(Yielding::a_little);
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
         for due in work.due {

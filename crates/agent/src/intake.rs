@@ -24,6 +24,10 @@ use crate::sensor::Coverage;
 const COMMANDS_MAX: usize = 64;
 /// Looks that the engine takes at once, which become one commit.
 const LOOKS_AT_ONCE: usize = 512;
+/// After a round the engine lets looks come together for so long for each that it had taken: a commit costs as much as
+/// some twenty looks. Below 500 a second none waits; in a storm they wait for a tenth of a second at most.
+const GATHER_PER_LOOK_US: u64 = 2_000;
+const GATHER_MAX_US: u64 = 100_000;
 
 /// What another thread asks of the engine.
 #[derive(Debug)]
@@ -136,6 +140,8 @@ pub struct Intake {
 
 struct Inbox {
     coalescer: Coalescer,
+    /// No look is taken before.
+    gathers_until_us: u64,
     commands: VecDeque<Command>,
     stop: Option<String>,
     /// The stop is for the sake of a new policy: the agent begins anew after it.
@@ -160,6 +166,7 @@ impl Intake {
     pub fn new(limits: Limits) -> Self {
         let inbox = Inbox {
             coalescer: Coalescer::new(limits),
+            gathers_until_us: 0,
             commands: VecDeque::new(),
             stop: None,
             renews: false,
@@ -268,7 +275,8 @@ impl Intake {
         let mut inbox = self.lock();
         loop {
             let now_us = self.now_us();
-            let next_due = inbox.coalescer.next_due().filter(|_| take_looks);
+            let gathers_until_us = inbox.gathers_until_us;
+            let next_due = inbox.coalescer.next_due().filter(|_| take_looks).map(|due| due.max(gathers_until_us));
             let idle = inbox.commands.is_empty() && !inbox.ends() && next_due.is_none_or(|due| due > now_us);
             if !idle || now_us >= deadline_us {
                 break;
@@ -277,7 +285,12 @@ impl Intake {
             let wait = Duration::from_micros(until - now_us);
             inbox = self.arrived.wait_timeout(inbox, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let due = if take_looks { inbox.coalescer.due(self.now_us(), LOOKS_AT_ONCE) } else { Vec::new() };
+        let now_us = self.now_us();
+        let takes = take_looks && now_us >= inbox.gathers_until_us;
+        let due = if takes { inbox.coalescer.due(now_us, LOOKS_AT_ONCE) } else { Vec::new() };
+        if !due.is_empty() {
+            inbox.gathers_until_us = now_us + gathers_us(due.len());
+        }
         let work = Work { commands: inbox.commands.drain(..).collect(), due, stop: inbox.stop.clone() };
         drop(inbox);
         self.engine.beat();
@@ -330,5 +343,45 @@ impl Intake {
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long after so many looks no more are taken. When there were more than are taken at once, there are more by now.
+fn gathers_us(looks: usize) -> u64 {
+    if looks >= LOOKS_AT_ONCE {
+        return 0;
+    }
+    (looks as u64).saturating_sub(1).saturating_mul(GATHER_PER_LOOK_US).min(GATHER_MAX_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_many_looks_make_the_next_ones_wait() {
+        assert_eq!((gathers_us(0), gathers_us(1)), (0, 0));
+        assert_eq!((gathers_us(6), gathers_us(100)), (10_000, GATHER_MAX_US));
+        // More wait already.
+        assert_eq!(gathers_us(LOOKS_AT_ONCE), 0);
+    }
+
+    #[test]
+    fn a_round_of_many_looks_is_followed_by_a_moment_without() {
+        let intake = Intake::new(Limits { settle_us: 0, ..Limits::default() });
+        let signal = |number: usize| Signal {
+            path: PathBytes::new(format!("/w/{number}").into_bytes()).unwrap(),
+            kinds: tally_syscheck::Kinds::CLOSE_WRITE,
+            is_directory: false,
+            moved_from: None,
+            actor: None,
+            records: 1,
+        };
+        intake.signals((0..51).map(signal));
+        assert_eq!(intake.take(intake.now_us() + 60_000_000, true).due.len(), 51);
+        let taken_us = intake.now_us();
+        intake.signals([signal(99)]);
+        assert_eq!(intake.take(intake.now_us() + 60_000_000, true).due.len(), 1);
+        assert!(intake.now_us() - taken_us > GATHER_MAX_US / 2, "{}", intake.now_us() - taken_us);
     }
 }

@@ -49,8 +49,10 @@ const LOGS_BYTES_MAX: i64 = OUTBOX_BYTES_MAX / 4;
 const EVENTS_PER_ROW: usize = 512;
 /// Below this the count of waiting bytes is not worth correcting.
 const RECOUNT_BYTES: i64 = 16 << 20;
-/// The write-ahead log is moved after so many commits. Often and little: who else syncs this disk waits meanwhile.
-const COMMITS_PER_TIDYING: u32 = 64;
+/// The write-ahead log is moved after so many commits, a large one of which counts as several. Often and little: who else
+/// syncs this disk waits meanwhile.
+const COMMITS_PER_TIDYING: usize = 64;
+const EDITS_PER_COMMIT: usize = 32;
 /// Superseded nodes deleted in one commit, so that a commit stays short.
 const DEAD_NODES_PER_COMMIT: u32 = 2_000;
 
@@ -97,7 +99,7 @@ pub struct State {
     /// Bytes of events that wait, or somewhat more: counted up, and counted anew when it matters.
     outbox_bytes: i64,
     /// Commits since the file was last asked to be tidied.
-    commits: u32,
+    commits: usize,
     tidier: Tidier,
     _lock: fs::File,
 }
@@ -360,7 +362,7 @@ impl State {
                     return Err(error.into());
                 }
                 self.now = position;
-                self.commits += 1;
+                self.commits += 1 + commit.edits.len() / EDITS_PER_COMMIT;
                 if self.commits >= COMMITS_PER_TIDYING {
                     self.commits = 0;
                     self.tidier.tidy();
@@ -376,6 +378,7 @@ impl State {
 
     /// A failed ROLLBACK means that SQLite has rolled back by itself, as it does when the disk is full.
     fn roll_back(&self) {
+        self.nodes.forget_all();
         if let Err(error) = self.db.execute_batch("ROLLBACK") {
             tracing::debug!(%error, "the transaction was already rolled back");
         }
@@ -484,6 +487,9 @@ impl State {
         let hashes: Vec<Vec<u8>> =
             old.query_map(params![before, DEAD_NODES_PER_COMMIT], |row| row.get(0))?.collect::<Result<_, _>>()?;
         for hash in hashes {
+            if let Ok(hash) = hash[..].try_into() {
+                self.nodes.forget(&NodeHash(hash));
+            }
             self.db.prepare_cached("DELETE FROM nodes WHERE hash = ?1")?.execute([&hash])?;
             self.db.prepare_cached("DELETE FROM dead WHERE hash = ?1")?.execute([&hash])?;
         }

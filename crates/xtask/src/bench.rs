@@ -6,6 +6,7 @@ mod baseline;
 mod build;
 mod check;
 mod daemon;
+mod disk;
 mod fury;
 mod idle;
 mod init;

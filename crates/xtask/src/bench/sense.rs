@@ -2,8 +2,8 @@
 //! removes files, each in a watched directory on ext4. Bare, under a bare fanotify mark with an empty reader (the floor),
 //! under inotify watches on every directory, under an audit watch where the machine has auditd, and under the agent.
 //!
-//! Rounds alternate between these; within one, all work is done in turn, each when the one before has been digested. The
-//! manager stands still meanwhile: in a fleet it is another machine's load.
+//! Rounds alternate between these, each on a new ext4; within one, all work is done in turn, each when the one before has been
+//! digested. The manager stands still meanwhile: in a fleet it is another machine's load.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::Bench;
+use super::aide::Aide;
 use super::daemon::{Agent, Manager};
+use super::disk::Disk;
 use super::mark::Mark;
 use super::measure::{Cost, cost, family, median, on_cpu, on_cpu_of_thread};
 use super::report::{Limit, Report};
@@ -104,7 +106,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     } else {
         println!("skipped: auditd is not installed or its rules cannot be changed");
     }
-    let mut place = Place { bench, source, watched, measured: Vec::new(), record_us: Vec::new() };
+    let mut place = Place { bench, source, watched, measured: Vec::new(), record_us: Vec::new(), agent_us: Vec::new() };
     let manager = Manager::start(bench, "sense-state")?;
     // Once for the page cache.
     place.round(Watcher::Nobody, &manager, "warm")?;
@@ -115,6 +117,11 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         }
     }
     place.tell(report, &watchers);
+    if answers("aide", &["--version"]) {
+        place.aide(report)?;
+    } else {
+        println!("skipped: aide is not installed");
+    }
     Ok(())
 }
 
@@ -123,12 +130,15 @@ struct Place<'b> {
     source: PathBuf,
     watched: PathBuf,
     measured: Vec<Measured>,
+    /// For each record, of the thread that reads them and of all the agent's.
     record_us: Vec<f64>,
+    agent_us: Vec<f64>,
 }
 
 impl Place<'_> {
     /// All work under one watcher.
     fn round(&mut self, watcher: Watcher, manager: &Manager, name: &str) -> anyhow::Result<()> {
+        let _disk = Disk::mount(self.bench, &self.watched)?;
         match watcher {
             Watcher::Nobody => self.work(watcher, &[]),
             Watcher::Mark => {
@@ -158,23 +168,38 @@ impl Place<'_> {
     fn under_agent(&mut self, agent: &Agent) -> anyhow::Result<()> {
         let records =
             || -> anyhow::Result<f64> { agent.report()?["records"].as_f64().context("no records in the report") };
-        let (before, on_cpu_before) = (records()?, on_cpu_of_thread(agent.pid(), "sensor"));
-        self.work(Watcher::Agent, &family(agent.pid()))?;
-        let spent = on_cpu_of_thread(agent.pid(), "sensor").saturating_sub(on_cpu_before);
-        self.record_us.push(spent.as_secs_f64() * 1e6 / (records()? - before).max(1.0));
+        let pids = family(agent.pid());
+        let spent = || [on_cpu_of_thread(agent.pid(), "sensor"), on_cpu(&pids)];
+        let (records_before, before) = (records()?, spent());
+        self.work(Watcher::Agent, &pids)?;
+        let after = spent();
+        let records = (records()? - records_before).max(1.0);
+        let for_each = |part: usize| after[part].saturating_sub(before[part]).as_secs_f64() * 1e6 / records;
+        self.record_us.push(for_each(0));
+        self.agent_us.push(for_each(1));
+        Ok(())
+    }
+
+    /// AIDE watches nothing between its runs: what one run over the unpacked files costs, made beforehand.
+    fn aide(&self, report: &mut Report) -> anyhow::Result<()> {
+        let _disk = Disk::mount(self.bench, &self.watched)?;
+        let unpack = WORK.iter().find(|work| work.name == "untar").context("no work that unpacks")?;
+        self.shell(unpack.run, &self.watched)?;
+        let aide = Aide::new(self.bench, &self.watched)?;
+        aide.init(self.bench)?;
+        report.add("CPU, aide --check of the unpacked files", aide.check(self.bench)?.cpu_s, "s", Limit::None);
         Ok(())
     }
 
     fn work(&mut self, watcher: Watcher, pids: &[u32]) -> anyhow::Result<()> {
-        let target = self.watched.join("target");
         for (number, work) in WORK.iter().enumerate() {
+            let target = self.watched.join(number.to_string());
             std::fs::create_dir(&target)?;
             self.shell(work.prepare, &target).with_context(|| format!("prepare {}", work.name))?;
             digest(pids);
             let cost = self.shell(work.run, &target).with_context(|| work.name.to_owned())?;
+            println!("{watcher:?}, {}: wall {:.3} s, CPU {:.3} s", work.name, cost.wall_s, cost.cpu_s);
             self.measured.push(Measured { watcher, work: number, cost });
-            digest(pids);
-            std::fs::remove_dir_all(&target)?;
             digest(pids);
         }
         Ok(())
@@ -221,6 +246,7 @@ impl Place<'_> {
             report.add(format!("{}, agent, of inotify", work.name), ratio(&agent, &inotify), "x", of_inotify);
         }
         report.add("sensor's CPU, for each record", median(self.record_us.iter().copied()), "us", RECORD_US);
+        report.add("agent's CPU, for each record", median(self.agent_us.iter().copied()), "us", Limit::None);
     }
 }
 
@@ -255,7 +281,7 @@ fn source(bench: &Bench) -> anyhow::Result<PathBuf> {
     let script = "set -e; cd \"$1\"; tar -cf tree.tar -C tree .; rm -r tree; \
                   git -C repository init -q; git -C repository add .; \
                   git -C repository -c user.name=bench -c user.email=bench@example.org commit -q -m files; \
-                  dpkg-deb --build --root-owner-group -Znone package package.deb >/dev/null; rm -r package";
+                  dpkg-deb --build --root-owner-group package package.deb >/dev/null; rm -r package";
     output(Command::new("bash").args(["-c", script, "bash"]).arg(&made))?;
     std::fs::rename(&made, &source)?;
     Ok(source)

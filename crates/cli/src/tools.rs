@@ -30,13 +30,14 @@ struct Tool {
     run: fn(&[String], &mut dyn Write) -> Ended,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool { name: "agent_control", run: agents::agent_control },
     Tool { name: "list_agents", run: agents::list_agents },
     Tool { name: "manage_agents", run: keys::manage_agents },
     Tool { name: "ossec-makelists", run: lists::makelists },
     Tool { name: "ossec-regex", run: patterns::regex },
     Tool { name: "ossec-reportd", run: report::reportd },
+    Tool { name: "rootcheck_control", run: agents::rootcheck_control },
     Tool { name: "syscheck_control", run: agents::syscheck_control },
     Tool { name: "verify-agent-conf", run: verify::agent_conf },
     Tool { name: "ossec-control", run: agents::ossec_control },

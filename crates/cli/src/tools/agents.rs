@@ -173,6 +173,30 @@ pub fn syscheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
     Ok(0)
 }
 
+const ROOTCHECK_CONTROL: &str = "
+OSSEC HIDS rootcheck_control: Manages the policy and auditing database.
+Available options:
+\t-h          This help message.
+\t-l          List available (active or not) agents.
+\t-lc         List only active agents.
+\t-s          Changes the output to CSV (comma delimited).
+\t-j          Changes the output to JSON.
+";
+
+pub fn rootcheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
+    let letters = Letters::parse(arguments, "iu")?;
+    if letters.given.is_empty() || letters.has('h') {
+        out.write_all(ROOTCHECK_CONTROL.as_bytes())?;
+        return Ok(0);
+    }
+    if let Some(letter) = letters.unknown("lcsj") {
+        bail!("-{letter} is not done yet: no check for rootkits or of policies is kept");
+    }
+    let host = tally_agent::enrol::host_name();
+    listed("rootcheck_control", &known()?, &host, out, letters.has('c'), letters.has('s'), letters.has('j'))?;
+    Ok(0)
+}
+
 /// One change as the tool tells of it.
 struct Told {
     /// `2026 Nov 24 03:04:59`, in UTC.

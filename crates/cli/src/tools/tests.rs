@@ -30,6 +30,7 @@ fn the_lists_of_agents_are_ossecs() {
         ("agent_control -ls", false, true, false),
         ("agent_control -lj", false, false, true),
         ("syscheck_control -l", false, false, false),
+        ("rootcheck_control -l", false, false, false),
     ] {
         let Some(expected) = sample(command) else { return };
         let tool = command.split(' ').next().unwrap();

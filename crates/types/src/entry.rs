@@ -208,7 +208,7 @@ pub enum Undigested {
     Denied,
     /// It changed on every attempt to read it.
     Changing,
-    /// It is larger than the policy's `max_size`.
+    /// It is larger than the policy's `max_size`, or almost all of it is holes.
     TooLarge,
     /// The device gave an error.
     ReadError,

@@ -25,6 +25,9 @@ use super::{Base, Control, Hint, Unseen, Want, xattrs};
 const TRIES: u32 = 3;
 /// Larger files are not read again: they would never be done with, and an event or the next scan comes back to them.
 const RETRY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What a file says it has beyond what lies on the disk: more than this is not read. A table of logins by user number may have
+/// some gigabytes of it.
+const HOLES_BYTES_MAX: u64 = 16 << 30;
 
 /// What one look found.
 #[allow(clippy::large_enum_variant)] // Nearly all are entries: a box for each would cost more than the room it saves.
@@ -304,8 +307,11 @@ fn is_same(before: &Stat, after: &Stat) -> bool {
     times && (before.dev, before.ino) == (after.dev, after.ino)
 }
 
+/// Whoever makes a file of terabytes without content has its reader busy for hours, at no cost: what lies on the disk bounds
+/// the time that a file can take, not what its size says.
 fn is_too_large(stat: &Stat, want: &Want) -> bool {
-    want.max_size.is_some_and(|max| stat.size > max)
+    let holes = stat.size.saturating_sub(stat.blocks.saturating_mul(512));
+    holes > HOLES_BYTES_MAX || want.max_size.is_some_and(|max| stat.size > max)
 }
 
 /// Whether a watch of `only` records such a thing; the same that `tally_syscheck::normalise` says of the entry.

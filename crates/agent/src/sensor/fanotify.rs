@@ -489,6 +489,11 @@ impl Watcher {
         self.blind_mounts = blind::mounts(table, &self.policy, |mount| refused.get(&mount.id).cloned());
         let resolver = &self.resolver;
         self.devices.mark_elsewhere(&self.group, table, |fsid| resolver.is_known(fsid));
+        self.blind.extend(served_elsewhere(table, &self.policy).map(|mount| {
+            let fs_type = String::from_utf8_lossy(&mount.fs_type);
+            let point = PathBytes::new(mount.point.clone()).map_or_else(|_| "?".to_owned(), |point| point.to_string());
+            format!("what lies below {point}, and what that hides: a program or another machine serves it ({fs_type})")
+        }));
         self.marks = self.group.filesystems_marked().unwrap_or_default();
         marked
     }
@@ -590,6 +595,16 @@ pub fn holding_watched<'t>(table: &'t Table, policy: &Policy) -> Vec<&'t Mount> 
     holding
 }
 
+/// The mounts at watched places below a root that nobody looks at, since whoever serves them may never answer.
+fn served_elsewhere<'t>(table: &'t Table, policy: &'t Policy) -> impl Iterator<Item = &'t Mount> {
+    let roots = policy.roots();
+    table.mounts.iter().filter(move |mount| {
+        let below = |point: &PathBytes| roots.iter().any(|root| point != root && point.is_within(root));
+        let watched = |point: &PathBytes| policy.judge(point).is_some() || policy.descend(point);
+        fs_kind::of_type_name(&mount.fs_type) == FsKind::Network && is_at(mount, |point| below(point) && watched(point))
+    })
+}
+
 /// The mount that holds what changes in an overlay. All that happens there is told of by the path in it.
 fn below_overlay(layers: Layers, table: &Table) -> io::Result<&Mount> {
     let refused = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why);
@@ -625,6 +640,17 @@ mod tests {
         let points: Vec<_> =
             holding_watched(&table, &policy).iter().map(|m| String::from_utf8_lossy(&m.point).into_owned()).collect();
         assert_eq!(points, ["/srv", "/srv/app/data"]);
+    }
+
+    #[test]
+    fn what_another_serves_over_a_watched_place_is_told() {
+        let table = mount::parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:40 / /srv/app/etc rw - fuse.sshfs x rw\n\
+              3 1 0:41 / /home rw - nfs4 x:/ rw\n4 1 0:42 / /srv/app/tmp rw - tmpfs x rw\n",
+        );
+        let policy = Policy::from_watch_args(&[(PathBytes::new(&b"/srv/app"[..]).unwrap(), None)]);
+        let points: Vec<_> = served_elsewhere(&table, &policy).map(|m| String::from_utf8_lossy(&m.point)).collect();
+        assert_eq!(points, ["/srv/app/etc"]);
     }
 
     #[test]

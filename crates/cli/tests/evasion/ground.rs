@@ -221,7 +221,8 @@ impl Drop for Ground {
     }
 }
 
-fn compile(to: &Path) {
+/// Builds the adversary's program.
+pub fn compile(to: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evasion/intruder.c");
     let built = Command::new("cc").args(["-O1", "-static", "-pthread", "-o"]).arg(to).arg(source).status().unwrap();
     assert!(built.success(), "cc could not build the intruder");

@@ -1,8 +1,10 @@
 /* The adversary's own program: one act on a file for each name in the table at the end. Built static by the test with cc.
  * What a kernel does not offer ends with 77, which the test takes for "not possible here". */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <pthread.h>
@@ -12,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sendfile.h>
@@ -25,6 +29,7 @@
 #include <sys/un.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char EVIL[] = "AFTER!";
@@ -293,6 +298,160 @@ static int do_inject(char **a)
 static int do_inject(char **a) { (void)a; return 77; }
 #endif
 
+/* The agent's own process. */
+#ifdef __x86_64__
+/* A stopped process that waits in a system call, so that another can be put in its place. */
+static int caught(int pid, struct user_regs_struct *was)
+{
+	for (int tries = 0; tries < 1000; tries++) {
+		int status;
+		ok(ptrace(PTRACE_ATTACH, pid, 0, 0), "PTRACE_ATTACH");
+		waitpid(pid, &status, __WALL);
+		ok(ptrace(PTRACE_GETREGS, pid, 0, was), "PTRACE_GETREGS");
+		if ((ptrace(PTRACE_PEEKTEXT, pid, was->rip - 2, 0) & 0xffff) == 0x050f && (long)was->orig_rax >= 0) return 0;
+		ptrace(PTRACE_DETACH, pid, 0, 0);
+		usleep(1000);
+	}
+	fprintf(stderr, "process %d is never in a system call\n", pid);
+	exit(1);
+}
+static void released(int pid, struct user_regs_struct *was)
+{
+	was->rip -= 2, was->rax = was->orig_rax;
+	ptrace(PTRACE_SETREGS, pid, 0, was);
+	ptrace(PTRACE_DETACH, pid, 0, 0);
+}
+/* Has a process give up every capability. */
+static int do_disarm(char **a)
+{
+	int pid = atoi(a[0]);
+	struct user_regs_struct was;
+	caught(pid, &was);
+	long at = (was.rsp - 4096) & ~15L;
+	ptrace(PTRACE_POKEDATA, pid, at, 0x20080522L /* version 3, itself */);
+	for (int n = 1; n < 4; n++) ptrace(PTRACE_POKEDATA, pid, at + 8 * n, 0L);
+	long result = remote(pid, &was, SYS_capset, at, at + 8, 0);
+	released(pid, &was);
+	if (result < 0) { errno = -result; fail("capset in the agent"); }
+	return 0;
+}
+static int held(const char *pid, const char *kind, int *fds, int max)
+{
+	char path[300], to[64] = "";
+	int count = 0;
+	snprintf(path, sizeof path, "/proc/%s/fd", pid);
+	DIR *dir = opendir(path);
+	for (struct dirent *e; dir && (e = readdir(dir)) && count < max; memset(to, 0, sizeof to)) {
+		snprintf(path, sizeof path, "/proc/%s/fd/%s", pid, e->d_name);
+		if (readlink(path, to, sizeof to - 1) > 0 && strstr(to, kind)) fds[count++] = atoi(e->d_name);
+	}
+	if (!count) { fprintf(stderr, "process %s holds no %s\n", pid, kind); exit(77); }
+	return count;
+}
+/* Has a process close what it holds of a kind: what keeps BPF programs in the kernel, or its queue of records. */
+static int do_close(char **a)
+{
+	int fds[64], pid = atoi(a[0]), count = held(a[0], a[1], fds, 64);
+	struct user_regs_struct was;
+	caught(pid, &was);
+	for (int n = 0; n < count; n++) remote(pid, &was, SYS_close, fds[n], 0, 0);
+	released(pid, &was);
+	return 0;
+}
+#else
+static int do_disarm(char **a) { (void)a; return 77; }
+static int do_close(char **a) { (void)a; return 77; }
+static int held(const char *pid, const char *kind, int *fds, int max) { (void)pid, (void)kind, (void)fds, (void)max; exit(77); }
+#endif
+static int stolen(const char *pid, int fd)
+{
+	int p = ok(syscall(SYS_pidfd_open, atoi(pid), 0), "pidfd_open");
+	return ok(syscall(SYS_pidfd_getfd, p, fd, 0), "pidfd_getfd");
+}
+/* Takes the marks off that a process has set. */
+static int do_flush(char **a)
+{
+	int fds[8], count = held(a[0], "[fanotify]", fds, 8);
+	for (int n = 0; n < count; n++)
+		ok(fanotify_mark(stolen(a[0], fds[n]), FAN_MARK_FLUSH | FAN_MARK_FILESYSTEM, 0, AT_FDCWD, "/"), "FAN_MARK_FLUSH");
+	return 0;
+}
+/* Takes every record out of a process's rings before it is read, for half a minute. */
+static int do_eat(char **a)
+{
+	int fds[64], count = held(a[0], "bpf-map", fds, 64), rings = 0;
+	volatile unsigned long *taken[8], *written[8];
+	for (int n = 0; n < count && rings < 8; n++) {
+		int map = stolen(a[0], fds[n]);
+		void *consumer = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+		void *producer = mmap(0, 4096, PROT_READ, MAP_SHARED, map, 4096);
+		if (consumer != MAP_FAILED && producer != MAP_FAILED) taken[rings] = consumer, written[rings++] = producer;
+	}
+	if (!rings) { fprintf(stderr, "no ring\n"); return 77; }
+	for (long until = time(0) + 30; time(0) < until; usleep(100))
+		for (int n = 0; n < rings; n++) *taken[n] = *written[n];
+	return 0;
+}
+/* Holds one thread, as a debugger does. */
+static int do_hold(char **a)
+{
+	int status;
+	ok(ptrace(PTRACE_ATTACH, atoi(a[0]), 0, 0), "PTRACE_ATTACH");
+	waitpid(atoi(a[0]), &status, __WALL);
+	sleep(600);
+	return 0;
+}
+
+/* Stores that no list of system calls for writing has. */
+static int do_aio(char **a)
+{
+	aio_context_t io = 0;
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PWRITE, .aio_fildes = opened(a[0], O_WRONLY), .aio_buf = (uintptr_t)EVIL, .aio_nbytes = LEN };
+	struct iocb *cbs[] = { &cb };
+	struct io_event done;
+	ok(syscall(SYS_io_setup, 1, &io), "io_setup");
+	ok(syscall(SYS_io_submit, io, 1, cbs), "io_submit");
+	ok(syscall(SYS_io_getevents, io, 1, 1, &done, 0), "io_getevents");
+	return 0;
+}
+/* EXT4_IOC_SWAP_BOOT: the content changes places with that of the boot loader's inode. */
+static int do_swapboot(char **a) { ok(ioctl(opened(a[0], O_RDWR), _IO('f', 17)), "EXT4_IOC_SWAP_BOOT"); return 0; }
+static int do_lease(char **a)
+{
+	int f = opened(a[0], O_WRONLY);
+	ok(write(f, EVIL, LEN), "write");
+	close(f);
+	signal(SIGIO, SIG_IGN);
+	ok(fcntl(opened(a[0], O_RDWR), F_SETLEASE, F_WRLCK), "F_SETLEASE");
+	pause();
+	return 0;
+}
+/* A filesystem in user space over a directory, whose server never answers. */
+static int do_fuse(char **a)
+{
+	char options[96];
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0", opened("/dev/fuse", O_RDWR));
+	ok(mount("none", a[0], "fuse", 0, options), "mount fuse");
+	pause();
+	return 0;
+}
+static int do_flipflop(char **a)
+{
+	for (int n = 0; n < 2001; n++) ok(renameat2(AT_FDCWD, a[0], AT_FDCWD, a[1], RENAME_EXCHANGE), "renameat2");
+	return 0;
+}
+/* A daemon that writes what lies in its memory when it is told to; and who alters that memory. */
+static char scripture[LEN] = "before";
+static void scribble(int s) { (void)s; if (pwrite(3, scripture, LEN, 0) < 0) _exit(1); }
+static int do_scribe(char **a) { opened(a[0], O_RDWR); signal(SIGUSR1, scribble); for (;;) pause(); return 0; }
+static int do_poke(char **a)
+{
+	struct iovec from = iov(), to = { scripture, LEN };
+	ok(process_vm_writev(atoi(a[0]), &from, 1, &to, 1, 0), "process_vm_writev");
+	kill(atoi(a[0]), SIGUSR1);
+	return 0;
+}
+
 /* Names. */
 static int do_deep(char **a)
 {
@@ -342,7 +501,9 @@ static const struct { const char *name; int (*act)(char **); } ACTS[] = {
 	{ "uring-async", do_uring_async }, { "uring-poll", do_uring_poll }, { "fork", do_fork }, { "orphan", do_orphan },
 	{ "vfork", do_vfork }, { "thread", do_thread }, { "leaderless", do_leaderless }, { "rename-self", do_rename_self },
 	{ "memfd", do_memfd }, { "setuid", do_setuid }, { "serve", do_serve }, { "steal", do_steal }, { "passed", do_passed },
-	{ "inject", do_inject }, { "deep", do_deep }, { "raw", do_raw }, { "lock", do_lock }, { "setflags", do_setflags },
+	{ "disarm", do_disarm }, { "close", do_close }, { "flush", do_flush }, { "eat", do_eat }, { "hold", do_hold },
+	{ "aio", do_aio }, { "swapboot", do_swapboot }, { "lease", do_lease }, { "fuse", do_fuse },
+	{ "flipflop", do_flipflop }, { "scribe", do_scribe }, { "poke", do_poke }, { "inject", do_inject }, { "deep", do_deep }, { "raw", do_raw }, { "lock", do_lock }, { "setflags", do_setflags },
 };
 
 int main(int argc, char **argv)

@@ -85,4 +85,22 @@ pub const TECHNIQUES: &[Technique] = &[
       "umount $D/fs; cp $O/img $O/img2; $T raw $O/img2 MARKER-$(basename $D); mount -o loop $O/img2 $D/fs")
         .prepared(IMAGE).undone(UNMOUNT).at(b"fs/file")
         .by_scan(),
+    t("M22", "inode altered on the mounted filesystem's device (debugfs -w)", "debugfs(8)",
+      "debugfs -wR 'set_inode_field file mode 0104777' $(findmnt -no SOURCE $D/fs) 2>/dev/null")
+        .prepared(IMAGE).undone(UNMOUNT).at(b"fs/file")
+        .undetected("the kernel holds the inode in memory and goes on with that one; what the device says is seen when it is read anew. Who opens the device for writing is told of"),
+    t("M23", "from a root of its own (pivot_root)", OWN,
+      "unshare -m sh -ec 'mount --bind $O/r $O/r; cd $O/r; pivot_root . old; exec /t write /old$F'")
+        .prepared("mkdir -p $O/r/old $O/r/bin; cp $T $O/r/t")
+        .actor("t"),
+    t("M24", "a mount moved over its directory (mount --move)", BIND, "mount --make-private $O; mount --move $O/m $D/d")
+        .prepared("mkdir $D/d $O/m $O/d; cp $F $D/d/file; cp $E $O/d/file; mount --bind $O $O; mount --make-private $O; mount --bind $O/d $O/m")
+        .undone("umount -l $D/d; umount -l $O/m; umount -l $O")
+        .at(b"d/file")
+        .by_scan(),
+    t("M25", "a filesystem in user space over its directory, whose server never answers", "fuse(4)", "$T fuse $D/d & sleep 600")
+        .prepared("mkdir $D/d; cp $F $D/d/file")
+        .undone("umount -l $D/d")
+        .at(b"d/file")
+        .undetected("nothing on it is looked at, so that nothing waits for its server; that it is there and hides what was watched is an event (coverage-changed)"),
 ];

@@ -50,6 +50,9 @@ pub const TECHNIQUES: &[Technique] = &[
     t("N23", "a file that is gone again at once", OWN, "cp $E $D/flash; rm $D/flash").at(b"flash").actor(""),
     t("N24", "a device node of the disk in the tree", OWN, "mknod $D/disk b 7 99").at(b"disk").actor("mknod"),
     t("N25", "the file becomes a directory of that name", OWN, "rm $F; mkdir $F").actor(""),
+    t("N26", "exchanged to and fro two thousand times, the prepared one last", OWN, "$T flipflop $E $F"),
+    t("N27", "a FIFO in its place, at which a reader waits for ever", OWN, "rm $F; mkfifo $F").actor(""),
+    t("N28", "a socket in its place", OWN, "rm $F; python3 -c 'import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ[\"F\"])'").actor(""),
 ];
 
 /// What printf makes of `%0255d`.

@@ -49,4 +49,17 @@ pub const TECHNIQUES: &[Technique] = &[
     t("P23", "from a process that held the file open since before the agent began", OWN, "$T inject $(cat $O/pid)")
         .prepared("$T serve $F > /dev/null 2>&1 & echo $! > $O/pid")
         .undone("kill $(cat $O/pid)"),
+    t("P24", "under the number of an innocent process that has just ended", "measured: numbers can be chosen by /proc/sys/kernel/ns_last_pid",
+      "N=$(sh -c 'echo $$; cat /dev/null'); echo $((N - 1)) > /proc/sys/kernel/ns_last_pid; $T write $F"),
+    t("P25", "the memory of an innocent daemon altered (process_vm_writev), which then writes it", "MITRE ATT&CK T1055", "$T poke $(cat $O/pid)")
+        .prepared("cp $T $O/scribe; $O/scribe scribe $F > /dev/null 2>&1 & echo $! > $O/pid")
+        .undone("kill $(cat $O/pid)")
+        .actor("scribe")
+        .note("the daemon is named: it did write. Who altered its memory is not known"),
+    t("P26", "an innocent process becomes the writer by /proc/PID/mem, no ptrace call", "MITRE ATT&CK T1055.009, Proc Memory",
+      "printf AFTER! | dd of=/proc/$(cat $O/pid)/mem bs=1 seek=$((0x$(cat $O/at))) conv=notrunc status=none; kill -USR1 $(cat $O/pid)")
+        .prepared("cp $T $O/scribe; nm $T | sed -n 's/ [bBdD] scripture$//p' > $O/at; test -s $O/at; $O/scribe scribe $F > /dev/null 2>&1 & echo $! > $O/pid")
+        .undone("kill $(cat $O/pid)")
+        .actor("scribe")
+        .note("as P25"),
 ];

@@ -68,4 +68,17 @@ pub const TECHNIQUES: &[Technique] = &[
         .undone("losetup -d $(cat $O/loop)")
         .by_scan()
         .note("the kernel writes by itself and tells nobody; the times change, so the next scan reads the file"),
+    t("W36", "asynchronous I/O (io_submit)", OWN, "$T aio $F"),
+    t("W37", "a lease keeps readers out after it was written (F_SETLEASE)", "fcntl(2), section \"Leases\"", "$T lease $F & sleep 600"),
+    t("W38", "hidden behind a file of four terabytes without content, which keeps the reader busy", OWN, "truncate -s 4T $D/big; sleep 1; $T write $F"),
+    t("W39", "content exchanged with the boot loader's inode (EXT4_IOC_SWAP_BOOT): no write at all", "ext4(5), ioctl EXT4_IOC_SWAP_BOOT", "$T swapboot $D/fs/file")
+        .prepared("truncate -s 32M $O/img && mkfs.ext4 -qF $O/img && mkdir $D/fs && mount -o loop $O/img $D/fs && cp $F $D/fs/file && sync -f $D/fs")
+        .undone("umount -l $D/fs")
+        .at(b"fs/file")
+        .note("it needs a descriptor for writing, and that is closed"),
+    t("W40", "through a filesystem that is read-only but for that moment (remount)", OWN,
+      "mount -o remount,rw $D/fs; $T write $D/fs/file; mount -o remount,ro $D/fs")
+        .prepared("truncate -s 32M $O/img && mkfs.ext4 -qF $O/img && mkdir $D/fs && mount -o loop $O/img $D/fs && cp $F $D/fs/file && mount -o remount,ro $D/fs")
+        .undone("umount -l $D/fs")
+        .at(b"fs/file"),
 ];

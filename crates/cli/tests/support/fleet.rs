@@ -44,7 +44,12 @@ impl Fleet {
 
     /// Starts the manager and waits until agents can reach it.
     pub fn manager(&mut self) -> Program {
-        let manager = Program::start("tally manager", self.manager_command());
+        self.manager_by(|command| command)
+    }
+
+    /// The same by another command made of the usual one.
+    pub fn manager_by(&mut self, by: impl Fn(Command) -> Command) -> Program {
+        let manager = Program::start("tally manager", by(self.manager_command()));
         let line = manager.err_line("agents reach it at UDP ");
         self.port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
         assert!(self.port.is_some(), "{line}");

@@ -77,7 +77,7 @@ const fn undigested(why: Undigested) -> &'static str {
     match why {
         Undigested::Denied => "the agent may not read it",
         Undigested::Changing => "it changed at every attempt to read it",
-        Undigested::TooLarge => "it is larger than the policy's limit",
+        Undigested::TooLarge => "it is larger than the policy's limit, or almost all of it is holes",
         Undigested::ReadError => "the device gave an error",
         Undigested::NotAsked => "the policy watches its attributes only",
     }

@@ -293,7 +293,11 @@ pub const ATTACKS: &[Attack] = &[
         "who is known by audit records, and all rules are removed (auditctl -D)",
         DISABLE,
         By::Life,
-        |siege| siege.by_audit(&["-D"]).unwrap_or_else(|()| siege.life("impaired")),
+        |siege| {
+            let outcome = siege.by_audit(&["-D"]).unwrap_or_else(|()| siege.life("impaired"));
+            siege.end_audit();
+            outcome
+        },
     ),
     attack(
         "G31",
@@ -302,7 +306,7 @@ pub const ATTACKS: &[Attack] = &[
         By::Life,
         |siege| {
             let outcome = siege.by_audit(&["-e", "0"]).unwrap_or_else(|()| siege.life("impaired"));
-            siege.down();
+            siege.end_audit();
             outcome
         },
     ),
@@ -429,6 +433,14 @@ impl Siege {
         }
         assert!(Command::new("auditctl").args(words).stdout(Stdio::null()).status().unwrap().success());
         Err(())
+    }
+
+    /// There were no rules before, so none stay.
+    fn end_audit(&mut self) {
+        self.agent.terminate();
+        for words in [["-D"].as_slice(), &["-e", "0"]] {
+            let _ = Command::new("auditctl").args(words).stdout(Stdio::null()).status();
+        }
     }
 
     fn mount(&mut self, words: &[&str], at: &Path) {

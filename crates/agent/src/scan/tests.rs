@@ -316,9 +316,9 @@ fn what_is_not_asked_for_is_not_read() {
     assert_eq!(look(Want { max_size: Some(5000), ..Want::ALL }), (None, None, 5001));
     assert_eq!(look(Want { digests: Algorithms::EMPTY, max_size: Some(1), ..Want::ALL }), (not_asked, not_asked, 0));
     // Four terabytes of nothing.
-    fs::File::options().write(true).open(tree.at(b"big")).unwrap().set_len(4 << 40).unwrap();
+    File::options().write(true).open(tree.at(b"big")).unwrap().set_len(4 << 40).unwrap();
     assert_eq!(look(Want::ALL), (too_large, None, 1));
-    fs::File::options().write(true).open(tree.at(b"big")).unwrap().set_len(5000).unwrap();
+    File::options().write(true).open(tree.at(b"big")).unwrap().set_len(5000).unwrap();
 
     fs::set_permissions(tree.at(b"small"), fs::Permissions::from_mode(0o755)).unwrap();
     let only = Want { only: Only::Executables, ..Want::ALL };

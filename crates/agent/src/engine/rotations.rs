@@ -454,7 +454,18 @@ impl Followed {
             None => "no rotated file holds what was written".to_owned(),
         };
         let bytes = (!range.is_empty()).then_some(ByteRange { start: range.start, end: range.end });
-        (Difference { kind, attributes, bytes }, vec![note.into()])
+        let notes = [Some(note.into()), at.and_then(|at| self.hole(member, at))];
+        (Difference { kind, attributes, bytes }, notes.into_iter().flatten().collect())
+    }
+
+    /// That a hole was made in a file, which takes blocks from it and leaves its size. journald itself makes some.
+    fn hole(&self, member: usize, at: usize) -> Option<Arc<str>> {
+        let (record, found) = (&self.before[member].record, &self.family.files[at]);
+        let is_same = self.rotation.members()[member].file == found.present.file && !found.form.is_journal();
+        let blocks = record.blocks.checked_sub(found.stat.blocks).filter(|blocks| *blocks > 0)?;
+        let is_whole = is_same && found.stat.size >= record.seal.size();
+        is_whole
+            .then(|| format!("a hole was made in it: {} bytes of it are not on the disk any more", blocks * 512).into())
     }
 }
 

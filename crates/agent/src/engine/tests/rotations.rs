@@ -338,6 +338,19 @@ fn a_log_that_is_cut_or_replaced_or_removed_is_told() {
 }
 
 #[test]
+fn a_hole_is_told_as_one() {
+    if is_missing() {
+        return;
+    }
+    let mut scene = Scene::new();
+    scene.run("fallocate --punch-hole --offset 0 --length 65536 app.log");
+    let change = scene.alert();
+    assert_eq!((change.kind, change.bytes), (ChangeKind::Rewritten, Some(ByteRange { start: 0, end: 65_536 })));
+    assert!(change.notes.iter().any(|note| note.contains("a hole was made in it: 65536 bytes")), "{change:?}");
+    scene.agent.stop();
+}
+
+#[test]
 fn rotated_logs_are_removed_in_their_turn_or_it_is_told() {
     if is_missing() {
         return;

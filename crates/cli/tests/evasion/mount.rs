@@ -95,7 +95,7 @@ pub const TECHNIQUES: &[Technique] = &[
         .actor("t"),
     t("M24", "a mount moved over its directory (mount --move)", BIND, "mount --make-private $O; mount --move $O/m $D/d")
         .prepared("mkdir $D/d $O/m $O/d; cp $F $D/d/file; cp $E $O/d/file; mount --bind $O $O; mount --make-private $O; mount --bind $O/d $O/m")
-        .undone("umount -l $D/d; umount -l $O/m; umount -l $O")
+        .undone("umount -l $D/d; umount -l $O")
         .at(b"d/file")
         .by_scan(),
     t("M25", "a filesystem in user space over its directory, whose server never answers", "fuse(4)", "$T fuse $D/d & sleep 600")

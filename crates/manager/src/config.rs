@@ -14,11 +14,13 @@ use tally_types::{Diagnostic, Level, did_you_mean};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use ossec::OssecConfig;
 pub use section::{
     Agentless, Analysis, Command, Forward, LogFiles, Mail, MailRoute, Response, Selection, SyslogInput, Transport,
 };
 use table::Table;
 
+mod ossec;
 mod section;
 mod show;
 mod table;
@@ -31,6 +33,8 @@ pub const CONSOLE_PORT: u16 = 1580;
 pub const CONFIG_FILE: &str = "manager.toml";
 /// The manager's own directory in the state directory.
 pub const DIRECTORY: &str = "manager";
+/// Of what belongs to OSSEC's agents, in the manager's own directory.
+pub const OSSEC_DIRECTORY: &str = "ossec";
 /// A configuration larger than this is not one.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const HEARTBEAT_S: u32 = 10;
@@ -85,6 +89,8 @@ pub struct ManagerConfig {
     pub agentless: Vec<Agentless>,
     /// What the file asks for and does not get, as it is not done yet or has no counterpart: told at each start.
     pub warnings: Vec<Diagnostic>,
+    /// How agents of OSSEC's are served.
+    pub ossec: OssecConfig,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +125,7 @@ impl ManagerConfig {
             never: Vec::new(),
             agentless: Vec::new(),
             warnings: Vec::new(),
+            ossec: OssecConfig::default(),
         }
     }
 
@@ -165,6 +172,11 @@ impl ManagerConfig {
     /// The manager's own directory.
     pub fn dir(&self) -> PathBuf {
         self.state.join(DIRECTORY)
+    }
+
+    /// Where `client.keys` and what belongs to it are.
+    pub fn ossec_dir(&self) -> PathBuf {
+        self.ossec.dir.clone().unwrap_or_else(|| self.dir().join(OSSEC_DIRECTORY))
     }
 
     /// The addresses to bind for agents: the first that can be bound is used.
@@ -217,6 +229,10 @@ impl<'t> Reader<'t> {
             "heartbeat_s" => self.set(value, heartbeat, |s| config.heartbeat_ms = s * 1000),
             "alert_level" => self.set(value, level, |l| config.alert_level = l),
             "rules" => self.set(value, paths, |p| config.rules = p),
+            "ossec" => match value.get_ref().as_table() {
+                Some(table) => self.ossec(&mut config.ossec, table),
+                None => self.fault(value.span().start, "ossec is a table: [ossec]"),
+            },
             known if KEYS.contains(&known) => self.section(config, known, key.span().start, value),
             unknown => {
                 let near = did_you_mean(unknown, KEYS);
@@ -231,8 +247,6 @@ impl<'t> Reader<'t> {
             config.warnings.push(Diagnostic::at(&self.file, self.text, at, format!("[{name}] is not done yet: {why}")));
         }
         match name {
-            // Whoever serves OSSEC's agents reads it.
-            "ossec" => {}
             "syslog" => self.tables(value, "[[syslog]]", |table| config.syslog.push(SyslogInput::read(table))),
             "analysis" => config.analysis = self.table(value, "[analysis]").map(Analysis::read).unwrap_or_default(),
             "alerts_log" => {

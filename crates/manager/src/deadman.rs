@@ -13,6 +13,8 @@ use tally_types::{AgentId, AgentState};
 #[derive(Debug)]
 pub struct Deadmen {
     heartbeat_ms: u32,
+    /// Of agents that speak more seldom than the others.
+    slower: HashMap<AgentId, u32>,
     each: HashMap<AgentId, Deadman>,
     due: BinaryHeap<Reverse<(u64, AgentId)>>,
     /// Agents that stand in `due`.
@@ -21,16 +23,32 @@ pub struct Deadmen {
 
 impl Deadmen {
     pub fn new(heartbeat_ms: u32) -> Self {
-        Self { heartbeat_ms, each: HashMap::new(), due: BinaryHeap::new(), queued: std::collections::HashSet::new() }
+        Self {
+            heartbeat_ms,
+            slower: HashMap::new(),
+            each: HashMap::new(),
+            due: BinaryHeap::new(),
+            queued: std::collections::HashSet::new(),
+        }
+    }
+
+    /// This agent speaks so often. To be said before anything else of it.
+    pub fn expect(&mut self, agent: AgentId, heartbeat_ms: u32) {
+        self.slower.insert(agent, heartbeat_ms);
+    }
+
+    fn heartbeat_of(&self, agent: AgentId) -> u32 {
+        self.slower.get(&agent).copied().unwrap_or(self.heartbeat_ms)
     }
 
     /// An agent as the store knows it at the manager's start: who was watching has the whole time before being missed.
     pub fn resume(&mut self, agent: AgentId, state: AgentState, now_ms: u64) {
+        let heartbeat_ms = self.heartbeat_of(agent);
         let deadman = match state {
             AgentState::NeverSeen => return,
-            AgentState::Baselining | AgentState::Watching => Deadman::new(self.heartbeat_ms, now_ms),
-            AgentState::Silent => Deadman::silent(self.heartbeat_ms),
-            AgentState::Stopped => Deadman::stopped(self.heartbeat_ms),
+            AgentState::Baselining | AgentState::Watching => Deadman::new(heartbeat_ms, now_ms),
+            AgentState::Silent => Deadman::silent(heartbeat_ms),
+            AgentState::Stopped => Deadman::stopped(heartbeat_ms),
         };
         self.each.insert(agent, deadman);
         self.queue(agent);
@@ -38,7 +56,8 @@ impl Deadmen {
 
     /// The agent spoke. Whether it was silent before.
     pub fn heard(&mut self, agent: AgentId, now_ms: u64) -> bool {
-        let deadman = self.each.entry(agent).or_insert_with(|| Deadman::new(self.heartbeat_ms, now_ms));
+        let heartbeat_ms = self.heartbeat_of(agent);
+        let deadman = self.each.entry(agent).or_insert_with(|| Deadman::new(heartbeat_ms, now_ms));
         let returned = deadman.heard(now_ms) == DeadmanNews::Returned;
         self.queue(agent);
         returned
@@ -54,6 +73,7 @@ impl Deadmen {
     /// It was removed.
     pub fn forget(&mut self, agent: AgentId) {
         self.each.remove(&agent);
+        self.slower.remove(&agent);
     }
 
     /// Nobody could be heard for a while: everybody that was not missed has the whole time again.
@@ -114,6 +134,15 @@ mod tests {
         assert_eq!((deadmen.next_ms(), deadmen.tick(u64::MAX)), (None, vec![]));
         assert!(deadmen.heard(A, 60_000) && !deadmen.heard(A, 60_001));
         assert_eq!(deadmen.tick(95_000), [A]);
+    }
+
+    #[test]
+    fn who_speaks_seldom_is_missed_later() {
+        let mut deadmen = Deadmen::new(1_000);
+        deadmen.expect(B, 10_000);
+        deadmen.heard(A, 0);
+        deadmen.heard(B, 0);
+        assert_eq!((deadmen.tick(29_999), deadmen.tick(30_000)), (vec![A], vec![B]));
     }
 
     #[test]

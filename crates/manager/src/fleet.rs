@@ -9,6 +9,7 @@ use tally_proto::session::{Holder, ManagerIn};
 use tally_types::{AgentState, Timestamp};
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::ingest::OssecMember;
 use crate::input::{ConnectionId, Link, Source};
 use crate::sync::Comparison;
 
@@ -36,6 +37,8 @@ pub struct Member {
     pub has_many_logs: bool,
     /// When two copies of it were last seen, by the steady clock.
     pub duplicate_ms: Option<u64>,
+    /// It speaks OSSEC's datagrams.
+    pub ossec: Option<Box<OssecMember>>,
 }
 
 /// Its connection.
@@ -94,6 +97,7 @@ impl Member {
             clock: ClockSkew::default(),
             has_many_logs: false,
             duplicate_ms: None,
+            ossec: None,
         }
     }
 

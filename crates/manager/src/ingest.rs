@@ -10,6 +10,7 @@
 mod admission;
 mod news;
 mod orders;
+mod ossec;
 mod policies;
 mod recovery;
 mod scribe;
@@ -36,6 +37,7 @@ use crate::fleet::Member;
 use crate::input::{Input, Source};
 use crate::live::Live;
 use crate::queue::{Next, Outlet, Queued, Room};
+pub use ossec::{OssecDesk, OssecMember, Resend, StationOrder};
 pub use scribe::MANAGER_NAME;
 pub use status::agent_status;
 
@@ -68,6 +70,9 @@ pub struct Ingest {
     fleet: BTreeMap<AgentId, Member>,
     /// Whose snapshot is being fetched or told: of 20,000 agents few, and only these are looked at each time.
     comparing: BTreeSet<AgentId>,
+    ossec: OssecDesk,
+    /// Agents of OSSEC's that send what they have after their start.
+    ossec_scanning: BTreeSet<AgentId>,
     /// What groups watch by.
     policies: BTreeMap<Arc<str>, policies::Given>,
     deadmen: Deadmen,
@@ -120,6 +125,7 @@ enum Work {
         policy: Box<tally_proto::message::PolicyInUse>,
     },
     EqualAt(AgentId, Timestamp),
+    Ossec(Box<ossec::OssecWork>),
 }
 
 /// What is done once the group is durable.
@@ -174,7 +180,7 @@ impl Ingest {
         let policies = given.map(|p| (p.group, policies::Given { digest: p.digest, text: p.text })).collect();
         let last = store.begin()?.stored(AgentId::MANAGER)?;
         let own = Position { epoch: next_epoch(last, now.wall), seq: 0 };
-        Ok(Self {
+        let mut ingest = Self {
             store,
             reader,
             engine,
@@ -182,6 +188,8 @@ impl Ingest {
             settings,
             fleet,
             comparing: BTreeSet::new(),
+            ossec: OssecDesk::default(),
+            ossec_scanning: BTreeSet::new(),
             policies,
             deadmen,
             own,
@@ -192,7 +200,9 @@ impl Ingest {
             publish_ms: now.ms + PUBLISH_MS,
             garbage_ms: now.ms + GARBAGE_MS,
             changes: GARBAGE_CHANGES,
-        })
+        };
+        ingest.resume_ossec(now)?;
+        Ok(ingest)
     }
 
     pub fn reader(&self) -> Reader {
@@ -263,6 +273,10 @@ impl Ingest {
                 // Whoever asked may be gone by now.
                 let _ = answer.send(self.enrol(now, &request));
             }
+            Input::OssecKeys { keys, reply } => {
+                let _ = reply.send(self.ossec_keys(now, &keys));
+            }
+            Input::Ossec(heard) => self.ossec_heard(now, heard),
             Input::Order { order, reply } => {
                 let _ = reply.send(self.order(now, order));
             }

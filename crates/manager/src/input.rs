@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use tally_net::Closer;
+use tally_ossec::counter::Count;
+use tally_ossec::station::{Heard, Told};
 use tally_proto::Position;
 use tally_proto::message::{
     Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, ToldLog,
 };
 use tally_proto::session::{ManagerIn, Missing};
+use tally_store::OssecAgent;
 use tally_types::{Actor, AgentId, Entry, Event, EventBody, LogLine, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -74,6 +77,13 @@ pub enum Input {
         request: EnrolRequest,
         answer: oneshot::Sender<EnrolAnswer>,
     },
+    /// Who the agents of OSSEC's are; answered by the numbers that they have here.
+    OssecKeys {
+        keys: Vec<OssecKey>,
+        reply: std::sync::mpsc::Sender<Vec<OssecAgent>>,
+    },
+    /// What agents of OSSEC's said, in the order in which it came.
+    Ossec(Vec<OssecHeard>),
     Order {
         order: Order,
         reply: std::sync::mpsc::Sender<Reply>,
@@ -111,8 +121,37 @@ impl Input {
                 gone + leaves.logs.iter().map(ToldLog::bytes).sum::<usize>()
             }
             Self::Lines { lines } => lines.iter().map(|line| line.text.len() + line.location.len() + 128).sum(),
+            Self::Ossec(heard) => heard.iter().map(OssecHeard::bytes).sum(),
             Self::Hello { .. } | Self::Status { .. } => 64 * 1024,
             _ => 0,
+        }
+    }
+}
+
+/// A line of `client.keys`, without its key.
+#[derive(Clone, Debug)]
+pub struct OssecKey {
+    pub id: Arc<str>,
+    pub name: Arc<str>,
+    /// What another manager had of it, by its counter's file.
+    pub newest: Option<Count>,
+}
+
+/// One message of an agent of OSSEC's.
+#[derive(Debug)]
+pub struct OssecHeard {
+    pub agent: AgentId,
+    pub received: Timestamp,
+    pub heard: Heard,
+}
+
+impl OssecHeard {
+    /// About what it takes in memory.
+    fn bytes(&self) -> usize {
+        const FIXED: usize = 640;
+        match &self.heard.told {
+            Told::Text(_, text) => FIXED + text.text.len() + text.location.len(),
+            _ => FIXED,
         }
     }
 }

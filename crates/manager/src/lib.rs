@@ -10,6 +10,7 @@
 //! | `session` | one connection of an agent |
 //! | `queue` | the bounded way into the ingest thread |
 //! | `ingest` | the thread that owns the state: admission, events, rules, recovery, orders |
+//! | `legacy` | the threads of OSSEC's port and of its enrolment |
 //! | `fleet`, `deadman` | what is remembered of each agent; who is silent |
 //! | `syslog_input` | lines that devices send by syslog |
 //! | `sync` | comparing an agent's snapshot with ours |
@@ -27,6 +28,7 @@ mod feed;
 mod fleet;
 mod ingest;
 mod input;
+mod legacy;
 mod live;
 mod manager;
 mod moment;
@@ -39,8 +41,9 @@ mod syslog_input;
 
 pub use config::{
     Agentless, Analysis, CONSOLE_PORT, Command, ConfigError, Forward, LISTEN_PORT, LogFiles, Mail, MailRoute,
-    ManagerConfig, Response, Selection, SyslogInput, Transport,
+    ManagerConfig, OssecConfig, Response, Selection, SyslogInput, Transport,
 };
 pub use feed::Alerts;
+pub use ingest::Resend;
 pub use manager::{Manager, OrderError, RulesError, Running, StartError};
 pub use moment::{MomentError, duration_us, moment};

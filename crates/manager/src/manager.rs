@@ -3,17 +3,21 @@
 //! | thread | does |
 //! |---|---|
 //! | `tally-ingest` | owns the state: everything that changes it |
+//! | `tally-ossec` | OSSEC's datagrams, of the same port |
 //! | `tally-manager` (two, tokio) | connections of agents, the console, the control socket |
 //! | blocking ones of tokio | answers on the control socket, pages |
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tally_net::{Accepted, Authority, BindError, CloseCode, Conn, Server};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tally_net::{Accepted, AuthdPort, Authority, BindError, CloseCode, Conn, ForeignPort, Server};
+use tally_ossec::station::Accept;
 use tally_proto::json;
 use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
 use tally_rules::{Engine, RuleSet};
@@ -28,8 +32,9 @@ use crate::clock::{Clock, wall};
 use crate::config::{LogFiles, ManagerConfig};
 use crate::control::{self, Office};
 use crate::feed::Alerts;
-use crate::ingest::{Ingest, ORDER_TIME_MAX, Parts, Settings};
+use crate::ingest::{Ingest, ORDER_TIME_MAX, OssecDesk, Parts, Settings, StationOrder};
 use crate::input::{ConnectionId, Input, Source};
+use crate::legacy::{self, Enrolment, KeyFile};
 use crate::live::Live;
 use crate::order::{Order, Reply};
 use crate::queue::{Inlet, queue};
@@ -63,6 +68,10 @@ pub enum StartError {
     Port(#[from] BindError),
     #[error(transparent)]
     Console(#[from] tally_web::ServeError),
+    #[error(transparent)]
+    Authd(#[from] tally_net::AuthdError),
+    #[error("set up the enrolment of OSSEC's agents: {0}")]
+    Password(String),
     #[error("open the control socket {path}: {source}")]
     Control { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -108,13 +117,16 @@ impl Manager {
             .thread_name("tally-manager")
             .enable_all()
             .build()?;
-        let (server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
+        let (mut server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
+        let legacy = OpenLegacy::open(&config, &authority, &mut server, &runtime)?;
         let (inlet, outlet) = queue();
         let syslog = syslog_input::start(&config.syslog, &authority, &runtime, &inlet)?;
         let (ledger_size, recorded) = (store.head().size, config.alerts_log.clone());
         let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, engine, authority, settings, live: live.clone() }, clock.now())?;
+        let (station, orders) = mpsc::channel();
+        ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
         ingest.commit(clock.now());
         let reader = ingest.reader();
@@ -124,6 +136,8 @@ impl Manager {
         let (stopping, stop) = watch::channel(false);
         let listen = server.local_addr();
         let sessions = runtime.spawn(accept(server, inlet.clone(), clock, stop.clone()));
+        let authd = legacy.authd_addr();
+        let legacy = legacy.start(orders, &inlet, clock, config.ossec.ciphers, &runtime)?;
         let console = ports.console.map(|listener| {
             let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
             let console = Console::new(reader.clone(), live.news.clone())
@@ -143,7 +157,8 @@ impl Manager {
             syslog,
             console,
             live,
-            parts: Some(RunningParts { runtime, inlet, thread, sessions, stopping, socket, alert_files }),
+            authd,
+            parts: Some(RunningParts { runtime, inlet, thread, legacy, sessions, stopping, socket, alert_files }),
         })
     }
 }
@@ -232,6 +247,79 @@ impl OpenConsole {
     }
 }
 
+/// What was opened for agents of OSSEC's.
+struct OpenLegacy {
+    port: Option<ForeignPort>,
+    keys: Arc<KeyFile>,
+    authd: Option<(AuthdPort, Enrolment)>,
+}
+
+impl OpenLegacy {
+    fn open(
+        config: &ManagerConfig,
+        authority: &Authority,
+        server: &mut Server,
+        runtime: &Runtime,
+    ) -> Result<Self, StartError> {
+        let keys = Arc::new(KeyFile::new(config.ossec_dir()));
+        let port = server.take_foreign().transpose()?;
+        let Some(address) = config.ossec.authd else { return Ok(Self { port, keys, authd: None }) };
+        let own = keys.certificate();
+        let own = own.as_ref().map(|(certificate, key)| (&**certificate, &**key));
+        let authd = runtime.block_on(AuthdPort::bind(address, authority, own, server))?;
+        let password = if config.ossec.authd_password {
+            let mut random = [0; 32];
+            let filled = SystemRandom::new().fill(&mut random);
+            filled.map_err(|_| StartError::Password("the system has no randomness to give".to_owned()))?;
+            Some(keys.password(&random).map_err(|error| StartError::Password(error.to_string()))?)
+        } else {
+            tracing::warn!("whoever reaches the port for OSSEC's enrolment gets a key: authd_password is false");
+            None
+        };
+        let fix_address = config.ossec.authd_source_address;
+        Ok(Self { port, authd: Some((authd, Enrolment { keys: keys.clone(), password, fix_address })), keys })
+    }
+
+    fn authd_addr(&self) -> Option<SocketAddr> {
+        self.authd.as_ref().map(|(port, _)| port.local_addr())
+    }
+
+    fn start(
+        self,
+        orders: mpsc::Receiver<StationOrder>,
+        inlet: &Inlet<Input>,
+        clock: Clock,
+        accept: Accept,
+        runtime: &Runtime,
+    ) -> io::Result<RunningLegacy> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let authd = self.authd.map(|(port, enrolment)| runtime.spawn(legacy::serve_enrolment(port, enrolment)));
+        let thread = self.port.map(|port| {
+            let (inlet, runtime, stopping) = (inlet.clone(), runtime.handle().clone(), stopping.clone());
+            legacy::Legacy { port, inlet, orders, keys: self.keys, accept, clock, runtime, stopping }.start()
+        });
+        Ok(RunningLegacy { stopping, authd, thread: thread.transpose()? })
+    }
+}
+
+struct RunningLegacy {
+    stopping: Arc<AtomicBool>,
+    authd: Option<tokio::task::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningLegacy {
+    fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(authd) = self.authd {
+            authd.abort();
+        }
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of OSSEC's port failed");
+        }
+    }
+}
+
 /// Where the console tells of logins: each becomes an act in the ledger.
 fn logins(runtime: &Runtime, inlet: Inlet<Input>) -> tokio::sync::mpsc::Sender<Arc<str>> {
     let (sender, mut logins) = tokio::sync::mpsc::channel(LOGINS_MAX);
@@ -311,6 +399,7 @@ pub struct Running {
     syslog: Vec<SocketAddr>,
     console: Option<OpenConsole>,
     live: Live,
+    authd: Option<SocketAddr>,
     parts: Option<RunningParts>,
 }
 
@@ -318,6 +407,7 @@ struct RunningParts {
     runtime: Runtime,
     inlet: Inlet<Input>,
     thread: JoinHandle<()>,
+    legacy: RunningLegacy,
     sessions: tokio::task::JoinHandle<()>,
     stopping: watch::Sender<bool>,
     /// Of the operators.
@@ -335,6 +425,11 @@ impl Running {
     /// Where it listens for syslog, in the order of the configuration.
     pub fn syslog_addrs(&self) -> &[SocketAddr] {
         &self.syslog
+    }
+
+    /// Where OSSEC's agents enrol.
+    pub const fn authd_addr(&self) -> Option<SocketAddr> {
+        self.authd
     }
 
     /// The console's own address, as in a browser.
@@ -395,8 +490,10 @@ impl Running {
 
     fn stop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
-        let RunningParts { runtime, inlet, thread, sessions, stopping, socket, alert_files } = parts;
+        let RunningParts { runtime, inlet, thread, legacy, sessions, stopping, socket, alert_files } = parts;
         stopping.send_replace(true);
+        // What it has taken is brought to the ingest thread before that ends.
+        legacy.stop();
         // While the state is still ours: afterwards the socket may be that of the next manager. One that is left does no
         // harm.
         let _ = std::fs::remove_file(socket);

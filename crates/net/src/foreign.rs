@@ -124,8 +124,12 @@ impl ForeignPort {
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> io::Result<Self> {
         let is_v6 = socket.local_addr()?.is_ipv6();
-        inlet.is_read.store(true, Ordering::Relaxed);
         Ok(Self { inlet, receiver, socket, is_v6 })
+    }
+
+    /// Whether datagrams are queued from now on, or dropped.
+    pub fn open(&self, is_open: bool) {
+        self.inlet.is_read.store(is_open, Ordering::Relaxed);
     }
 
     /// The next datagram, waiting for it at most so long.

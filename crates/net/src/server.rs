@@ -105,7 +105,7 @@ impl Server {
         self.local
     }
 
-    /// The datagrams of OSSEC's agents on this port, and the way back; once. As long as nobody has asked for them, they are
+    /// The datagrams of OSSEC's agents on this port, and the way back; once. Until it is opened they are
     /// dropped.
     pub fn take_foreign(&mut self) -> Option<io::Result<ForeignPort>> {
         let Foreign { inlet, receiver, socket } = self.foreign.take()?;

@@ -561,6 +561,7 @@ async fn one_port_serves_quic_and_ossecs_datagrams() {
         let mut server = Server::bind(address, &authority).unwrap();
         let port = server.take_foreign().unwrap().unwrap();
         assert!(server.take_foreign().is_none());
+        port.open(true);
         let to = SocketAddr::new(LOOPBACK.ip(), server.local_addr().port());
         let echo = tokio::task::spawn_blocking(move || {
             let first = echo_foreign(&port);

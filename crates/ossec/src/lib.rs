@@ -20,6 +20,7 @@ pub mod native;
 pub mod rcl;
 pub mod report;
 pub mod rootcheck;
+pub mod scan;
 pub mod secure;
 pub mod standin;
 pub mod station;

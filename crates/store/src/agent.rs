@@ -10,7 +10,7 @@ use tally_types::{AgentId, AgentState, Epoch, Timestamp};
 
 use crate::code;
 use crate::error::{Result, StoreError};
-use crate::{policy, seals};
+use crate::{legacy, policy, seals};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -169,6 +169,7 @@ pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
     )?;
     statement.execute(params![id.0, at.0, code::state(AgentState::Stopped)])?;
     seals::forget_of(conn, id)?;
+    legacy::forget(conn, id)?;
     policy::forget_of(conn, id)
 }
 

@@ -151,6 +151,16 @@ impl<'c> Projection<'c> {
         Ok(())
     }
 
+    /// What this key of a snapshot will hold, where something was done to it.
+    pub fn pending(&mut self, about: AgentId, key: &[u8]) -> Result<Option<Option<Vec<u8>>>> {
+        Ok(self.touch(about)?.edits.get(key).cloned())
+    }
+
+    pub fn put(&mut self, about: AgentId, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
+        self.touch(about)?.edits.insert(key, value);
+        Ok(())
+    }
+
     fn life(
         &mut self,
         author: AgentId,

@@ -15,6 +15,7 @@ use tally_types::{AgentId, EventId, PathBytes, RuleId, Timestamp};
 
 use crate::agent::{self, Agent};
 use crate::error::{Result, StoreError};
+use crate::legacy::{self, OssecAgent};
 use crate::list::{self, ActRow, AlertRow, EventRow, Filter, Which};
 use crate::log::LedgerReader;
 use crate::nodes::Nodes;
@@ -65,6 +66,11 @@ impl Reader {
     /// All agents that are not removed, in the order of their numbers.
     pub fn agents(&self) -> Result<Vec<Agent>> {
         agent::all(&*self.pool.take()?)
+    }
+
+    /// The agents that speak OSSEC's datagrams.
+    pub fn ossec_agents(&self) -> Result<Vec<OssecAgent>> {
+        legacy::all(&*self.pool.take()?)
     }
 
     /// The agent with this number, removed or not.

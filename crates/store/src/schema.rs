@@ -18,7 +18,18 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 3] = [FORM_1, FORM_2, FORM_3];
+const MIGRATIONS: [&str; 4] = [FORM_1, FORM_2, FORM_3, FORM_4];
+
+const FORM_4: &str = "
+-- Agents that speak OSSEC's datagrams, and the newest message of each that was taken in.
+CREATE TABLE ossec_agents (
+    agent INTEGER PRIMARY KEY,
+    key_id TEXT NOT NULL UNIQUE,
+    global INTEGER,
+    local INTEGER,
+    lost INTEGER NOT NULL DEFAULT 0
+) STRICT;
+";
 
 const FORM_3: &str = "
 -- What the agent last said of itself, in the form of the wire, and by which policy it watches.

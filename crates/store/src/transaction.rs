@@ -9,11 +9,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use tally_ledger::Hash;
 use tally_proto::{Position, Record};
-use tally_snapshot::{Edit, NodeHash, apply, count};
+use tally_snapshot::{Edit, NodeHash, apply, count, lookup};
 use tally_types::{AgentId, AgentState, EventId, PathBytes, Timestamp};
 
 use crate::agent::{self, Agent, Report};
 use crate::error::{Result, StoreError};
+use crate::legacy::{self, NewOssecAgent};
 use crate::log::{Head, Log};
 use crate::nodes::Nodes;
 use crate::projection::{self, Projection};
@@ -157,6 +158,38 @@ impl<'s> Transaction<'s> {
     pub fn create_agent(&mut self, name: &str, group: &str, at: Timestamp) -> Result<AgentId> {
         self.durable = true;
         agent::create(self.conn, name, group, at)
+    }
+
+    /// Takes in an agent of OSSEC's. The caller appends `Life::Enrolled` about it, as with any other.
+    pub fn create_ossec_agent(&mut self, new: &NewOssecAgent<'_>) -> Result<AgentId> {
+        self.durable = true;
+        legacy::create(self.conn, new)
+    }
+
+    /// The newest message of an agent of OSSEC's that this transaction takes in, and how many before it did not come.
+    pub fn set_ossec_count(&mut self, id: AgentId, newest: (u32, u16), lost: i64) -> Result<()> {
+        self.durable = true;
+        legacy::count(self.conn, id, newest, lost)
+    }
+
+    /// What this key of an agent's snapshot holds, with what this transaction has done to it so far. `root` is the snapshot
+    /// at the transaction's beginning.
+    pub fn entry(&mut self, id: AgentId, root: NodeHash, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.projection.pending(id, key)? {
+            Some(pending) => Ok(pending),
+            None => Ok(lookup(&Nodes(self.conn), root, key)?),
+        }
+    }
+
+    /// Puts an entry into an agent's snapshot, or takes it out, without a change on record: for what makes up its first
+    /// snapshot.
+    pub fn put_entry(&mut self, id: AgentId, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
+        self.durable = true;
+        self.projection.put(id, key, value)
+    }
+
+    pub fn set_version(&mut self, id: AgentId, version: &str) -> Result<()> {
+        agent::set_version(self.conn, id, version)
     }
 
     /// Takes an agent's name and snapshots. The caller appends the act. Its number is never given again.

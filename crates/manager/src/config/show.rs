@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Agentless, Command, Forward, LogFiles, Mail, MailRoute, ManagerConfig, Response, Selection, SyslogInput};
+use tally_ossec::station::Accept;
+
+use super::{
+    Agentless, Command, Forward, LogFiles, Mail, MailRoute, ManagerConfig, OssecConfig, Response, Selection, SyslogInput,
+};
 
 impl ManagerConfig {
     /// The keys are those of the file; what is off or not given is left out. A password is not shown.
@@ -13,6 +17,7 @@ impl ManagerConfig {
             "heartbeat_s": self.heartbeat_ms / 1000,
             "alert_level": self.alert_level.value(),
             "rules": self.rules,
+            "ossec": ossec(self),
             "analysis": {
                 "decoders": self.analysis.decoders,
                 "rules": self.analysis.rules,
@@ -39,6 +44,22 @@ impl ManagerConfig {
         without_nothing(&mut out);
         out
     }
+}
+
+fn ossec(config: &ManagerConfig) -> Value {
+    let OssecConfig { ciphers, group, resend, authd, authd_password, authd_source_address, .. } = &config.ossec;
+    json!({
+        "dir": config.ossec_dir(),
+        "ciphers": match ciphers {
+            Accept::Both => "both",
+            Accept::Only(cipher) => cipher.name(),
+        },
+        "group": group,
+        "resend": resend.name(),
+        "authd": authd.map_or_else(|| "off".to_owned(), |authd| authd.to_string()),
+        "authd_password": authd_password,
+        "authd_source_address": authd_source_address,
+    })
 }
 
 fn object(value: Value) -> Map<String, Value> {

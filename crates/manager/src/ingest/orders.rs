@@ -105,6 +105,7 @@ impl Ingest {
         self.deadmen.forget(agent);
         self.comparing.remove(&agent);
         if let Some(mut member) = self.fleet.remove(&agent) {
+            self.forget_ossec(agent, &member);
             let text = format!("agent {agent} was removed by the operator; enrol this host again to watch it");
             // The session tells the agent and ends; one that takes no decisions is cut off.
             if !member.tell(ManagerIn::Refuse(Refused::new(RefusedCode::UnknownAgent, text))) {

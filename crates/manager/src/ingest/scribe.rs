@@ -1,11 +1,14 @@
 //! Writes records into a transaction, with the alerts that the rules make of them.
 
+mod ossec;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tally_proto::Record;
 use tally_proto::json::{self, Origin};
 use tally_rules::{Engine, Subject};
+use tally_snapshot::NodeHash;
 use tally_store::{Report, StoreError, Stored, Transaction};
 use tally_types::{
     AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, LogLine, RuleMatch, Timestamp, Verdict,
@@ -25,6 +28,8 @@ pub struct Scribe<'s, 'i> {
     is_watched: bool,
     shown: Vec<Shown>,
     changes: u64,
+    /// The snapshots of agents of OSSEC's as they were at the beginning.
+    roots: BTreeMap<AgentId, NodeHash>,
 }
 
 impl<'s, 'i> Scribe<'s, 'i> {
@@ -37,7 +42,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
         now: Timestamp,
     ) -> Self {
         let is_watched = live.feed.is_watched();
-        Self { tx, engine, fleet, alert_level, now, is_watched, shown: Vec::new(), changes: 0 }
+        Self { tx, engine, fleet, alert_level, now, is_watched, shown: Vec::new(), changes: 0, roots: BTreeMap::new() }
     }
 
     pub const fn tx(&mut self) -> &mut Transaction<'s> {
@@ -63,6 +68,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Work::Log { about, log, first, leaves } => self.tx.put_log(*about, log, *first, leaves),
             Work::ForgetLog { about, path } => self.tx.forget_log(*about, path),
             Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),
+            Work::Ossec(work) => self.ossec(work),
         })
     }
 

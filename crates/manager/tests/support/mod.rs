@@ -25,25 +25,32 @@ pub struct Site {
     pub runtime: Runtime,
     listen: SocketAddr,
     dir: TempDir,
+    adjust: fn(&mut ManagerConfig),
 }
 
 impl Site {
     pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// One whose configuration is adjusted at each start.
+    pub fn with(adjust: fn(&mut ManagerConfig)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut site = Self { runtime, manager: None, listen: "127.0.0.1:0".parse().unwrap(), dir };
+        let mut site = Self { runtime, manager: None, listen: "127.0.0.1:0".parse().unwrap(), dir, adjust };
         site.start();
         site
     }
 
     /// Starts the manager, at its old address if it had one.
     pub fn start(&mut self) {
-        let config = ManagerConfig {
+        let mut config = ManagerConfig {
             listen: self.listen,
             console: Some("127.0.0.1:0".parse().unwrap()),
             heartbeat_ms: 200,
             ..ManagerConfig::new(self.dir.path())
         };
+        (self.adjust)(&mut config);
         let manager = Manager::start(config).unwrap();
         self.listen = manager.listen_addr();
         self.manager = Some(manager);

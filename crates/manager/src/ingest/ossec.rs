@@ -366,7 +366,7 @@ impl Ingest {
             time: now.wall,
             state: member.state,
             dropped: ossec.lost,
-            can: vec!["OSSEC agent: changes of the files that its own configuration names, and lines of logs".into()],
+            can: vec!["changes of the files that its own configuration names, and lines of logs (an OSSEC agent)".into()],
             cannot: ossec.cannot(),
             source: "ossec".into(),
             who: "none".into(),
@@ -386,26 +386,29 @@ impl OssecMember {
         }
     }
 
-    /// What an agent of ours could and this one cannot.
+    /// What an agent of ours could see and this one cannot.
     fn cannot(&self) -> Vec<Arc<str>> {
         let mut words = vec![
-            "OSSEC agent: who changed a file; it does not say",
-            "OSSEC agent: deliver what is lost on the way; its datagrams are neither acknowledged nor sent again",
-            "OSSEC agent: prove that the manager holds all of its files; what was deleted while it was down shows only \
-             at its next start, if none of its messages is lost then",
-            "OSSEC agent: prove that a message is its own; whoever has its key can speak for it",
+            "who changed a file: an OSSEC agent does not say",
+            "what is lost on the way: an OSSEC agent's datagrams are neither acknowledged nor sent again",
+            "whether the manager holds all of its files: what was deleted while it was down shows only at its next start, \
+             if none of its messages is lost then",
+            "whether a message is its own: whoever has its key can speak for it",
         ];
         if self.cipher == Some(Cipher::Blowfish) {
-            words.push("OSSEC agent: a cipher of today; it speaks Blowfish, version 4 speaks AES");
+            words.push("whether somebody reads along: it speaks Blowfish, an old cipher; OSSEC 4 speaks AES");
         }
         if !self.has_sha256 {
-            words.push("OSSEC agent: SHA-256; contents are told apart by MD5 and SHA-1 alone");
+            words.push("contents by SHA-256: it tells them apart by MD5 and SHA-1 alone");
         }
         if !self.has_baseline {
-            words.push("OSSEC agent: say what its files were before; it has not sent all of them since it came here, which it does when it is started anew");
+            words.push(
+                "what its files were before: it has not sent all of them since it came here, which it does when it is \
+                 started anew",
+            );
         }
         if self.is_lacking {
-            words.push("OSSEC agent: a whole list of its files; messages of its last first scan were lost");
+            words.push("all of its files: messages of its last first scan were lost");
         }
         words.into_iter().map(Arc::from).collect()
     }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use tally_ossec::station::Accept;
 
 use super::{
-    Agentless, Command, Forward, LogFiles, Mail, MailRoute, ManagerConfig, OssecConfig, Response, Selection, SyslogInput,
+    Agentless, Command, Forward, LogFiles, Mail, MailRoute, ManagerConfig, OssecConfig, Response, Selection,
+    SyslogInput,
 };
 
 impl ManagerConfig {
@@ -54,7 +55,7 @@ fn ossec(config: &ManagerConfig) -> Value {
             Accept::Both => "both",
             Accept::Only(cipher) => cipher.name(),
         },
-        "group": group,
+        "group": **group,
         "resend": resend.name(),
         "authd": authd.map_or_else(|| "off".to_owned(), |authd| authd.to_string()),
         "authd_password": authd_password,

@@ -366,7 +366,9 @@ impl Ingest {
             time: now.wall,
             state: member.state,
             dropped: ossec.lost,
-            can: vec!["changes of the files that its own configuration names, and lines of logs (an OSSEC agent)".into()],
+            can: vec![
+                "changes of the files that its own configuration names, and lines of logs (an OSSEC agent)".into(),
+            ],
             cannot: ossec.cannot(),
             source: "ossec".into(),
             who: "none".into(),

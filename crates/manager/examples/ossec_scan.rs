@@ -28,8 +28,8 @@ fn main() -> anyhow::Result<()> {
         console: None,
         ..ManagerConfig::new(dir.path())
     };
-    std::fs::create_dir_all(config.ossec_dir())?;
-    std::fs::write(config.ossec_dir().join("client.keys"), format!("{LINE}\n"))?;
+    std::fs::create_dir_all(&config.ossec.dir)?;
+    std::fs::write(config.ossec.dir.join("client.keys"), format!("{LINE}\n"))?;
     let manager = Manager::start(config)?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(manager.listen_addr())?;

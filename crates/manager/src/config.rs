@@ -106,8 +106,10 @@ pub enum ConfigError {
 impl ManagerConfig {
     /// The defaults, for the state directory `state`.
     pub fn new(state: impl Into<PathBuf>) -> Self {
+        let state = state.into();
+        let ossec = OssecConfig::new(state.join(DIRECTORY).join(OSSEC_DIRECTORY));
         Self {
-            state: state.into(),
+            state,
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, LISTEN_PORT)),
             console: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, CONSOLE_PORT))),
             heartbeat_ms: HEARTBEAT_S * 1000,
@@ -125,7 +127,7 @@ impl ManagerConfig {
             never: Vec::new(),
             agentless: Vec::new(),
             warnings: Vec::new(),
-            ossec: OssecConfig::default(),
+            ossec,
         }
     }
 
@@ -172,11 +174,6 @@ impl ManagerConfig {
     /// The manager's own directory.
     pub fn dir(&self) -> PathBuf {
         self.state.join(DIRECTORY)
-    }
-
-    /// Where `client.keys` and what belongs to it are.
-    pub fn ossec_dir(&self) -> PathBuf {
-        self.ossec.dir.clone().unwrap_or_else(|| self.dir().join(OSSEC_DIRECTORY))
     }
 
     /// The addresses to bind for agents: the first that can be bound is used.

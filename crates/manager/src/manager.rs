@@ -261,7 +261,7 @@ impl OpenLegacy {
         server: &mut Server,
         runtime: &Runtime,
     ) -> Result<Self, StartError> {
-        let keys = Arc::new(KeyFile::new(config.ossec_dir()));
+        let keys = Arc::new(KeyFile::new(config.ossec.dir.clone()));
         let port = server.take_foreign().transpose()?;
         let Some(address) = config.ossec.authd else { return Ok(Self { port, keys, authd: None }) };
         let own = keys.certificate();

@@ -18,8 +18,8 @@ const KEYS: [&str; 7] = ["dir", "ciphers", "group", "resend", "authd", "authd_pa
 /// How agents of OSSEC's are served. They are as soon as `client.keys` in the directory names one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OssecConfig {
-    /// Where `client.keys`, `shared/`, `rids/` and `authd.pass` are; `None` for `ossec` in the manager's own directory.
-    pub dir: Option<PathBuf>,
+    /// Where `client.keys`, `shared/`, `rids/` and `authd.pass` are: OSSEC's own directory, or one that has them.
+    pub dir: PathBuf,
     /// Which ciphers are accepted.
     pub ciphers: Accept,
     /// The group of agents that are taken in.
@@ -34,10 +34,11 @@ pub struct OssecConfig {
     pub authd_source_address: bool,
 }
 
-impl Default for OssecConfig {
-    fn default() -> Self {
+impl OssecConfig {
+    /// The defaults, with this directory.
+    pub fn new(dir: PathBuf) -> Self {
         Self {
-            dir: None,
+            dir,
             ciphers: Accept::Both,
             group: "ossec".into(),
             resend: Resend::Scan,
@@ -52,9 +53,7 @@ impl Reader<'_> {
     pub(super) fn ossec(&mut self, config: &mut OssecConfig, table: &DeTable<'_>) {
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "dir" => {
-                    self.set(value, text("dir is a directory, such as \"/var/ossec\""), |d| config.dir = Some(d.into()))
-                }
+                "dir" => self.set(value, text("dir is a directory, such as \"/var/ossec\""), |d| config.dir = d.into()),
                 "ciphers" => self.set(value, ciphers, |c| config.ciphers = c),
                 "group" => self.set(value, group, |g| config.group = g.into()),
                 "resend" => self.set(value, resend, |r| config.resend = r),
@@ -123,11 +122,11 @@ mod tests {
         let (config, faults) = ManagerConfig::parse(text, "m", Path::new("/s"));
         assert_eq!(faults, []);
         assert_eq!((config.ossec.ciphers, config.ossec.resend), (Accept::Only(Cipher::Aes), Resend::Agent));
-        assert_eq!(config.ossec_dir(), Path::new("/var/ossec"));
+        assert_eq!(config.ossec.dir, Path::new("/var/ossec"));
         assert!(config.ossec.authd.is_some() && !config.ossec.authd_password && config.ossec.authd_source_address);
         let (config, faults) = ManagerConfig::parse("[ossec]\ncipher = 'aes'\nresend = 1\n", "m", Path::new("/s"));
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!((config.ossec.clone(), config.ossec_dir()), (OssecConfig::default(), "/s/manager/ossec".into()));
+        assert_eq!(config.ossec, OssecConfig::new("/s/manager/ossec".into()));
         assert_eq!(
             faults,
             [

@@ -48,9 +48,9 @@ impl ManagerConfig {
 }
 
 fn ossec(config: &ManagerConfig) -> Value {
-    let OssecConfig { ciphers, group, resend, authd, authd_password, authd_source_address, .. } = &config.ossec;
+    let OssecConfig { dir, ciphers, group, resend, authd, authd_password, authd_source_address } = &config.ossec;
     json!({
-        "dir": config.ossec_dir(),
+        "dir": dir,
         "ciphers": match ciphers {
             Accept::Both => "both",
             Accept::Only(cipher) => cipher.name(),

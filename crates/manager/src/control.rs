@@ -18,7 +18,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tally_net::Authority;
-use tally_rules::Engine;
 use tally_store::{Store, StoreError};
 
 pub use desk::{Desk, Orders};
@@ -61,9 +60,9 @@ pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(),
     let store = Store::open(dir, now.wall)?;
     let authority = Authority::open_or_create(&dir.join(crate::manager::AUTHORITY_DIR))?;
     let config = ManagerConfig::for_state(dir.parent().unwrap_or(dir))?;
-    let engine = Engine::new(crate::manager::rules(&config.rules)?);
+    let analysis = crate::manager::analysis(&config)?;
     let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
-    let ingest = Ingest::open(Parts { store, engine, authority, settings, live: Live::default() }, now)?;
+    let ingest = Ingest::open(Parts { store, analysis, authority, settings, live: Live::default() }, now)?;
     let reader = ingest.reader();
     let desk = Desk { reader, dir, orders: Orders::Offline(Box::new(RefCell::new(ingest))), console: None, clock };
     desk.answer(line, &own_name(), &mut out)?;

@@ -27,7 +27,7 @@ use tally_net::Authority;
 use tally_proto::message::{Refused, RefusedCode};
 use tally_proto::session::ManagerIn;
 use tally_proto::{Position, Record};
-use tally_rules::Engine;
+use tally_rules::Analysis;
 use tally_store::{Reader, Store, StoreError};
 use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, LogLine, Timestamp};
 
@@ -64,7 +64,7 @@ pub struct Settings {
 pub struct Ingest {
     store: Store,
     reader: Reader,
-    engine: Engine,
+    analysis: Analysis,
     authority: Authority,
     settings: Settings,
     fleet: BTreeMap<AgentId, Member>,
@@ -159,7 +159,7 @@ impl Stuck {
 /// What `Ingest::open` needs.
 pub struct Parts {
     pub store: Store,
-    pub engine: Engine,
+    pub analysis: Analysis,
     pub authority: Authority,
     pub settings: Settings,
     pub live: Live,
@@ -168,7 +168,7 @@ pub struct Parts {
 impl Ingest {
     /// Takes over the state as it is; nothing is written yet.
     pub fn open(parts: Parts, now: Moment) -> Result<Self, StoreError> {
-        let Parts { mut store, engine, authority, settings, live } = parts;
+        let Parts { mut store, analysis, authority, settings, live } = parts;
         let reader = store.reader();
         let mut deadmen = Deadmen::new(settings.heartbeat_ms);
         let mut fleet = BTreeMap::new();
@@ -183,7 +183,7 @@ impl Ingest {
         let mut ingest = Self {
             store,
             reader,
-            engine,
+            analysis,
             authority,
             settings,
             fleet,
@@ -351,7 +351,7 @@ impl Ingest {
     ) -> Result<T, E> {
         let tx = self.store.begin()?;
         let mut scribe =
-            Scribe::new(tx, &mut self.engine, &self.fleet, &self.live, self.settings.alert_level, now.wall);
+            Scribe::new(tx, &mut self.analysis, &self.fleet, &self.live, self.settings.alert_level, now.wall);
         let done = act(&mut scribe)?;
         let (tx, shown, changes) = scribe.finish();
         tx.commit(now.wall)?;

@@ -20,7 +20,7 @@ use tally_net::{Accepted, AuthdPort, Authority, BindError, CloseCode, Conn, Fore
 use tally_ossec::station::Accept;
 use tally_proto::json;
 use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
-use tally_rules::{Engine, RuleSet};
+use tally_rules::{Analysis, List, Lists, Sources};
 use tally_store::{Reader, Store, StoreError};
 use tally_types::{AgentId, Diagnostic, Level};
 use tally_web::Console;
@@ -88,6 +88,8 @@ pub enum RulesError {
     Read { path: PathBuf, source: io::Error },
     #[error("the rules {path} have more than {RULE_BYTES_MAX} bytes")]
     TooLarge { path: PathBuf },
+    #[error("the list {path}: {why}")]
+    List { path: PathBuf, why: String },
     #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Faults { faults: Vec<Diagnostic> },
 }
@@ -111,7 +113,7 @@ impl Manager {
         let dir = config.dir();
         let store = Store::open(&dir, wall())?;
         let authority = Authority::open_or_create(&dir.join(AUTHORITY_DIR))?;
-        let engine = Engine::new(rules(&config.rules)?);
+        let analysis = analysis(&config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tally-manager")
@@ -124,7 +126,7 @@ impl Manager {
         let (ledger_size, recorded) = (store.head().size, config.alerts_log.clone());
         let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
         let live = Live::default();
-        let mut ingest = Ingest::open(Parts { store, engine, authority, settings, live: live.clone() }, clock.now())?;
+        let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
         let (station, orders) = mpsc::channel();
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
@@ -174,7 +176,7 @@ fn alert_files(
         return Ok(None);
     }
     let path = wanted.dir.clone().unwrap_or_else(|| own.join(LOGS_DIR));
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let hostname = own_name();
     let mail_level = Level::new(MAIL_LEVEL).unwrap_or(Level::MAX);
     let settings =
         alert_files::Settings { dir: path.clone(), text: wanted.text, json: wanted.json, mail_level, hostname };
@@ -184,22 +186,85 @@ fn alert_files(
         .map_err(|source| StartError::AlertFiles { path, source })
 }
 
-/// The rules: the built-in ones, then the operator's.
-pub(crate) fn rules(files: &[PathBuf]) -> Result<RuleSet, RulesError> {
-    let mut texts = vec![(tally_rules::DEFAULT_RULESET_FILE.to_owned(), tally_rules::default_ruleset().to_owned())];
-    for path in files {
+/// Decoders and rules: OSSEC's whole set, if the configuration names one; what is built in, which gives way to that; then the
+/// operator's own.
+pub(crate) fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
+    let own = &config.analysis;
+    let decoders = texts(&expanded(&own.decoders)?)?;
+    let whole = texts(&expanded(&own.rules)?)?;
+    let added = texts(&config.rules)?;
+    let sources = Sources::with_shipped(pairs(&decoders), pairs(&whole), pairs(&added), lists(&expanded(&own.lists)?)?);
+    let analysis = Analysis::load(&sources, &own_name()).map_err(|faults| RulesError::Faults { faults })?;
+    for warning in analysis.engine.rules().warnings() {
+        tracing::warn!(%warning, "a rule file says what its writer cannot mean");
+    }
+    Ok(analysis)
+}
+
+fn pairs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+    texts.iter().map(|(name, text)| (&**name, &**text)).collect()
+}
+
+fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
+    let mut texts = Vec::new();
+    for path in paths {
         let failed = |source| RulesError::Read { path: path.clone(), source };
         if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
             return Err(RulesError::TooLarge { path: path.clone() });
         }
-        texts.push((path.display().to_string(), std::fs::read_to_string(path).map_err(failed)?));
+        // Rule files of OSSEC's may hold bytes that are no UTF-8, in comments and names.
+        let bytes = std::fs::read(path).map_err(failed)?;
+        texts.push((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
     }
-    let texts: Vec<_> = texts.iter().map(|(file, text)| (&**file, &**text)).collect();
-    let (rules, faults) = RuleSet::parse(&texts);
-    for warning in rules.warnings() {
-        tracing::warn!(%warning, "a rule file says what its writer cannot mean");
+    Ok(texts)
+}
+
+fn lists(paths: &[PathBuf]) -> Result<Lists, RulesError> {
+    let mut lists = Lists::default();
+    for path in paths {
+        let failed = |source| RulesError::Read { path: path.clone(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
+            return Err(RulesError::TooLarge { path: path.clone() });
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
+        let shown = path.display().to_string();
+        let list = if shown.ends_with(".cdb") { List::from_cdb(&bytes) } else { List::from_text(&bytes) };
+        let list = list.map_err(|fault| RulesError::List { path: path.clone(), why: fault.to_string() })?;
+        // Rules of a site that moved name a list by the directory in which OSSEC has them.
+        let short = path.file_name().unwrap_or_default().to_string_lossy();
+        lists.insert(&shown, Some(list.clone()));
+        lists.insert(&short, Some(list.clone()));
+        lists.insert(&format!("lists/{short}"), Some(list));
     }
-    if faults.is_empty() { Ok(rules) } else { Err(RulesError::Faults { faults }) }
+    Ok(lists)
+}
+
+/// `*` in the last part of a name stands for all that are there, in their order.
+fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RulesError> {
+    let mut expanded = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((start, end)) = name.split_once('*') else {
+            expanded.push(path.clone());
+            continue;
+        };
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let failed = |source| RulesError::Read { path: dir.to_owned(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
+                found.push(name);
+            }
+        }
+        let (names, _) = tally_rules::order(found);
+        expanded.extend(names.into_iter().map(|name| dir.join(name)));
+    }
+    Ok(expanded)
+}
+
+fn own_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// What was opened beside the agents' port.

@@ -11,6 +11,7 @@ use crate::list::Lists;
 use crate::load::Known;
 use crate::predecode::Raw;
 use crate::rule::RuleSet;
+use crate::shipped;
 use crate::trace::Trace;
 
 /// Files, each a name and a text, in their order.
@@ -18,7 +19,27 @@ use crate::trace::Trace;
 pub struct Sources<'s> {
     pub decoders: Vec<(&'s str, &'s str)>,
     pub rules: Vec<(&'s str, &'s str)>,
+    /// Which of the rule files, by their numbers, give way: of two rules with one number theirs is left out.
+    pub yielding: std::ops::Range<usize>,
     pub lists: Lists,
+}
+
+impl<'s> Sources<'s> {
+    /// What Tallystick ships, between a site's whole rule set, which comes first and wins, and its additions. With decoders
+    /// of the site's own, ours are left out: the first that matches decides, and so they mean what they meant.
+    pub fn with_shipped(
+        decoders: Vec<(&'s str, &'s str)>,
+        whole: Vec<(&'s str, &'s str)>,
+        added: Vec<(&'s str, &'s str)>,
+        lists: Lists,
+    ) -> Self {
+        let has_own = !decoders.is_empty();
+        let shipped = if has_own { &shipped::RULES[..1] } else { &shipped::RULES[..] };
+        let yielding = whole.len()..whole.len() + shipped.len();
+        let decoders = if has_own { decoders } else { shipped::DECODERS.to_vec() };
+        let rules = whole.into_iter().chain(shipped.iter().copied()).chain(added).collect();
+        Self { decoders, rules, yielding, lists }
+    }
 }
 
 #[derive(Debug)]
@@ -84,7 +105,8 @@ impl Analysis {
 
 fn read(sources: &Sources<'_>) -> Result<(Decoders, RuleSet), Vec<Diagnostic>> {
     let (mut decoders, mut faults) = Decoders::load(&sources.decoders);
-    let (mut set, more) = RuleSet::parse_with(&sources.rules, &Known::of(&decoders), &sources.lists);
+    let (mut set, more) =
+        RuleSet::parse_yielding(&sources.rules, sources.yielding.clone(), &Known::of(&decoders), &sources.lists);
     faults.extend(more);
     if !faults.is_empty() {
         return Err(faults);

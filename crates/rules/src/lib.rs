@@ -29,6 +29,7 @@ mod pattern;
 mod predecode;
 mod repeat;
 mod rule;
+pub mod shipped;
 mod state;
 pub mod statistics;
 mod trace;
@@ -48,12 +49,5 @@ pub use pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Language, Patter
 pub use predecode::Raw;
 pub use repeat::Repeats;
 pub use rule::{Category, InfoKind, Options, Rule, RuleSet};
+pub use shipped::{DEFAULT_RULESET_FILE, default_ruleset};
 pub use trace::{Trace, Tried};
-
-/// The rules that Tallystick ships, as `rulesets/tallystick_rules.xml` has them.
-pub const fn default_ruleset() -> &'static str {
-    include_str!("../../../rulesets/tallystick_rules.xml")
-}
-
-/// The name under which faults in `default_ruleset` are reported.
-pub const DEFAULT_RULESET_FILE: &str = "tallystick_rules.xml";

@@ -85,11 +85,18 @@ impl Loader<'_> {
     }
 }
 
-pub(crate) fn load(files: &[(&str, &str)], known: &Known, lists: &Lists) -> (RuleSet, Vec<Diagnostic>) {
+/// A rule of the files `yielding`, by their numbers, gives way to one of the same number that was read before.
+pub(crate) fn load(
+    files: &[(&str, &str)],
+    yielding: std::ops::Range<usize>,
+    known: &Known,
+    lists: &Lists,
+) -> (RuleSet, Vec<Diagnostic>) {
     let mut loader = Loader { known, lists, patterns: Vec::new(), places: HashMap::new() };
     let mut tree = Tree::new();
     let (mut diagnostics, mut warnings) = (Vec::new(), Vec::new());
-    for (file, text) in files {
+    for (nth, (file, text)) in files.iter().enumerate() {
+        tree.yields = yielding.contains(&nth);
         let mut faults = Faults::new(file, text);
         let elements = xml::parse(text, &mut faults);
         if elements.is_empty() && faults.len() == 0 {

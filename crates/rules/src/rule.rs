@@ -214,12 +214,22 @@ impl RuleSet {
 
     /// Reads rule files in their order, each a name and a text. Every fault is told; a rule with a fault is not in the set.
     pub fn parse(files: &[(&str, &str)]) -> (Self, Vec<Diagnostic>) {
-        load::load(files, &Known::default(), &Lists::default())
+        load::load(files, 0..0, &Known::default(), &Lists::default())
     }
 
     /// The same with the decoders whose names and fields rules may ask for, and the lists in which they look up.
     pub fn parse_with(files: &[(&str, &str)], known: &Known, lists: &Lists) -> (Self, Vec<Diagnostic>) {
-        load::load(files, known, lists)
+        load::load(files, 0..0, known, lists)
+    }
+
+    /// The same; a rule of the files `yielding`, by their numbers, gives way to one of the same number that was read before.
+    pub(crate) fn parse_yielding(
+        files: &[(&str, &str)],
+        yielding: std::ops::Range<usize>,
+        known: &Known,
+        lists: &Lists,
+    ) -> (Self, Vec<Diagnostic>) {
+        load::load(files, yielding, known, lists)
     }
 
     /// Puts the texts of all patterns of decoders and rules into one index, which the decoders are still to be given.

@@ -31,6 +31,7 @@ fn shipped(data: &Path) -> Analysis {
         decoders: vec![("decoder.xml", &decoders)],
         rules: rules.iter().map(|(name, text)| (*name, &**text)).collect(),
         lists: Lists::default(),
+        yielding: 0..0,
     };
     load(&sources)
 }
@@ -48,7 +49,12 @@ fn synthetic(data: &Path, with_lists: bool) -> Analysis {
         let text = std::fs::read(directory.join("lists").join(name)).expect("a list");
         lists.insert(&format!("lists/{name}"), Some(List::from_text(&text).expect("a list")));
     }
-    load(&Sources { decoders: vec![("decoders.xml", &decoders)], rules: vec![("rules.xml", &rules)], lists })
+    load(&Sources {
+        decoders: vec![("decoders.xml", &decoders)],
+        rules: vec![("rules.xml", &rules)],
+        yielding: 0..0,
+        lists,
+    })
 }
 
 /// What is no UTF-8 stands there in hexadecimal.

@@ -14,14 +14,15 @@ const FAULTS_SHOWN: usize = 20;
 pub fn load(files: &RuleFiles) -> anyhow::Result<Analysis> {
     let rules = texts(&files.rules)?;
     let decoders = texts(&files.decoders)?;
-    let mut sources = Sources {
-        decoders: decoders.iter().map(|(name, text)| (&**name, &**text)).collect(),
-        rules: rules.iter().map(|(name, text)| (&**name, &**text)).collect(),
-        lists: lists(&files.lists)?,
-    };
-    if sources.rules.is_empty() {
-        sources.rules.push((tally_rules::DEFAULT_RULESET_FILE, tally_rules::default_ruleset()));
+    fn named(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+        texts.iter().map(|(name, text)| (&**name, &**text)).collect()
     }
+    let lists = lists(&files.lists)?;
+    let sources = if rules.is_empty() {
+        Sources::with_shipped(named(&decoders), Vec::new(), Vec::new(), lists)
+    } else {
+        Sources { decoders: named(&decoders), rules: named(&rules), lists, ..Sources::default() }
+    };
     let host = hostname();
     let analysis = Analysis::load(&sources, &host).map_err(|faults| {
         faults.iter().take(FAULTS_SHOWN).for_each(|fault| eprintln!("{fault}"));

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use tally_proto::Record;
 use tally_proto::json::{self, Origin};
-use tally_rules::{Engine, Subject};
+use tally_rules::{Analysis, Decision, Decoded, Subject};
 use tally_snapshot::NodeHash;
 use tally_store::{Report, StoreError, Stored, Transaction};
 use tally_types::{
-    AdminAct, AgentId, Alert, Event, EventBody, EventId, Level, Life, LogLine, RuleMatch, Timestamp, Verdict,
+    AdminAct, AgentId, Alert, Decoding, Event, EventBody, EventId, Level, Life, LogLine, RuleMatch, Timestamp, Verdict,
 };
 
 use super::Work;
@@ -20,7 +20,7 @@ use crate::live::{Live, Shown};
 
 pub struct Scribe<'s, 'i> {
     tx: Transaction<'s>,
-    engine: &'i mut Engine,
+    analysis: &'i mut Analysis,
     fleet: &'i BTreeMap<AgentId, Member>,
     alert_level: Level,
     now: Timestamp,
@@ -35,14 +35,24 @@ pub struct Scribe<'s, 'i> {
 impl<'s, 'i> Scribe<'s, 'i> {
     pub fn new(
         tx: Transaction<'s>,
-        engine: &'i mut Engine,
+        analysis: &'i mut Analysis,
         fleet: &'i BTreeMap<AgentId, Member>,
         live: &Live,
         alert_level: Level,
         now: Timestamp,
     ) -> Self {
         let is_watched = live.feed.is_watched();
-        Self { tx, engine, fleet, alert_level, now, is_watched, shown: Vec::new(), changes: 0, roots: BTreeMap::new() }
+        Self {
+            tx,
+            analysis,
+            fleet,
+            alert_level,
+            now,
+            is_watched,
+            shown: Vec::new(),
+            changes: 0,
+            roots: BTreeMap::new(),
+        }
     }
 
     pub const fn tx(&mut self) -> &mut Transaction<'s> {
@@ -94,7 +104,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
         self.changes += u64::from(matches!(event.body, EventBody::Change(_)));
         let name = self.name(*about, event);
         let subject = Subject { about: *about, agent_name: &name, event, times_changed, now: *received };
-        let found = self.engine.evaluate(&subject).filter(|found| self.is_alert(found));
+        let found = self.analysis.engine.evaluate(&subject).filter(|found| self.is_alert(found));
         let origin = Origin { id: *id, about: *about, agent_name: &name, ledger_index: Some(index) };
         self.show(origin, found, index, event)
     }
@@ -115,11 +125,9 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Err(error) => return Err(error),
         }
         let name = self.name(about, event);
-        let subject = Subject { about, agent_name: &name, event, times_changed: 0, now: received };
-        let Some(found) = self.engine.evaluate(&subject).filter(|found| self.is_alert(found)) else {
-            return self.tx.pass_over(id);
-        };
-        let body = EventBody::Log(Box::new(LogLine { decoding: None, ..line.clone() }));
+        let Some(found) = self.judge(about, &name, received, line) else { return self.tx.pass_over(id) };
+        let decoding = decoding(self.analysis.decoded());
+        let body = EventBody::Log(Box::new(LogLine { decoding: Some(Box::new(decoding)), ..line.clone() }));
         let event = Event { body, ..event.clone() };
         let index = match self.tx.append(&Record::Event { id, about, received, event: event.clone() }) {
             Ok(Stored::Now(index)) => index,
@@ -128,6 +136,18 @@ impl<'s, 'i> Scribe<'s, 'i> {
         };
         let origin = Origin { id, about, agent_name: &name, ledger_index: Some(index) };
         self.show(origin, Some(found), index, &event)
+    }
+
+    /// The rule that a line is, if that is an alert. Where it comes from is told to the rules as OSSEC tells it.
+    fn judge(&mut self, about: AgentId, name: &str, received: Timestamp, line: &LogLine) -> Option<RuleMatch> {
+        let location: Arc<str> = match (about, line.queue) {
+            (AgentId::MANAGER, _) => line.location.clone(),
+            _ => format!("({name}) any->{}", line.location).into(),
+        };
+        let outcome = self.analysis.line(&line.text, &location, received);
+        let rule = self.analysis.engine.rule(&outcome).filter(|_| outcome.decision == Decision::Alert)?;
+        let found = rule.outcome().clone();
+        self.is_alert(&found).then_some(found)
     }
 
     /// Records the alert, if the event is one, and has it shown to who watches.
@@ -164,7 +184,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
     }
 
     fn is_alert(&self, found: &RuleMatch) -> bool {
-        let options = self.engine.options(found.id);
+        let options = self.analysis.engine.options(found.id);
         found.level.value() > 0 && (found.level >= self.alert_level || options.log_alert) && !options.no_log
     }
 
@@ -185,3 +205,16 @@ impl<'s, 'i> Scribe<'s, 'i> {
 
 /// The manager's name as an author.
 pub const MANAGER_NAME: &str = "manager";
+
+/// What decoders made of a line, for the record.
+fn decoding(decoded: &Decoded) -> Decoding {
+    let text = |bytes: &[u8]| -> Arc<str> { String::from_utf8_lossy(bytes).into() };
+    let fixed = decoded.fields().map(|(field, value)| (Arc::from(field.name()), text(value)));
+    let others = decoded.dynamic_fields().map(|(name, value)| (name.clone(), text(value)));
+    Decoding {
+        decoder: decoded.decoder.as_ref().map(|decoder| decoder.name.clone()),
+        hostname: Some(text(decoded.hostname())).filter(|name| !name.is_empty() && **name != *decoded.location),
+        program: decoded.program_name().map(text),
+        fields: fixed.chain(others).collect(),
+    }
+}

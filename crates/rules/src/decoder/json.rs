@@ -15,13 +15,18 @@ const FIELDS_MAX: usize = 1024;
 /// A longer name is not read.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Reads the object that begins at `start` of the log, behind blanks.
+/// Reads the object that begins at `start` of the log, behind blanks, or else at the log's own start: a prematch of `^{` has
+/// passed the object's first sign.
 pub(super) fn decode(decoded: &mut Decoded, start: usize) {
     let log = decoded.log.range();
-    let mut reader = Reader { at: log.start + start, end: log.end, name: String::new(), fields: 0, decoded };
-    reader.skip_blanks();
-    if reader.peek() == Some(b'{') {
-        let _ = reader.value(0);
+    for start in [start, 0] {
+        let at = log.start + start;
+        let mut reader = Reader { at, end: log.end, name: String::new(), fields: 0, decoded: &mut *decoded };
+        reader.skip_blanks();
+        if reader.peek() == Some(b'{') {
+            let _ = reader.value(0);
+            return;
+        }
     }
 }
 

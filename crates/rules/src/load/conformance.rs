@@ -65,7 +65,7 @@ fn all_shipped_rules_load_without_a_warning() {
     let files = all(&data);
     let files: Vec<_> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
     let known = known(&read(&data.join("decoder.xml")));
-    let (set, faults) = load(&files, &known, &Lists::default());
+    let (set, faults) = load(&files, 0..0, &known, &Lists::default());
     assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     assert_eq!(set.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let written: usize = files.iter().map(|(_, text)| text.matches("<rule ").count()).sum();
@@ -86,7 +86,7 @@ fn refuses_what_ossec_refuses() {
         let text = std::fs::read(synthetic.join("lists").join(name)).expect("a list");
         lists.insert(&format!("lists/{name}"), Some(crate::list::List::from_text(&text).expect("a list")));
     }
-    let (set, faults) = load(&[("rules.xml", &rules)], &known, &lists);
+    let (set, faults) = load(&[("rules.xml", &rules)], 0..0, &known, &lists);
     assert!(faults.is_empty() && set.warnings().is_empty(), "{faults:?} {:?}", set.warnings());
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for line in read(&synthetic.join("errors.jsonl")).lines() {
@@ -99,7 +99,7 @@ fn refuses_what_ossec_refuses() {
             Some(append) => format!("{rules}{append}"),
             None => changed(what, &rules, case["text"].as_str().unwrap_or_default()),
         };
-        let (_, faults) = load(&[("rules.xml", &text)], &known, &lists);
+        let (_, faults) = load(&[("rules.xml", &text)], 0..0, &known, &lists);
         seen += 1;
         if faults.is_empty() != case["accepted"].as_bool().expect("an answer") {
             wrong.push(format!("{what}: {:?}", faults.first().map(ToString::to_string)));

@@ -21,6 +21,8 @@ pub(super) struct Tree {
     /// The pattern of each list of groups.
     groups: Vec<usize>,
     edges: usize,
+    /// A rule whose number is taken gives way instead of being a fault.
+    pub yields: bool,
 }
 
 const PCI_DSS: &str = "pci_dss_";
@@ -47,7 +49,7 @@ impl Tree {
             searched: Searched::default(),
             warnings: Vec::new(),
         };
-        Self { set, refused: BTreeSet::new(), groups: Vec::new(), edges: 0 }
+        Self { set, refused: BTreeSet::new(), groups: Vec::new(), edges: 0, yields: false }
     }
 
     pub fn finish(mut self, patterns: Vec<Pattern>, warnings: Vec<Diagnostic>) -> RuleSet {
@@ -73,6 +75,9 @@ impl Tree {
         let before = faults.len();
         let built_in = self.built_in(id);
         if self.set.places.contains_key(&id) {
+            if self.yields {
+                return;
+            }
             faults.add(draft.at, format!("rule {id} is there already: to change it write overwrite=\"yes\""));
             return;
         }

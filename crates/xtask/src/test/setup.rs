@@ -24,7 +24,7 @@ fn version_flag(program: &str) -> &'static str {
     }
 }
 
-const NEEDED: [Needed; 25] = [
+const NEEDED: [Needed; 27] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -40,6 +40,12 @@ const NEEDED: [Needed; 25] = [
     Needed { package: "attr", program: "setfattr", why: "a changed attribute is a change" },
     Needed { package: "logrotate", program: "logrotate", why: "rotations of watched logs are made by it" },
     Needed { package: "systemd", program: "journalctl", why: "journals that are watched are written by its journald" },
+    Needed {
+        package: "systemd-journal-remote",
+        program: "/lib/systemd/systemd-journal-remote",
+        why: "journals that are verified are written by it too",
+    },
+    Needed { package: "bsdutils", program: "logger", why: "syslog is sent by it" },
     Needed { package: "xz-utils", program: "xz", why: "logs are compressed by it" },
     Needed { package: "zstd", program: "zstd", why: "logs are compressed by it" },
     Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },

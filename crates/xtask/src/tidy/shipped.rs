@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tally_rules::RuleSet;
+use tally_rules::{Analysis, Lists, Sources, shipped};
 use tally_syscheck::Config;
 use tally_types::Diagnostic;
 
@@ -19,10 +19,10 @@ const RULESETS: &str = "rulesets";
 const AGENT_EXAMPLES: [&str; 2] = ["README.md", "docs/policy.md"];
 
 pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {
+    check_rules(tree, faults);
     for (path, text) in &tree.files {
         match path.extension().and_then(|e| e.to_str()) {
             Some("toml") if path.starts_with(PROFILES) => check_agent(path, 0, text, faults),
-            Some("xml") if path.starts_with(RULESETS) => check_rules(path, text, faults),
             Some("toml") => check_toml(path, text, faults),
             Some("json") => check_json(path, text, faults),
             Some("md") if AGENT_EXAMPLES.iter().any(|document| path == Path::new(document)) => {
@@ -41,10 +41,28 @@ fn check_agent(path: &Path, before: usize, text: &str, faults: &mut Vec<Fault>) 
     faults.extend(diagnostics.iter().map(|fault| place(path, before, fault)));
 }
 
-fn check_rules(path: &Path, text: &str, faults: &mut Vec<Fault>) {
-    let (set, mut diagnostics) = RuleSet::parse(&[(&path.to_string_lossy(), text)]);
-    diagnostics.extend(set.warnings().iter().cloned());
-    faults.extend(diagnostics.iter().map(|fault| place(path, 0, fault)));
+/// All of them together, as they are used. Each file of the directory must be one that is shipped.
+fn check_rules(tree: &Tree, faults: &mut Vec<Fault>) {
+    let shipped = || shipped::RULES.iter().chain(&shipped::DECODERS).map(|(name, _)| *name);
+    for (path, _) in tree.files.iter().filter(|(path, _)| path.starts_with(RULESETS)) {
+        let name = path.file_name().unwrap_or_default();
+        if path.extension().is_some_and(|extension| extension == "xml") && !shipped().any(|known| name == known) {
+            faults.push(Fault::new(
+                path,
+                1,
+                "the file is not among those that are shipped (crates/rules/src/shipped.rs)".to_owned(),
+            ));
+        }
+    }
+    let sources = Sources::with_shipped(Vec::new(), Vec::new(), Vec::new(), Lists::default());
+    let told = match Analysis::load(&sources, "host") {
+        Ok(analysis) => analysis.engine.rules().warnings().to_vec(),
+        Err(diagnostics) => diagnostics,
+    };
+    for fault in &told {
+        let line = usize::try_from(fault.line).unwrap_or(usize::MAX);
+        faults.push(Fault::new(&Path::new(RULESETS).join(&*fault.file), line, fault.message.clone()));
+    }
 }
 
 fn place(path: &Path, before: usize, fault: &Diagnostic) -> Fault {

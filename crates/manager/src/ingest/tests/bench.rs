@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tally_proto::message::{Batch, Hello, Mark, Status};
 use tally_proto::session::Admission;
-use tally_rules::RuleSet;
+use tally_rules::{Lists, Sources};
 use tally_store::{AlertRow, EventRow};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -169,11 +169,10 @@ fn push<T>(rows: &mut Vec<T>, row: T) -> ControlFlow<()> {
 fn open(dir: &Path, now: Moment) -> Ingest {
     let store = Store::open(dir, now.wall).unwrap();
     let authority = Authority::open_or_create(&dir.join("ca")).unwrap();
-    let (rules, faults) = RuleSet::parse(&[(tally_rules::DEFAULT_RULESET_FILE, tally_rules::default_ruleset())]);
-    assert_eq!(faults, []);
     let settings = Settings { heartbeat_ms: 10_000, alert_level: Level::new(3).unwrap() };
-    let engine = Engine::new(rules);
-    Ingest::open(Parts { store, engine, authority, settings, live: Live::default() }, now).unwrap()
+    let sources = Sources::with_shipped(vec![], vec![], vec![], Lists::default());
+    let analysis = Analysis::load(&sources, "manager").unwrap();
+    Ingest::open(Parts { store, analysis, authority, settings, live: Live::default() }, now).unwrap()
 }
 
 /// The session of a played agent, whose epoch is 100.

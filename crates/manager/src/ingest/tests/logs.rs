@@ -1,6 +1,6 @@
 //! Lines of logs: an alert is recorded with its line, of all others the number alone counts.
 
-use tally_rules::RuleSet;
+use tally_rules::{Lists, Sources};
 use tally_types::{LogLine, LogQueue};
 
 use super::bench::Bench;
@@ -17,9 +17,8 @@ const RULES: &str = r#"
 
 fn bench() -> Bench {
     let mut bench = Bench::new();
-    let (rules, faults) = RuleSet::parse(&[("local_rules.xml", RULES)]);
-    assert_eq!(faults, []);
-    bench.ingest.engine = Engine::new(rules);
+    let sources = Sources::with_shipped(vec![], vec![], vec![("local_rules.xml", RULES)], Lists::default());
+    bench.ingest.analysis = Analysis::load(&sources, "manager").unwrap();
     bench
 }
 
@@ -61,4 +60,20 @@ fn a_line_that_matches_a_rule_is_an_alert_with_its_text() {
     let [alert] = &alerts[..] else { panic!("{alerts:?}") };
     let EventBody::Log(told) = &alert.alert.event.body else { panic!("{alert:?}") };
     assert_eq!((&*told.location, &*told.text), ("/var/log/kern.log", &b"out of memory: killed nginx"[..]));
+}
+
+#[test]
+fn what_decoders_made_of_a_line_stands_in_its_alert() {
+    let mut bench = bench();
+    let mut agent = bench.admitted("web1");
+    let text = "Nov 24 10:00:00 web1 sshd[812]: Failed password for root from 203.0.113.9 port 4022 ssh2";
+    let batch = agent.batch(line(text));
+    bench.store(&agent, batch);
+    let alerts = bench.alerts();
+    let alert = alerts.iter().find(|alert| alert.alert.rule.id == RuleId(5716)).unwrap();
+    let EventBody::Log(told) = &alert.alert.event.body else { panic!("{alert:?}") };
+    let decoding = told.decoding.as_deref().unwrap();
+    let field = |name: &str| decoding.fields.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value);
+    assert_eq!((decoding.decoder.as_deref(), decoding.program.as_deref()), (Some("sshd"), Some("sshd")));
+    assert_eq!((field("srcip"), field("dstuser")), (Some("203.0.113.9"), Some("root")), "{decoding:?}");
 }

@@ -33,7 +33,7 @@ const COPIED: [(&str, &str, u32); 6] = [
     ("active-response/bin", "programs of responses", 0o750),
     ("agentless", "scripts of agentless checks and their passwords", 0o700),
     ("queue/rids", "message counters of agents", 0o600),
-    ("queue/syscheck", "what was known of a host's files", 0o600),
+    ("queue/syscheck", "what was known of a host's files: its baseline when it comes", 0o600),
 ];
 /// Single files, likewise.
 const FILES: [(&str, &str, u32); 7] = [
@@ -120,8 +120,7 @@ impl Import {
         if name.starts_with("queue/syscheck/") {
             let Tally { files, changed, removed, broken, .. } = Tally::of(&bytes);
             text.push_str(&format!(
-                "; {files} files, {changed} of them changed, {removed} removed, {broken} lines that are none. Not done yet: it \
-                 is kept and is no baseline"
+                "; {files} files, {changed} of them changed, {removed} removed, {broken} lines that are none"
             ));
         } else if name == "etc/client.keys" {
             let lines = || bytes.split(|b| *b == b'\n').filter(|line| line.first().is_some_and(u8::is_ascii_digit));

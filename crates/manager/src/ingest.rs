@@ -276,6 +276,7 @@ impl Ingest {
             Input::OssecKeys { keys, reply } => {
                 let _ = reply.send(self.ossec_keys(now, &keys));
             }
+            Input::OssecFiles { agent, files } => self.ossec_files(now, agent, files),
             Input::Ossec(heard) => self.ossec_heard(now, heard),
             Input::Order { order, reply } => {
                 let _ = reply.send(self.order(now, order));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tally_net::Closer;
 use tally_ossec::counter::Count;
 use tally_ossec::station::{Heard, Told};
+use tally_ossec::syscheck::FileState;
 use tally_proto::Position;
 use tally_proto::message::{
     Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, ToldLog,
@@ -77,6 +78,11 @@ pub enum Input {
         request: EnrolRequest,
         answer: oneshot::Sender<EnrolAnswer>,
     },
+    /// What another manager knew of the files of an agent of OSSEC's.
+    OssecFiles {
+        agent: AgentId,
+        files: Vec<FileState>,
+    },
     /// Who the agents of OSSEC's are; answered by the numbers that they have here.
     OssecKeys {
         keys: Vec<OssecKey>,
@@ -121,12 +127,16 @@ impl Input {
                 gone + leaves.logs.iter().map(ToldLog::bytes).sum::<usize>()
             }
             Self::Lines { lines } => lines.iter().map(|line| line.text.len() + line.location.len() + 128).sum(),
+            Self::OssecFiles { files, .. } => files.len() * OSSEC_FILE_BYTES,
             Self::Ossec(heard) => heard.iter().map(OssecHeard::bytes).sum(),
             Self::Hello { .. } | Self::Status { .. } => 64 * 1024,
             _ => 0,
         }
     }
 }
+
+/// About what a file of a database takes in memory.
+const OSSEC_FILE_BYTES: usize = 640;
 
 /// A line of `client.keys`, without its key.
 #[derive(Clone, Debug)]

@@ -234,6 +234,9 @@ impl Worker {
             Err(error) => return tracing::error!(%error, "client.keys cannot be read; agents stay as they are"),
         };
         let Some(known) = self.register(&keys) else { return };
+        for agent in known.iter().filter(|agent| !agent.has_baseline && !self.agents.contains_key(&agent.key_id)) {
+            self.bring_known_files(&keys, agent);
+        }
         let newest: HashMap<Arc<str>, Option<(u32, u16)>> =
             known.iter().map(|agent| (agent.key_id.clone(), agent.newest)).collect();
         self.agents = known.iter().map(|agent| (agent.key_id.clone(), agent.agent)).collect();
@@ -243,6 +246,23 @@ impl Worker {
         });
         self.own.port.open(!keys.is_empty());
         tracing::info!(agents = keys.len(), "the agents of client.keys are served");
+    }
+
+    /// Before an agent is heard for the first time, what the manager before knew of its files.
+    fn bring_known_files(&self, keys: &ClientKeys, agent: &tally_store::OssecAgent) {
+        let Some(key) = keys.by_id(&agent.key_id) else { return };
+        match self.own.keys.known_files(&key.name, &key.address_text) {
+            Ok(files) if files.is_empty() => {}
+            Ok(files) => {
+                let input = Input::OssecFiles { agent: agent.agent, files };
+                let bytes = input.bytes();
+                // If the manager ends, it is brought at the next start.
+                let _ = self.own.runtime.block_on(self.own.inlet.send(input, bytes));
+            }
+            Err(error) => {
+                tracing::warn!(agent = &*key.name, %error, "what the manager before knew of an agent's files cannot be read")
+            }
+        }
     }
 
     /// Has the ingest thread take the agents in.

@@ -175,6 +175,32 @@ fn an_agent_of_each_cipher_is_an_agent_like_others() {
     assert!(keys.contains("1024 db any"));
 }
 
+/// The database of the manager before is the agent's baseline: what changed between the two managers is an alert.
+#[test]
+fn what_another_manager_knew_is_the_baseline() {
+    let site = Site::new();
+    let row = |flags: &str, size: usize, path: &str| {
+        format!("{flags}{size}:33188:0:0:{}:{SHA1} !1795489056 {path}\n", MD5[size])
+    };
+    let rows =
+        [row("#++", 1, "/etc/a"), row("!++", 0, "/etc/a"), row("+++", 0, "/etc/same"), row("+++", 0, "/etc/gone")];
+    put(&site, "queue/syscheck/(web) 127.0.0.1->syscheck", &rows.concat());
+    put(&site, "client.keys", &format!("007 web 127.0.0.1 {KEY}\n"));
+    wait_for_value("the baseline", || shown(&site, "007")["entries"].clone(), |entries| *entries == json!(3));
+    assert_eq!(alerts(&site), [], "to take a baseline in is no alert");
+    let mut host = Host::new(&site, &format!("007 web 127.0.0.1 {KEY}"), Cipher::Aes);
+    host.connect();
+    let head = [host.agent.started(), host.agent.keepalive(), host.agent.scan_starts()];
+    head.into_iter().for_each(|bytes| host.send(bytes));
+    host.file("/etc/a", 1);
+    host.file("/etc/same", 0);
+    host.file("/etc/new", 0);
+    let tail = host.agent.scan_ends();
+    tail.into_iter().for_each(|bytes| host.send(bytes));
+    let expected = [("/etc/a", 550), ("/etc/new", 554), ("/etc/gone", 553)].map(|(path, rule)| (path.to_owned(), rule));
+    wait_for_value("what changed in between", || alerts(&site), |alerts| *alerts == expected);
+}
+
 #[test]
 fn what_was_deleted_while_an_agent_was_down_is_found_if_nothing_was_lost() {
     let site = Site::new();

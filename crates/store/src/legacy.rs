@@ -22,16 +22,21 @@ pub struct OssecAgent {
     pub newest: Option<(u32, u16)>,
     /// Messages that never came.
     pub lost: u64,
+    /// Whether it is known what its host should look like.
+    pub has_baseline: bool,
 }
 
 pub fn all(conn: &Connection) -> Result<Vec<OssecAgent>> {
-    let mut statement =
-        conn.prepare_cached("SELECT agent, key_id, global, local, lost FROM ossec_agents ORDER BY agent")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT o.agent, o.key_id, o.global, o.local, o.lost, a.baseline_root IS NOT NULL
+         FROM ossec_agents o JOIN agents a ON a.id = o.agent ORDER BY o.agent",
+    )?;
     let read = |row: &rusqlite::Row<'_>| {
         let global: Option<u32> = row.get(2)?;
         let local: Option<u16> = row.get(3)?;
         let lost = row.get::<_, i64>(4)?.max(0) as u64;
-        Ok(OssecAgent { agent: AgentId(row.get(0)?), key_id: row.get(1)?, newest: global.zip(local), lost })
+        let (agent, key_id, has_baseline) = (AgentId(row.get(0)?), row.get(1)?, row.get(5)?);
+        Ok(OssecAgent { agent, key_id, newest: global.zip(local), lost, has_baseline })
     };
     let agents = statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
     Ok(agents)

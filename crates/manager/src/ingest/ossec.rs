@@ -236,6 +236,27 @@ impl Ingest {
         }
     }
 
+    /// What another manager knew of an agent's files is its baseline: its first scan is compared with that.
+    pub(super) fn ossec_files(&mut self, now: Moment, agent: AgentId, files: Vec<FileState>) {
+        let newest = match self.reader.ossec_agents() {
+            Ok(agents) => agents.into_iter().find(|known| known.agent == agent).and_then(|known| known.newest),
+            Err(error) => return tracing::error!(%agent, %error, "an imported database could not be taken in"),
+        };
+        let stuck = self.stuck.is_some();
+        let epoch = self.own.epoch;
+        let Some(ossec) = self.ossec_member(agent).filter(|ossec| !stuck && !ossec.has_baseline) else { return };
+        ossec.has_baseline = true;
+        self.group.bytes += DEED_BYTES * files.len();
+        let count = files.len();
+        let mut deeds: Vec<Deed> =
+            files.into_iter().map(|file| Deed::File { file: Box::new(file), is_first: true }).collect();
+        deeds.push(Deed::ScanEnds { seen: None, has_baseline: false });
+        let newest = newest.map_or(Count::new(0, 0), |(global, local)| Count::new(global, local));
+        let work = OssecWork { about: agent, epoch, received: now.wall, newest, lost: 0, deeds };
+        self.push(Work::Ossec(Box::new(work)));
+        tracing::info!(%agent, files = count, "what the manager before knew of an agent's files is its baseline");
+    }
+
     /// It speaks: whatever it says, it lives.
     fn ossec_alive(&mut self, now: Moment, agent: AgentId, cipher: Cipher) {
         self.heard(now, Source { agent, connection: ConnectionId(0) });

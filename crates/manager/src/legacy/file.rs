@@ -13,9 +13,13 @@ use tally_ossec::authd;
 use tally_ossec::control::{MERGED, Merged, SHARED_BYTES_MAX};
 use tally_ossec::counter::Count;
 use tally_ossec::keys::{ClientKeys, KeyError};
+use tally_ossec::syscheck::FileState;
+use tally_ossec::syscheck_db;
 use tally_types::Timestamp;
 
 const KEYS: &str = "client.keys";
+/// Of one agent: a million files and more.
+const DATABASE_BYTES_MAX: u64 = 512 << 20;
 const SENDER_COUNTER: &str = "rids/sender_counter";
 const PASSWORD: &str = "authd.pass";
 /// 100,000 agents fit.
@@ -104,6 +108,12 @@ impl KeyFile {
         write(&path, &keys.to_bytes(), KEYS_MODE)?;
         drop(turn);
         Ok(altered)
+    }
+
+    /// What a manager of OSSEC's knew of an agent's files; empty where it kept nothing.
+    pub fn known_files(&self, name: &str, address: &str) -> Result<Vec<FileState>, FileError> {
+        let path = self.dir.join("queue/syscheck").join(syscheck_db::file_name(name, address));
+        Ok(syscheck_db::files(&read(&path, DATABASE_BYTES_MAX)?))
     }
 
     /// Takes an agent's key away; one that is not there is away already.

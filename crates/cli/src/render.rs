@@ -149,7 +149,9 @@ pub fn alert_text(alert: &Value) -> String {
     let rule = alert.get("rule").cloned().unwrap_or_default();
     let about = match alert.get("change").filter(|c| c.is_object()) {
         Some(change) => change::line(change),
-        None => alert.pointer("/event/text").and_then(Value::as_str).map(escape).unwrap_or_default(),
+        None => log_text(alert)
+            .or_else(|| alert.pointer("/event/text").and_then(Value::as_str).map(escape))
+            .unwrap_or_default(),
     };
     format!(
         "{}  level {:>2}  {:<16} {}: {about}",
@@ -158,6 +160,16 @@ pub fn alert_text(alert: &Value) -> String {
         text(alert, "agent"),
         text(&rule, "description").trim_end_matches('.'),
     )
+}
+
+/// Of an alert about a line of a log: where it stands, and as much of it as goes on a line.
+fn log_text(alert: &Value) -> Option<String> {
+    const CHARACTERS_MAX: usize = 300;
+    let log = alert.get("log").filter(|log| log.is_object())?;
+    let line = log.get("text").and_then(Value::as_str).unwrap_or_default();
+    let shown: String = line.chars().take(CHARACTERS_MAX).collect();
+    let rest = if shown.len() < line.len() { "…" } else { "" };
+    Some(format!("{}: {}{rest}", text(log, "location"), escape(&shown)))
 }
 
 fn alert_full(out: &mut impl Write, alert: &Value) -> io::Result<()> {
@@ -346,6 +358,16 @@ mod tests {
             "2026-11-24T07:03:33.000001Z  web1             modified  /etc/a\\n\\u{1b}[2J [content,mtime] \
              by /usr/bin/vim (pid 7, root, logged in as deploy)\n"
         );
+    }
+
+    #[test]
+    fn an_alert_about_a_line_of_a_log_tells_where_it_stands() {
+        let log = json!({"location": "/var/log/auth.log", "text": "sshd: \u{1b}[31mfailed"});
+        let alert = json!({"time": "T", "agent": "web1", "rule": {"level": 5, "description": "A login failed."},
+            "change": null, "log": log});
+        let told = alert_text(&alert);
+        assert!(told.starts_with("T  level  5  web1             A login failed: /var/log/auth.log: sshd: "), "{told}");
+        assert!(!told.contains('\u{1b}'), "{told}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ fn version_flag(program: &str) -> &'static str {
         "auditctl" => "-v",
         "/usr/sbin/sshd" | "ssh" => "-V",
         "busybox" => "--help",
+        "openssl" => "version",
         _ => "--version",
     }
 }

@@ -186,6 +186,7 @@ fn what_another_manager_knew_is_the_baseline() {
         [row("#++", 1, "/etc/a"), row("!++", 0, "/etc/a"), row("+++", 0, "/etc/same"), row("+++", 0, "/etc/gone")];
     put(&site, "queue/syscheck/(web) 127.0.0.1->syscheck", &rows.concat());
     put(&site, "client.keys", &format!("007 web 127.0.0.1 {KEY}\n"));
+    wait_for("the agent", || !site.ask(&json!({"op": "agent.list"})).is_empty());
     wait_for_value("the baseline", || shown(&site, "007")["entries"].clone(), |entries| *entries == json!(3));
     assert_eq!(alerts(&site), [], "to take a baseline in is no alert");
     let mut host = Host::new(&site, &format!("007 web 127.0.0.1 {KEY}"), Cipher::Aes);

@@ -516,7 +516,7 @@ fn a_file_that_keeps_growing_is_told_as_changing() {
 #[test]
 fn a_scan_can_be_cancelled_within_a_huge_file_and_by_the_sink() {
     let tree = Tree::new();
-    File::create(tree.at(b"huge")).unwrap().set_len(1 << 42).unwrap();
+    File::create(tree.at(b"huge")).unwrap().set_len(1 << 34).unwrap();
     tree.write("a", b"");
     let control = Control::default();
     let summary = std::thread::scope(|scope| {
@@ -545,7 +545,7 @@ fn a_scan_can_be_cancelled_within_a_huge_file_and_by_the_sink() {
 #[test]
 fn a_scan_waits_for_its_budget_and_can_be_cancelled_meanwhile() {
     let tree = Tree::new();
-    File::create(tree.at(b"huge")).unwrap().set_len(1 << 42).unwrap();
+    File::create(tree.at(b"huge")).unwrap().set_len(1 << 34).unwrap();
     let rate = Rate { cpu_percent: 100, bytes_per_s: Limits::BYTES_PER_S_MIN };
     let budget = Arc::new(Budget::new(Limits { routine: rate, ..Limits::default() }));
     let pace = budget.pace(Urgency::Routine, Duration::from_secs(3600));

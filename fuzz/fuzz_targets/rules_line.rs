@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use tally_rules::{Analysis, Lists, Sources};
+use tally_rules::{Analysis, Sources};
 use tally_types::Timestamp;
 
 const DECODERS: &str = r#"<decoder name="d"><program_name>^d</program_name></decoder>
@@ -20,7 +20,7 @@ const RULES: &str = r#"<group name="g,"><rule id="100" level="3"><decoded_as>d</
 fn run(text: &str) -> Vec<u64> {
     let (own, logs) = text.split_once('\n').unwrap_or(("", text));
     let mut sources =
-        Sources { decoders: vec![("d", DECODERS)], rules: vec![("r", RULES), ("own", own)], lists: Lists::default() };
+        Sources { decoders: vec![("d", DECODERS)], rules: vec![("r", RULES), ("own", own)], ..Sources::default() };
     let analysis = Analysis::load(&sources, "host").or_else(|_| {
         sources.rules.pop();
         Analysis::load(&sources, "host")

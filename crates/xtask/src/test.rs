@@ -3,6 +3,7 @@
 
 mod report;
 pub mod setup;
+mod tool;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -39,7 +40,7 @@ struct Totals {
 type Work = fn(&Path, &mut Totals) -> anyhow::Result<()>;
 
 const STEPS: [(&str, Work); 10] = [
-    ("setup", |_, _| setup::install()),
+    ("setup", |root, _| setup::install().and_then(|()| tool::install(root))),
     ("format", |root, _| cargo(root, &["fmt", "--all", "--", "--check"])),
     ("tidy", |root, _| tidy::run(root)),
     ("deny", |root, _| deny::run(root)),

@@ -16,7 +16,8 @@ fuzz_target!(|data: &[u8]| {
     let _ = kind(&text);
     let _ = InternalOptions::parse(&text, "f").0.notes();
     // What is translated is TOML, whatever was in it.
-    for translation in [native::agent(&conf, "f"), native::manager(&conf, "/var/ossec", "f")] {
+    let home = native::Home { dir: "/var/ossec", is_there: &|_| true };
+    for translation in [native::agent(&conf, "f"), native::manager(&conf, &home, "f")] {
         assert!(translation.notes.iter().all(|note| (note.line as usize) <= lines));
         assert!(toml::de::DeTable::parse(&translation.text).is_ok());
     }

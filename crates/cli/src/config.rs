@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tally_manager::ManagerConfig;
 use tally_ossec::conf::{self, OssecConf};
 use tally_ossec::internal_options::InternalOptions;
-use tally_ossec::native::{self, Fate, Translation};
+use tally_ossec::native::{self, Fate, Home, Translation};
 use tally_syscheck::Config;
 
 use crate::Outcome;
@@ -121,7 +121,9 @@ fn check(file: &Path) -> Result<u64> {
 }
 
 fn both(conf: &OssecConf, name: &str) -> [Translation; 2] {
-    [native::agent(conf, name), native::manager(conf, native::root_of(name), name)]
+    let dir = native::root_of(name);
+    let is_there = |name: &str| Path::new(dir).join(name).exists();
+    [native::agent(conf, name), native::manager(conf, &Home { dir, is_there: &is_there }, name)]
 }
 
 fn show(file: Option<&Path>, state: &Path, effective: bool, json: bool, part: Option<&str>) -> Result<Outcome> {

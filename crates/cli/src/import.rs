@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use tally_ossec::conf::{AgentConfig, OssecConf};
 use tally_ossec::finding::Findings;
 use tally_ossec::internal_options::InternalOptions;
-use tally_ossec::native::{self, Fate, Note, Translation};
+use tally_ossec::native::{self, Fate, Home, Note, Translation};
 use tally_ossec::syscheck_db::Tally;
 
 use crate::Outcome;
@@ -143,7 +143,8 @@ impl Import {
         let root = self.target.dir().display().to_string();
         let is_agent = conf.has("client") && !conf.has("rules");
         if !is_agent {
-            let translation = native::manager(&conf, &root, NAME);
+            let home = Home { dir: &root, is_there: &|name| self.source.has(name) };
+            let translation = native::manager(&conf, &home, NAME);
             self.notes(NAME, &translation);
             let path = self.manager.join("manager.toml");
             self.config(&path, &translation.text, "a manager's configuration")?;

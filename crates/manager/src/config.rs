@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tally_ossec::conf::{self, Kind, OssecConf};
 use tally_ossec::finding::Severity;
-use tally_ossec::native::{self, Fate};
+use tally_ossec::native::{self, Fate, Home};
 use tally_types::{Diagnostic, Level, did_you_mean};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -155,7 +155,9 @@ impl ManagerConfig {
     /// Reads the text of an `ossec.conf`, as it is translated (docs/configuration.md).
     pub fn parse_ossec(text: &str, file: &str, state: &Path) -> (Self, Vec<Diagnostic>) {
         let (conf, findings) = OssecConf::parse(text, file);
-        let translation = native::manager(&conf, native::root_of(file), file);
+        let dir = native::root_of(file);
+        let is_there = |name: &str| Path::new(dir).join(name).exists();
+        let translation = native::manager(&conf, &Home { dir, is_there: &is_there }, file);
         let (mut config, mut faults) = Self::parse(&translation.text, &format!("{file}, translated"), state);
         for finding in findings.0 {
             match finding.severity {

@@ -68,6 +68,15 @@ pub struct Translation {
     pub notes: Vec<Note>,
 }
 
+/// OSSEC's directory, in which the files that a configuration names are looked for.
+#[derive(Clone, Copy)]
+pub struct Home<'h> {
+    /// Such as `/var/ossec`.
+    pub dir: &'h str,
+    /// Whether there is a file of this name in it. OSSEC reads some only where they are.
+    pub is_there: &'h dyn Fn(&str) -> bool,
+}
+
 /// OSSEC's directory, by where its `etc/ossec.conf` stands.
 pub fn root_of(file: &str) -> &str {
     let dir = file.rsplit_once("/etc/").filter(|(_, name)| !name.contains('/')).map_or("", |(dir, _)| dir);

@@ -1,6 +1,6 @@
 //! The `manager.toml` of an `ossec.conf`: how agents and log lines come in, what analyses them, and where alerts go.
 
-use super::{Fate, Scribe, Translation};
+use super::{Fate, Home, Scribe, Translation};
 use crate::conf::{
     ActiveResponse, AgentlessState, At, Connection, EmailAlert, Global, OssecConf, Remote, RuleSource, Rules,
     SyslogOutput,
@@ -8,16 +8,18 @@ use crate::conf::{
 
 /// Sections that only an agent reads.
 const AGENT: [&str; 4] = ["syscheck", "rootcheck", "localfile", "client"];
+const LOCAL_DECODERS: &str = "etc/local_decoder.xml";
 
-/// Translates what a manager reads. `root` is OSSEC's directory, against which its files are named, such as `/var/ossec`.
-pub fn manager(conf: &OssecConf, root: &str, file: &str) -> Translation {
+/// Translates what a manager reads.
+pub fn manager(conf: &OssecConf, home: &Home<'_>, file: &str) -> Translation {
     let mut scribe = Scribe::default();
+    let root = home.dir;
     if let Some(At { value, line }) = &conf.alerts.log_alert_level {
         scribe.toml.number("alert_level", *value);
         scribe.translated(*line, "alerts/log_alert_level", format!("alert_level {value}"));
     }
     remotes(&mut scribe, &conf.remotes, root);
-    analysis(&mut scribe, conf, root);
+    analysis(&mut scribe, conf, home);
     outputs(&mut scribe, conf);
     mail(&mut scribe, conf);
     for output in &conf.syslog_outputs {
@@ -85,7 +87,8 @@ fn within(root: &str, directory: &str, name: &str) -> String {
 }
 
 /// `[analysis]`.
-fn analysis(scribe: &mut Scribe, conf: &OssecConf, root: &str) {
+fn analysis(scribe: &mut Scribe, conf: &OssecConf, home: &Home<'_>) {
+    let root = home.dir;
     let Rules { sources } = &conf.rules;
     if sources.is_empty() && conf.global.memory_size.is_none() {
         return;
@@ -115,7 +118,9 @@ fn analysis(scribe: &mut Scribe, conf: &OssecConf, root: &str) {
         list.push(path);
     }
     if decoders.is_empty() {
-        decoders = vec![within(root, "", "etc/decoder.xml"), within(root, "", "etc/local_decoder.xml")];
+        decoders.push(within(root, "", "etc/decoder.xml"));
+        // A site has it only if it has decoders of its own.
+        decoders.extend((home.is_there)(LOCAL_DECODERS).then(|| within(root, "", LOCAL_DECODERS)));
     }
     scribe.toml.strings("decoders", &decoders);
     scribe.toml.strings("rules", &rules);

@@ -9,6 +9,9 @@ fn conf(body: &str) -> OssecConf {
     conf
 }
 
+/// An installation with all the files that OSSEC knows.
+const HOME: Home<'_> = Home { dir: "/var/ossec", is_there: &|_| true };
+
 /// The text without the first line, which names the file.
 fn body(translation: &Translation) -> &str {
     translation.text.split_once('\n').expect("a first line").1
@@ -117,6 +120,17 @@ lines = 3
 }
 
 #[test]
+fn local_decoders_are_named_where_a_site_has_them() {
+    let conf = conf("<rules><include>sshd_rules.xml</include></rules>");
+    for (is_there, named) in [(true, true), (false, false)] {
+        let home = Home { is_there: &|name| name != "etc/local_decoder.xml" || is_there, ..HOME };
+        let text = manager(&conf, &home, "ossec.conf").text;
+        assert!(text.contains("\"/var/ossec/etc/decoder.xml\""), "{text}");
+        assert_eq!(text.contains("local_decoder.xml"), named, "{text}");
+    }
+}
+
+#[test]
 fn a_managers_sections() {
     let translated = manager(
         &conf(
@@ -130,7 +144,7 @@ fn a_managers_sections() {
              <active-response><command>drop</command><location>local</location><level>7</level><timeout>600</timeout></active-response>\n\
              <syslog_output><server>10.2.2.2</server><format>cef</format></syslog_output>",
         ),
-        "/var/ossec/",
+        &Home { dir: "/var/ossec/", ..HOME },
         "ossec.conf",
     );
     let expected = r#"alert_level = 2
@@ -200,7 +214,7 @@ fn no_element_is_left_out_unsaid() {
             });
             let value = value.unwrap_or_else(|| panic!("no value fits {section}/{name}"));
             let conf = conf(&format!("<{section}>\n{needed}\n<{name}{attribute}>{value}</{name}></{section}>"));
-            let notes = [agent(&conf, "f").notes, manager(&conf, "/var/ossec", "f").notes].concat();
+            let notes = [agent(&conf, "f").notes, manager(&conf, &HOME, "f").notes].concat();
             let is_item =
                 notes.iter().any(|note| note.element == section && note.line == 2 && note.fate != Fate::Elsewhere);
             let own = notes.iter().any(|note| note.line == 4 && note.element.starts_with(section));
@@ -239,7 +253,7 @@ fn shipped_files_are_translated_whole() {
     for name in ["ossec.conf", "ossec-server.conf", "ossec-agent.conf", "ossec-local.conf"] {
         let text = std::fs::read_to_string(dir.join(name)).expect("the data is there");
         let (conf, _) = OssecConf::parse(&text, name);
-        let left: Vec<_> = [agent(&conf, name).notes, manager(&conf, "/var/ossec", name).notes]
+        let left: Vec<_> = [agent(&conf, name).notes, manager(&conf, &HOME, name).notes]
             .concat()
             .into_iter()
             .filter(|note| note.fate == Fate::Left && !note.text.starts_with("not done yet"))

@@ -30,6 +30,7 @@ pub const ROOMS: &[Room] = &[
     room("ossec", 1, true, &[]),
     room("net", 2, false, &[]),
     room("store", 2, false, &[]),
+    room("delivery", 2, false, &[]),
     // The pages read what the store has.
     room("web", 2, false, &["store"]),
     room("agent", 3, false, &[]),
@@ -55,12 +56,15 @@ const fn owned(dependency: &'static str, owners: &'static [&'static str]) -> Own
 
 pub const OWNED: &[Owned] = &[
     owned("quinn", &["net"]),
-    owned("rustls", &["net"]),
-    owned("rcgen", &["net"]),
+    owned("rustls", &["net", "delivery"]),
+    // The deliveries' tests make certificates.
+    owned("rcgen", &["net", "delivery"]),
+    owned("tokio-rustls", &["delivery"]),
     owned("axum", &["web"]),
     owned("askama", &["web"]),
-    owned("hyper", &["web"]),
-    owned("hyper-util", &["web"]),
+    owned("hyper", &["web", "delivery"]),
+    owned("hyper-util", &["web", "delivery"]),
+    owned("http-body-util", &["delivery"]),
     owned("tokio-stream", &["web"]),
     owned("rusqlite", &["store", "agent"]),
     owned("libc", &["sys"]),
@@ -82,7 +86,7 @@ pub const OWNED: &[Owned] = &[
     owned("signal-hook", &["agent", "cli"]),
     owned("crossbeam-channel", &["agent"]),
     owned("md-5", &["agent", "ossec"]),
-    owned("tokio", &["net", "web", "agent", "manager"]),
+    owned("tokio", &["net", "web", "delivery", "agent", "manager"]),
     owned("anyhow", &["agent", "manager", "cli", "xtask"]),
     owned("rustix", &["xtask"]),
 ];

@@ -1,0 +1,130 @@
+//! Where messages go: one `match` for all kinds, and what a destination says of a batch.
+
+use std::time::Duration;
+
+use crate::keys::Keys;
+use crate::message::Message;
+use crate::webhook::{self, Webhook};
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All are taken but these (by their place in the batch), which the destination refuses for good, in its own words.
+    Done { refused: Vec<(usize, String)> },
+    /// All together are refused for good, and nothing says which of them is the cause. Halves are tried then, down to the
+    /// one that is refused alone.
+    Refused { why: String },
+    /// Nothing or an unknown part arrived: the same again, at the earliest `after`.
+    Again { why: String, after: Option<Duration> },
+    /// It is set up wrongly: the wrong account, a bad password. Nothing is lost; a person has to act.
+    Wrong { why: String },
+}
+
+impl Sent {
+    /// All were taken.
+    pub const fn all() -> Self {
+        Self::Done { refused: Vec::new() }
+    }
+
+    pub fn again(why: impl std::fmt::Display) -> Self {
+        Self::Again { why: why.to_string(), after: None }
+    }
+
+    pub fn wrong(why: impl std::fmt::Display) -> Self {
+        Self::Wrong { why: why.to_string() }
+    }
+}
+
+/// How much a destination wants at once. A batch is never larger, and not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub count_max: usize,
+    /// Of the events as the ledger has them; a text that is made of one is larger or smaller. What a destination's own
+    /// limits say of its texts, it keeps itself, by sending a batch in parts.
+    pub bytes_max: usize,
+    /// How long a batch that is not full waits for more.
+    pub wait: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { count_max: 500, bytes_max: 1024 * 1024, wait: Duration::ZERO }
+    }
+}
+
+/// `kind = "…"` of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Webhook,
+}
+
+impl Kind {
+    pub const ALL: [(&'static str, Self); 1] = [("webhook", Self::Webhook)];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// What a delivery of one kind was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    Webhook(webhook::Settings),
+}
+
+impl Settings {
+    /// Reads the keys of this kind; faults stay in `keys`.
+    pub fn read(kind: Kind, keys: &mut Keys) -> Option<Self> {
+        match kind {
+            Kind::Webhook => webhook::Settings::read(keys).map(Self::Webhook),
+        }
+    }
+
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Webhook(_) => Kind::Webhook,
+        }
+    }
+
+    /// Where it leads, for people: no secret is in it.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Webhook(settings) => settings.url.clone(),
+        }
+    }
+}
+
+/// A destination that can be sent to. One task owns it.
+#[derive(Debug)]
+pub enum Destination {
+    Webhook(Box<Webhook>),
+}
+
+impl Destination {
+    /// Nothing is opened or read yet: what is wrong is said by the first `send`.
+    pub fn new(settings: &Settings) -> Self {
+        match settings {
+            Settings::Webhook(settings) => Self::Webhook(Box::new(Webhook::new(settings.clone()))),
+        }
+    }
+
+    /// Sends a batch, the oldest first. It is cancelled by being dropped: the same batch then comes again.
+    pub async fn send(&mut self, batch: &[Message]) -> Sent {
+        match self {
+            Self::Webhook(webhook) => webhook.send(batch).await,
+        }
+    }
+
+    pub fn limits(&self) -> BatchLimits {
+        match self {
+            Self::Webhook(webhook) => webhook.limits(),
+        }
+    }
+
+    /// Ends connections in good order.
+    pub async fn close(&mut self) {
+        match self {
+            Self::Webhook(_) => {}
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Ways out for alerts and events: what a message is, how it is written, and where it goes.
+//!
+//! A destination takes a batch and says what became of it; which batch comes next, when it is tried again and how far the
+//! ledger was delivered is the manager's affair (`tally-manager`). Nothing here remembers anything across a restart, and
+//! nothing here reads the ledger.
+//!
+//! | file | what |
+//! |---|---|
+//! | `message` | one alert or event on its way out |
+//! | `destination` | all kinds of destinations, and what they say of a batch |
+//! | `format` | the texts that messages become |
+//! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
+//! | `template` | texts with placeholders |
+//! | `secret` | passwords and tokens, from anywhere but the file |
+//! | `http`, `tls` | the one client |
+
+mod destination;
+pub mod format;
+pub mod http;
+mod keys;
+mod message;
+mod secret;
+mod template;
+pub mod tls;
+pub mod webhook;
+
+pub use destination::{BatchLimits, Destination, Kind, Sent, Settings};
+pub use format::Format;
+pub use keys::{Key, Keys, Value};
+pub use message::{AgentFacts, AlertPart, Cloud, Message};
+pub use secret::{Secret, SecretError, SecretText};
+pub use template::Template;

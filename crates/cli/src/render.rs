@@ -237,6 +237,9 @@ fn explained(out: &mut impl Write, told: &Value) -> io::Result<()> {
         row("only", if text(watch, "only") == "everything" { "" } else { "executables, setuid files and devices" })?;
         let has_diff = watch.get("diff").and_then(Value::as_bool).unwrap_or(false);
         row("diff", if has_diff { "of texts, with secrets masked" } else { "" })?;
+        row("rotated to", &text(watch, "olddir"))?;
+        let kept = watch.get("keep_s").and_then(Value::as_u64).map(|seconds| format!("{seconds} s"));
+        row("rotated kept", &kept.unwrap_or_default())?;
         row("tags", &words(watch, "tags"))?;
         row("why", &text(watch, "why"))?;
     }

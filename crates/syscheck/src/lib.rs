@@ -26,4 +26,4 @@ pub use coalescer::{
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
 pub use config::{AgentConfig, Budget, Config, Rate};
 pub use glob::{Glob, GlobError};
-pub use policy::{Algorithms, Explanation, Finding, LogFamily, Mode, Only, Place, Policy, Watch, Watched};
+pub use policy::{Algorithms, Explanation, Finding, LogFamily, Mode, OldDir, Only, Place, Policy, Watch, Watched};

@@ -14,7 +14,7 @@ use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes};
 use crate::Config;
 use crate::glob::{Glob, Globs, canonical};
 pub use explain::{Explanation, Finding};
-pub use rotated::LogFamily;
+pub use rotated::{LogFamily, OldDir};
 
 mod explain;
 pub(crate) mod parse;
@@ -152,6 +152,10 @@ pub struct Watch {
     pub only: Only,
     /// Keep the text of files, and tell of a change what became of it. Only where the mode is `Static`.
     pub diff: bool,
+    /// Where rotated files of the logs go, if they do not stay beside them.
+    pub olddir: Option<OldDir>,
+    /// Rotated files are kept so long: older ones may be removed, any number of them, and no younger one.
+    pub keep_s: Option<u64>,
     /// Such as `pci_dss_11.5.2`.
     pub tags: Vec<Arc<str>>,
     /// The reason why it is watched, for reports.
@@ -174,6 +178,8 @@ impl Watch {
             max_size: None,
             only: Only::Everything,
             diff: false,
+            olddir: None,
+            keep_s: None,
             tags: Vec::new(),
             why: None,
             place: None,

@@ -15,7 +15,7 @@ use super::beyond::Beyond;
 use super::latecomer::NOTE;
 use super::text::TEXTS_BYTES_AT_ONCE;
 use super::{EVENTS_PER_COMMIT, Engine};
-use crate::log::{Form, LogLook, LogRecord, LogSeen, family};
+use crate::log::{Form, LogLook, LogRecord, LogSeen};
 use crate::observer::{Observed, Observer, Way};
 use crate::overlay;
 use crate::scan::{Base, Hint};
@@ -262,11 +262,7 @@ impl Engine {
         log: Option<&LogSeen>,
     ) -> Result<bool, StateError> {
         let was_file = before.is_some_and(|entry| entry.kind == FileKind::File);
-        let (Some(parent), family) = (path.parent(), self.policy.family(path)) else { return Ok(false) };
-        let has_others = || {
-            let known = self.state.logs_in(&parent, family::stem(&family.log))?;
-            Ok::<_, StateError>(known.iter().any(|known| self.policy.family(known).log == family.log))
-        };
+        let has_others = || Ok::<_, StateError>(!self.known_files(&self.policy.family(path).log)?.is_empty());
         Ok(match log {
             Some(log) if was_file => log.replaced || !log.verdict.is_intact(),
             // A log that begins, with nothing known of it or its rotated files, is simply new.

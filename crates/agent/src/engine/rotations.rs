@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tally_syscheck::append_log::Verdict;
 use tally_syscheck::journal::is_journal;
 use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
-use tally_syscheck::{Difference, Watched, compare};
+use tally_syscheck::{Difference, LogFamily, Watched, compare};
 use tally_types::{Attribute, AttributeSet, ByteRange, Change, ChangeKind, Entry, FileTime, PathBytes};
 
 use super::Engine;
@@ -123,9 +123,10 @@ impl Engine {
             self.rotations.pending.insert(log.clone(), wait(not_before));
             return Ok(());
         };
-        let retention = match is_journal(log.file_name()) {
-            true => Retention::ButOne,
-            false => Retention::ByCount { credit: self.rotations.credit(log) },
+        let retention = match self.policy.kept_s(log) {
+            Some(_) => Retention::ByAge,
+            None if is_journal(log.file_name()) => Retention::ButOne,
+            None => Retention::ByCount { credit: self.rotations.credit(log) },
         };
         let conclusion = followed.rotation.conclude(retention);
         let written = Duration::from_secs(WRITTEN_S.unsigned_abs() + 1).min(self.rotations.long);
@@ -182,21 +183,31 @@ impl Engine {
         Ok(())
     }
 
+    /// The files of a log that are sealed, and what their names say.
+    pub(super) fn known_files(&self, log: &PathBytes) -> Result<Vec<(PathBytes, LogFamily)>, StateError> {
+        let mut files = Vec::new();
+        for dir in self.policy.log_dirs(log) {
+            let known = self.state.logs_in(&dir, family::stem(log))?;
+            let named = known.into_iter().map(|path| (self.policy.family(&path), path));
+            files.extend(named.filter(|(name, _)| name.log == *log).map(|(name, path)| (path, name)));
+        }
+        Ok(files)
+    }
+
     /// Makes every comparison; `None` if the files cannot be listed.
     fn compare_files(&mut self, log: &PathBytes, draft: &Draft<'_>) -> Result<Option<Followed>, StateError> {
         let (mut members, mut before) = (Vec::new(), Vec::new());
-        let parent = log.parent().unwrap_or_else(PathBytes::root);
-        for path in self.state.logs_in(&parent, family::stem(log))? {
-            let name = self.policy.family(&path);
-            if name.log != *log {
-                continue;
-            }
+        let expired_s =
+            self.policy.kept_s(log).map(|keep_s| tally_sys::clock::realtime().secs.saturating_sub_unsigned(keep_s));
+        for (path, name) in self.known_files(log)? {
             let (Some(entry), Some(record)) = (self.state.entry(&path)?, self.state.log(&path)?) else { continue };
             let hint = self.state.hint(&path)?;
             let (age, packing) = name.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
             let file = hint.map_or((0, 0), |hint| (hint.dev, hint.ino));
             let size = record.seal.size();
-            members.push(Member { path, age, packing, size, file, is_expired: false });
+            // When it was last written, by what was recorded while it was there: its time now is anybody's to set.
+            let is_expired = hint.is_some_and(|hint| expired_s.is_some_and(|time| hint.mtime.secs <= time));
+            members.push(Member { path, age, packing, size, file, is_expired });
             before.push(Before { entry, hint, record });
         }
         let hint = |path: &PathBytes| {
@@ -340,6 +351,13 @@ impl Followed {
         if (hint.dev, hint.ino) == (stat.dev, stat.ino) { log::time_set(&hint, stat) } else { None }
     }
 
+    /// The time of a file that took over what another one held says when that was written, and so when it may be removed.
+    fn made_older(&self, origin: Origin, present: usize) -> Option<Arc<str>> {
+        let Origin::Continues(of) = origin else { return None };
+        let (hint, stat) = (self.before[of].hint?, &self.family.files[present].stat);
+        if stat.mtime < hint.mtime { log::time_set(&hint, stat) } else { None }
+    }
+
     /// What is different at the path of a file, and what is peculiar about it.
     fn told(
         &self,
@@ -380,7 +398,10 @@ impl Followed {
         };
         notes.extend(note);
         let attributes = before.map_or(AttributeSet::EMPTY, |before| AttributeSet::between(before, entry));
-        Some((Difference { kind, attributes, bytes: None }, notes))
+        let difference = Difference { kind, attributes, bytes: None };
+        let Some(words) = self.made_older(origin, present) else { return Some((difference, notes)) };
+        notes.insert(0, words);
+        Some((Difference::with_time_set(Some(Difference { kind: ChangeKind::Modified, ..difference })), notes))
     }
 
     /// The entry whose owner and permissions a file of this origin has, and where it comes from in words.

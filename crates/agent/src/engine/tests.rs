@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::{Position, event};
 use tally_snapshot::NodeHash;
-use tally_syscheck::{Algorithms, Glob, Limits, Mode, Policy, Watch};
+use tally_syscheck::{Algorithms, Glob, Limits, Mode, OldDir, Policy, Watch};
 use tally_types::{
     AgentState, ByteRange, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
 };
@@ -31,6 +31,7 @@ mod device;
 mod disk;
 mod filesystems;
 mod journals;
+mod kept;
 mod overflow;
 mod rotations;
 mod texts;
@@ -52,6 +53,9 @@ struct Host {
     /// Tell which lines of a text changed.
     diff: bool,
     digests: Algorithms,
+    /// Of logs: where they are rotated to, and how long they are kept.
+    olddir: Option<String>,
+    keep_s: Option<u64>,
 }
 
 impl Host {
@@ -82,6 +86,8 @@ impl Host {
             budget,
             diff: false,
             digests: Algorithms::SHA256,
+            olddir: None,
+            keep_s: None,
         }
     }
 
@@ -103,6 +109,8 @@ impl Host {
         let watch = |(path, mode): &(PathBytes, Option<Mode>)| Watch {
             diff: self.diff,
             digests: if matches!(mode, None | Some(Mode::Static)) { self.digests } else { Algorithms::EMPTY },
+            olddir: self.olddir.as_ref().map(|dir| OldDir::new(dir, &Glob::exactly(path)).unwrap()),
+            keep_s: self.keep_s,
             ..Watch::new(Glob::exactly(path), mode.unwrap_or_default())
         };
         Policy::from_watches(self.watches.iter().map(watch).collect(), Vec::new())
@@ -174,6 +182,8 @@ impl Host {
             budget: self.budget,
             diff: self.diff,
             digests: self.digests,
+            olddir: self.olddir.clone(),
+            keep_s: self.keep_s,
         };
         let running = host.start_in(&name);
         let root = running.board.status().root.unwrap();

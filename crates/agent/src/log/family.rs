@@ -34,7 +34,8 @@ pub struct Found {
 
 /// The files of a log that are there now.
 pub struct Family {
-    dir: OwnedFd,
+    /// The directories in which they are, and those that they are in by the policy.
+    dirs: Vec<(PathBytes, OwnedFd)>,
     /// Names came or went while they were listed: something may be missing that is there.
     pub is_torn: bool,
     pub files: Vec<Found>,
@@ -50,26 +51,43 @@ impl Family {
         log: &PathBytes,
         mut hint: impl FnMut(&PathBytes) -> Option<Hint>,
     ) -> io::Result<Self> {
-        let parent = log.parent().unwrap_or_else(PathBytes::root);
-        let dir = match open::beneath(root, parent.as_bytes(), Access::List) {
-            Ok(dir) => dir,
-            // With the directory everything in it is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let dir = open::beneath(root, b"/", Access::PathDirectory)?;
-                return Ok(Self { dir, is_torn: false, files: Vec::new(), seals: HashMap::new() });
+        let mut family = Self { dirs: Vec::new(), is_torn: false, files: Vec::new(), seals: HashMap::new() };
+        for path in policy.log_dirs(log) {
+            match open::beneath(root, path.as_bytes(), Access::List) {
+                Ok(dir) => family.dirs.push((path, dir)),
+                // With the directory everything in it is gone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
-        };
-        let began = stat::of(dir.as_fd())?;
+        }
+        let state = |(_, dir): &(PathBytes, OwnedFd)| stat::of(dir.as_fd()).map(|stat| (stat.ctime, stat.mtime));
+        let began: Vec<_> = family.dirs.iter().map(state).collect::<io::Result<_>>()?;
+        for place in 0..family.dirs.len() {
+            family.list_dir(place, policy, log, &mut hint)?;
+        }
+        let ended: Vec<_> = family.dirs.iter().map(state).collect::<io::Result<_>>()?;
+        family.is_torn = began != ended;
+        family.files.sort_by(|a, b| a.present.path.cmp(&b.present.path));
+        Ok(family)
+    }
+
+    /// Adds the files in one of the directories.
+    fn list_dir(
+        &mut self,
+        place: usize,
+        policy: &Policy,
+        log: &PathBytes,
+        hint: &mut impl FnMut(&PathBytes) -> Option<Hint>,
+    ) -> io::Result<()> {
+        let (parent, dir) = &self.dirs[place];
         let mut names = Vec::new();
         let stem = stem(log);
         dirent::each(dir.as_fd(), &mut dirent::Buffer::default(), |entry| {
             let is_file = entry.kind.is_none_or(|kind| kind == FileKind::File);
-            if is_file && names.len() < FILES_MAX && entry.name.to_bytes().starts_with(stem) {
+            if is_file && self.files.len() + names.len() < FILES_MAX && entry.name.to_bytes().starts_with(stem) {
                 names.push(entry.name.to_owned());
             }
         })?;
-        let mut files: Vec<Found> = Vec::new();
         for name in names {
             let Ok(path) = parent.join(name.to_bytes()) else { continue };
             let family = policy.family(&path);
@@ -83,12 +101,9 @@ impl Family {
             let (age, packing) = family.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
             let file = (stat.dev, stat.ino);
             let present = Present { path, age, packing, size: stat.size, file, is_untouched };
-            files.push(Found { present, stat, form });
+            self.files.push(Found { present, stat, form });
         }
-        files.sort_by(|a, b| a.present.path.cmp(&b.present.path));
-        let ended = stat::of(dir.as_fd())?;
-        let is_torn = (began.ctime, began.mtime) != (ended.ctime, ended.mtime);
-        Ok(Self { dir, is_torn, files, seals: HashMap::new() })
+        Ok(())
     }
 
     /// Makes a comparison. What cannot be read does not hold what was sealed.
@@ -136,7 +151,9 @@ impl Family {
     fn open(&self, present: usize) -> io::Result<(File, Stat)> {
         let present = &self.files[present].present;
         let name = CString::new(present.path.file_name()).map_err(io::Error::other)?;
-        let file = open::child(self.dir.as_fd(), &name, Access::Read)?;
+        let parent = present.path.parent().unwrap_or_else(PathBytes::root);
+        let dir = self.dirs.iter().find(|(path, _)| *path == parent).ok_or(io::ErrorKind::NotFound)?;
+        let file = open::child(dir.1.as_fd(), &name, Access::Read)?;
         let stat = stat::of(file.as_fd())?;
         let is_same = stat.kind == FileKind::File && (stat.dev, stat.ino) == present.file;
         if is_same { Ok((File::from(file), stat)) } else { Err(io::ErrorKind::NotFound.into()) }

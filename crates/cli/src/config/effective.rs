@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 use tally_syscheck::collect::{Collect, Format, Source};
-use tally_syscheck::{Config, Rate, Watch};
+use tally_syscheck::{Config, OldDir, Rate, Watch};
 use tally_types::PathBytes;
 
 /// The agent's, with the keys of its file.
@@ -68,6 +68,8 @@ fn watch(watch: &Watch) -> Value {
         "max_size": watch.max_size,
         "only": watch.only.name(),
         "diff": watch.diff,
+        "olddir": watch.olddir.as_ref().map(OldDir::as_str),
+        "keep": watch.keep_s,
         "tags": watch.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(),
         "why": watch.why.as_deref(),
     });

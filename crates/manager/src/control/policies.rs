@@ -3,7 +3,7 @@
 use tally_proto::json::{self, Explained, ExplainedWatch, PolicyStatus};
 use tally_proto::message::Blind;
 use tally_store::{Agent, GroupPolicy};
-use tally_syscheck::{Config, Finding, Watch};
+use tally_syscheck::{Config, Finding, OldDir, Watch};
 use tally_types::{Algorithm, PathBytes, did_you_mean};
 
 use super::answer::Answer;
@@ -152,6 +152,8 @@ fn explained_watch(watch: &Watch) -> ExplainedWatch<'_> {
         max_size: watch.max_size,
         only: watch.only.name(),
         diff: watch.diff,
+        olddir: watch.olddir.as_ref().map(OldDir::as_str),
+        keep_s: watch.keep_s,
         tags: &watch.tags,
         why: watch.why.as_deref(),
     }

@@ -74,6 +74,10 @@ pub struct ExplainedWatch<'a> {
     pub only: &'static str,
     /// Text diffs are kept with its changes.
     pub diff: bool,
+    /// Where rotated files go.
+    pub olddir: Option<&'a str>,
+    /// How many seconds they are kept.
+    pub keep_s: Option<u64>,
     pub tags: &'a [std::sync::Arc<str>],
     pub why: Option<&'a str>,
 }
@@ -96,6 +100,8 @@ pub fn explained(told: &Explained<'_>) -> Value {
             "max_size": watch.max_size,
             "only": watch.only,
             "diff": watch.diff,
+            "olddir": watch.olddir,
+            "keep_s": watch.keep_s,
             "tags": texts(watch.tags),
             "why": watch.why,
         })

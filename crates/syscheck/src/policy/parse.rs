@@ -12,7 +12,7 @@ use tally_types::{Algorithm, Attribute, AttributeSet, Diagnostic, PathBytes, did
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Algorithms, Mode, Only, Place, Policy, Watch};
+use super::{Algorithms, Mode, OldDir, Only, Place, Policy, Watch};
 use crate::config::{AgentConfig, Budget, Config};
 use crate::glob::Glob;
 
@@ -42,8 +42,24 @@ const AGENT_KEYS: [&str; 10] = [
 /// Of these, what only the host's own file may say.
 const HOST_KEYS: [&str; 4] = ["manager", "state", "accept_policy", "accept_commands"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
-const WATCH_KEYS: [&str; 11] =
-    ["path", "mode", "attributes", "digests", "recursion", "exclude", "max_size", "only", "diff", "tags", "why"];
+const WATCH_KEYS: [&str; 13] = [
+    "path",
+    "mode",
+    "attributes",
+    "digests",
+    "recursion",
+    "exclude",
+    "max_size",
+    "only",
+    "diff",
+    "olddir",
+    "keep",
+    "tags",
+    "why",
+];
+/// How long rotated logs can be asked to be kept.
+const KEEP_S_MIN: u64 = 60;
+const KEEP_S_MAX: u64 = 36_600 * 86_400;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -272,7 +288,33 @@ impl Reader<'_> {
             watch.tags = self.strings(value).into_iter().map(|(tag, _)| tag.into()).collect();
         }
         watch.why = given("why").and_then(|value| self.string(value)).map(Into::into);
-        globs.into_iter().map(|(path, place)| Watch { path, place: Some(place), ..watch.clone() }).collect()
+        watch.keep_s = given("keep").and_then(|value| self.keep_s(value, mode));
+        let olddir = given("olddir").and_then(|value| Some((self.string(value)?, value.span())));
+        let olddir = olddir.filter(|(_, span)| {
+            if mode != Mode::Log {
+                self.fault(span.clone(), "only of mode \"log\" rotated files are followed into another directory");
+            }
+            mode == Mode::Log
+        });
+        let watch = |(path, place)| {
+            let olddir = olddir.as_ref().and_then(|(dir, span)| match OldDir::new(dir, &path) {
+                Ok(olddir) => Some(olddir),
+                Err(message) => {
+                    self.fault(span.clone(), message);
+                    None
+                }
+            });
+            Watch { path, olddir, place: Some(place), ..watch.clone() }
+        };
+        globs.into_iter().map(watch).collect()
+    }
+
+    fn keep_s(&mut self, value: &Value<'_>, mode: Mode) -> Option<u64> {
+        if !mode.is_log() {
+            self.fault(value.span(), "only of modes \"log\" and \"journal\" rotated files are kept");
+            return None;
+        }
+        self.duration_s(value, KEEP_S_MIN, KEEP_S_MAX)
     }
 
     fn paths(&mut self, value: &Value<'_>) -> Vec<(Glob, Place)> {

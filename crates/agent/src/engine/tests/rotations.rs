@@ -18,18 +18,24 @@ impl Scene {
     }
 
     fn with_wait(rotation_wait: Duration) -> Self {
-        let mut host = Host::new();
+        let mut host = Self::host();
         host.rotation_wait = rotation_wait;
+        Self::of(host)
+    }
+
+    /// With the log, which is not watched yet.
+    pub fn host() -> Host {
+        let mut host = Host::new();
         host.watches = vec![(path(&host.at("app.log")), Some(Mode::Log))];
         host.write("app.log", &"a line of the first day\n".repeat(5000));
-        Self::of(host)
+        host
     }
 
     pub fn of(host: Host) -> Self {
         Self { agent: host.start(), host, changes: Vec::new(), lines: 0 }
     }
 
-    fn log_lines(&mut self) {
+    pub fn log_lines(&mut self) {
         let mut file = fs::OpenOptions::new().append(true).create(true).open(self.host.at("app.log")).unwrap();
         for _ in 0..2000 {
             self.lines += 1;
@@ -37,12 +43,25 @@ impl Scene {
         }
     }
 
+    /// What is done while the agent is stopped.
+    pub fn while_stopped(self, act: impl FnOnce(&Self)) -> Self {
+        let Self { host, agent, changes, lines } = self;
+        agent.stop();
+        // Some agent has to be there; this one watches another place.
+        let idle = Host::new();
+        let scene = Self { agent: idle.start(), host, changes, lines };
+        act(&scene);
+        let Self { host, agent, changes, lines } = scene;
+        agent.stop();
+        Self { agent: host.start(), host, changes, lines }
+    }
+
     pub fn run(&self, line: &str) {
         let done = Program::new("sh").args(["-ec", line]).current_dir(&self.host.watched).status().unwrap();
         assert!(done.success(), "{line}");
     }
 
-    fn rotate(&self, directives: &str) {
+    pub fn rotate(&self, directives: &str) {
         let (dir, log) = (self.host.dir.path(), self.host.at("app.log"));
         let config = dir.join("logrotate.conf");
         fs::write(&config, format!("{} {{\n{directives}\n}}\n", log.display())).unwrap();
@@ -84,10 +103,20 @@ impl Scene {
 
     /// The first alert.
     pub fn alert(&mut self) -> Change {
+        self.alert_of(|_| true)
+    }
+
+    /// The first alert of the file of this name.
+    pub fn alert_at(&mut self, name: &str) -> Change {
+        let at = path(&self.host.at(name));
+        self.alert_of(|change| change.path == at)
+    }
+
+    fn alert_of(&mut self, is_meant: impl Fn(&Change) -> bool) -> Change {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.take();
-            let loud = |c: &&Change| !matches!(c.kind, ChangeKind::Appended | ChangeKind::Rotated);
+            let loud = |c: &&Change| !matches!(c.kind, ChangeKind::Appended | ChangeKind::Rotated) && is_meant(c);
             if let Some(change) = self.changes.iter().find(loud) {
                 return change.clone();
             }
@@ -96,7 +125,7 @@ impl Scene {
         }
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> =
             fs::read_dir(&self.host.watched).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -105,7 +134,7 @@ impl Scene {
 }
 
 /// Whether the real parts are missing.
-fn is_missing() -> bool {
+pub(super) fn is_missing() -> bool {
     let missing = Program::new("logrotate").arg("--version").output().is_err();
     if missing {
         eprintln!("skipped: logrotate is not installed");

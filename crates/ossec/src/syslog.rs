@@ -145,12 +145,41 @@ fn of_5424(rest: &[u8]) -> Option<Vec<u8>> {
         text.extend([b"[", process, b"]"].concat());
     }
     text.extend(b": ");
-    if data != b"-" {
-        text.extend(data);
+    let message = message.strip_prefix("\u{feff}".as_bytes()).unwrap_or(message);
+    text.extend(message);
+    // Behind the message: decoders look for its first words.
+    let told = elements(data).filter(|element| !is_of_transport(element)).collect::<Vec<_>>().concat();
+    if !message.is_empty() && !told.is_empty() {
         text.push(b' ');
     }
-    text.extend(message.strip_prefix("\u{feff}".as_bytes()).unwrap_or(message));
+    text.extend(told);
     Some(text)
+}
+
+/// The elements of structured data, with their brackets.
+fn elements(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    core::iter::from_fn(move || {
+        let (mut is_quoted, mut at) = (false, 1);
+        rest.first().filter(|first| **first == b'[')?;
+        while at < rest.len() && (is_quoted || rest[at] != b']') {
+            match rest[at] {
+                b'\\' if is_quoted => at += 1,
+                b'"' => is_quoted = !is_quoted,
+                _ => {}
+            }
+            at += 1;
+        }
+        let (element, after) = rest.split_at(rest.len().min(at + 1));
+        rest = after;
+        Some(element)
+    })
+}
+
+/// Whether an element speaks of the message's way and clock (RFC 5424, section 7), and not of what happened.
+fn is_of_transport(element: &[u8]) -> bool {
+    let name = element[1..].split(|byte| matches!(byte, b' ' | b']')).next().unwrap_or_default();
+    [&b"timeQuality"[..], b"origin", b"meta"].contains(&name)
 }
 
 /// The structured data, and what follows.
@@ -214,8 +243,13 @@ mod tests {
             ),
             (
                 "<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [a@1 b=\"c\\\"]d\"][e@1] text",
-                "Oct 11 22:14:15 host evntslog: [a@1 b=\"c\\\"]d\"][e@1] text",
+                "Oct 11 22:14:15 host evntslog: text [a@1 b=\"c\\\"]d\"][e@1]",
             ),
+            (
+                "<13>1 2026-11-24T19:07:17Z vm sshd 123 - [timeQuality tzKnown=\"1\"] Failed password for bob",
+                "Nov 24 19:07:17 vm sshd[123]: Failed password for bob",
+            ),
+            ("<13>1 - fw RT_FLOW - CLOSE [j@2636 a=\"b\"]", "Jan  1 00:00:00 fw RT_FLOW: [j@2636 a=\"b\"]"),
             ("<34>1 not a header", "1 not a header"),
         ];
         for (message, wanted) in cases {

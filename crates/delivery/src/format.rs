@@ -1,6 +1,21 @@
-//! The texts that messages become. Each is pure: `fn(&Message) -> String`.
+//! The texts that messages become, one file for each form. Each is pure: `fn(&Message) -> String`, one line whatever a host
+//! put into a path or a log, and it names the message by its id, by which a repeated one is told.
+//! docs/formats.md has the tables of what stands where.
+
+pub mod asff;
+pub mod cef;
+pub mod ecs;
+pub mod leef;
+pub mod ocsf;
+pub mod ossec;
+#[cfg(test)]
+pub(crate) mod sample;
+pub(crate) mod subject;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
+use tally_ossec::alert::Syslog;
 use tally_proto::json::{self as schema, Origin};
 
 use crate::keys::Keys;
@@ -12,10 +27,29 @@ pub enum Format {
     /// As `tally alert list --json` and `tally event list --json` have it (docs/json.md), with `delivery_id` beside.
     #[default]
     Json,
+    Ecs,
+    Ocsf,
+    Cef,
+    Leef,
+    /// The forms of OSSEC's syslog output.
+    Ossec(Syslog),
+    /// A line of OSSEC's `alerts.json`.
+    OssecAlerts,
 }
 
 impl Format {
-    pub const ALL: [Self; 1] = [Self::Json];
+    pub const ALL: [Self; 10] = [
+        Self::Json,
+        Self::Ecs,
+        Self::Ocsf,
+        Self::Cef,
+        Self::Leef,
+        Self::Ossec(Syslog::Default),
+        Self::Ossec(Syslog::Cef),
+        Self::Ossec(Syslog::Json),
+        Self::Ossec(Syslog::Splunk),
+        Self::OssecAlerts,
+    ];
 
     /// Reads `format`.
     pub fn read(keys: &mut Keys) -> Self {
@@ -25,6 +59,15 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
+            Self::Ecs => "ecs",
+            Self::Ocsf => "ocsf",
+            Self::Cef => "cef",
+            Self::Leef => "leef",
+            Self::Ossec(Syslog::Default) => "ossec",
+            Self::Ossec(Syslog::Cef) => "ossec-cef",
+            Self::Ossec(Syslog::Json) => "ossec-json",
+            Self::Ossec(Syslog::Splunk) => "ossec-splunk",
+            Self::OssecAlerts => "ossec-alerts",
         }
     }
 
@@ -32,11 +75,45 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
+    /// Whether it is one JSON object.
+    pub const fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::OssecAlerts)
+    }
+
+    /// One line without its end, and without the header of a transport.
     pub fn write(self, message: &Message) -> String {
         match self {
-            Self::Json => json(message).to_string(),
+            Self::Json => json_line(&json(message)),
+            Self::Ecs => ecs::ecs(message),
+            Self::Ocsf => ocsf::ocsf(message),
+            Self::Cef => cef::cef(message),
+            Self::Leef => leef::leef(message),
+            Self::Ossec(form) => ossec::body(message, form),
+            Self::OssecAlerts => escaped(ossec::alerts_json(message)),
         }
     }
+}
+
+/// JSON in one line, whoever counts the lines: not only `\n` ends one for everybody.
+pub fn json_line(value: &Value) -> String {
+    escaped(value.to_string())
+}
+
+/// In JSON text such characters stand only in strings.
+fn escaped(text: String) -> String {
+    let is_dangerous = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if !text.contains(is_dangerous) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for sign in text.chars() {
+        if is_dangerous(sign) {
+            out.push_str(&format!("\\u{:04x}", sign as u32));
+        } else {
+            out.push(sign);
+        }
+    }
+    out
 }
 
 /// The JSON of docs/json.md, with the message's id and the manager's name.
@@ -57,20 +134,4 @@ pub fn json(message: &Message) -> Value {
         object.insert("group".into(), (&*message.agent.group).into());
     }
     value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::sample;
-
-    #[test]
-    fn json_has_the_id_and_the_schema() {
-        let alert = json(&sample::alert(7));
-        assert_eq!((alert["delivery_id"].as_str(), alert["schema"].as_u64()), (Some("test/7"), Some(1)));
-        assert_eq!((alert["rule"]["id"].as_u64(), alert["ledger_index"].as_u64()), (Some(550), Some(7)));
-        assert_eq!((alert["agent"].as_str(), alert["group"].as_str()), (Some("web1"), Some("web")));
-        let event = json(&sample::event(8));
-        assert_eq!((event["delivery_id"].as_str(), event["path"].as_str()), (Some("test/8"), Some("/etc/passwd")));
-    }
 }

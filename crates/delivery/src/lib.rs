@@ -9,6 +9,7 @@
 //! | `message` | one alert or event on its way out |
 //! | `destination` | all kinds of destinations, and what they say of a batch |
 //! | `format` | the texts that messages become |
+//! | `group` | messages of one cause, told as one |
 //! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
 //! | `template` | texts with placeholders |
 //! | `secret` | passwords and tokens, from anywhere but the file |
@@ -16,6 +17,7 @@
 
 mod destination;
 pub mod format;
+pub mod group;
 pub mod http;
 mod keys;
 mod message;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tally_proto::sentence;
 use tally_types::{AgentId, Event, EventId, RuleMatch, Timestamp, Verdict};
 
 /// Cheap to clone.
@@ -64,11 +63,6 @@ impl Message {
     /// When it happened: the alert's time, or the event's.
     pub fn time(&self) -> Timestamp {
         self.alert.as_ref().map_or(self.event.time, |alert| alert.time)
-    }
-
-    /// What happened, in one sentence.
-    pub fn sentence(&self) -> String {
-        sentence::event(&self.event)
     }
 
     /// The alert as the other parts know it.

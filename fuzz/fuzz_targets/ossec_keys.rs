@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tally_ossec::authd::{Request, enrol, password_of};
+use tally_ossec::authd::{Reply, Request, enrol, password_of};
 use tally_ossec::keys::{ClientKey, ClientKeys};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,6 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(keys.to_bytes(), bytes);
     }
     let before = keys.len();
+    let _ = Reply::parse(bytes);
     let _ = password_of(bytes);
     if let Ok(request) = Request::parse(bytes, None) {
         let answer = enrol(&mut keys, &request, [192, 0, 2, 1].into(), false, &[7; 32]);

@@ -78,7 +78,7 @@ fn now() -> Timestamp {
 }
 
 /// One line without its end; `false` at the end of input. What is beyond the limit of a line is dropped.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
+pub fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
     line.clear();
     let mut is_any = false;
     loop {

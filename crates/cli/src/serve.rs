@@ -32,6 +32,9 @@ pub fn run(options: &ManagerOptions) -> Result<Outcome> {
     let manager = Manager::start(config)?;
     if !options.ask.json {
         eprintln!("manager: agents reach it at UDP {}", manager.listen_addr());
+        if let Some(authd) = manager.authd_addr() {
+            eprintln!("manager: OSSEC's agents enrol at TCP {authd}");
+        }
         if let Some(link) = manager.console_login_link() {
             eprintln!("console: {link}  (works once; `tally console` makes a new one)");
         }

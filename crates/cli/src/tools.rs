@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use tally_types::Timestamp;
 
 use crate::Outcome;
 use crate::options::{AskOptions, OssecToolsCommand};
 
+mod agent_auth;
 mod agents;
 mod keys;
 mod lists;
+mod logtest;
+mod own_key;
 mod patterns;
 mod report;
 mod verify;
@@ -30,10 +34,12 @@ struct Tool {
     run: fn(&[String], &mut dyn Write) -> Ended,
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 12] = [
+    Tool { name: "agent-auth", run: agent_auth::agent_auth },
     Tool { name: "agent_control", run: agents::agent_control },
     Tool { name: "list_agents", run: agents::list_agents },
     Tool { name: "manage_agents", run: keys::manage_agents },
+    Tool { name: "ossec-logtest", run: logtest::logtest },
     Tool { name: "ossec-makelists", run: lists::makelists },
     Tool { name: "ossec-regex", run: patterns::regex },
     Tool { name: "ossec-reportd", run: report::reportd },
@@ -98,6 +104,18 @@ fn install(dir: &Path) -> Result<Outcome> {
         bail!("these are files, and stay as they are: {}", held.join(", "));
     }
     Ok(Outcome::Fine)
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// `2026/11/24 03:17:26`, as OSSEC's programs begin a line of their log.
+fn stamp(at: Timestamp) -> String {
+    let at = tally_sys::clock::local(at.micros().div_euclid(1_000_000));
+    let (year, month, day) = (at.year, at.month, at.day);
+    format!("{year}/{month:02}/{day:02} {:02}:{:02}:{:02}", at.hour, at.minute, at.second)
 }
 
 /// Where the state is.

@@ -139,6 +139,11 @@ impl ManagerConfig {
 
     /// What the file `path` says, for the state directory `state`.
     pub fn load(path: &Path, state: &Path) -> Result<Self, ConfigError> {
+        Self::load_in(path, None, state)
+    }
+
+    /// The same; what an `ossec.conf` names is in the directory `root`, and not in the one above its own.
+    pub fn load_in(path: &Path, root: Option<&str>, state: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
@@ -146,18 +151,19 @@ impl ManagerConfig {
         let bytes = std::fs::read(path).map_err(read)?;
         let (text, file) = (String::from_utf8_lossy(&bytes), path.to_string_lossy());
         let (config, faults) = match conf::kind(&text) {
-            Some(Kind::OssecConf) => Self::parse_ossec(&text, &file, state),
+            Some(Kind::OssecConf) => {
+                Self::parse_ossec(&text, &file, root.unwrap_or_else(|| native::root_of(&file)), state)
+            }
             _ => Self::parse(&text, &file, state),
         };
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { faults }) }
     }
 
     /// Reads the text of an `ossec.conf`, as it is translated (docs/configuration.md).
-    pub fn parse_ossec(text: &str, file: &str, state: &Path) -> (Self, Vec<Diagnostic>) {
+    fn parse_ossec(text: &str, file: &str, root: &str, state: &Path) -> (Self, Vec<Diagnostic>) {
         let (conf, findings) = OssecConf::parse(text, file);
-        let dir = native::root_of(file);
-        let is_there = |name: &str| Path::new(dir).join(name).exists();
-        let translation = native::manager(&conf, &Home { dir, is_there: &is_there }, file);
+        let is_there = |name: &str| Path::new(root).join(name).exists();
+        let translation = native::manager(&conf, &Home { dir: root, is_there: &is_there }, file);
         let (mut config, mut faults) = Self::parse(&translation.text, &format!("{file}, translated"), state);
         for finding in findings.0 {
             match finding.severity {
@@ -453,7 +459,8 @@ level = 7
     fn an_ossec_conf_is_read_by_the_same_way() {
         let text = "<ossec_config>\n<alerts><log_alert_level>5</log_alert_level></alerts>\n<global><geoipdb>/x</geoipdb>\
                     <emial_to>a</emial_to></global>\n<remote><connection>secure</connection><port>1600</port></remote></ossec_config>";
-        let (config, faults) = ManagerConfig::parse_ossec(text, "/opt/ossec/etc/ossec.conf", Path::new("/s"));
+        let (config, faults) =
+            ManagerConfig::parse_ossec(text, "/opt/ossec/etc/ossec.conf", "/opt/ossec", Path::new("/s"));
         assert_eq!(faults, vec![]);
         assert_eq!((config.listen.to_string().as_str(), config.alert_level.value()), ("[::]:1600", 5));
         let told: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
@@ -464,7 +471,7 @@ level = 7
             assert!(told.iter().any(|told| told.starts_with(expected.trim_end_matches(" warning"))), "{told:?}");
         }
         let (_, faults) =
-            ManagerConfig::parse_ossec("<ossec_config><global><logall>1</logall></global>", "f", Path::new("/s"));
+            ManagerConfig::parse_ossec("<ossec_config><global><logall>1</logall></global>", "f", "/", Path::new("/s"));
         assert_eq!(faults.len(), 2, "{faults:?}");
     }
 }

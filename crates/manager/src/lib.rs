@@ -45,5 +45,5 @@ pub use config::{
 };
 pub use feed::Alerts;
 pub use ingest::Resend;
-pub use manager::{Manager, OrderError, RulesError, Running, StartError};
+pub use manager::{Manager, OrderError, RulesError, Running, StartError, analysis};
 pub use moment::{MomentError, duration_us, moment};

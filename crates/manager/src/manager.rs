@@ -188,7 +188,7 @@ fn alert_files(
 
 /// Decoders and rules: OSSEC's whole set, if the configuration names one; what is built in, which gives way to that; then the
 /// operator's own.
-pub(crate) fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
+pub fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
     let own = &config.analysis;
     let decoders = texts(&expanded(&own.decoders)?)?;
     let whole = texts(&expanded(&own.rules)?)?;

@@ -226,7 +226,7 @@ pub(crate) fn certificate(
     }
 }
 
-fn read_own(
+pub(crate) fn read_own(
     certificate: &Path,
     key: &Path,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthdError> {

@@ -9,7 +9,7 @@
 //! - `connect` and `enrol` are the host's side. A manager is known by the authority that signed it, never by its name or
 //!   address, so that any name, address or port forward may lead to it.
 //! - `ForeignPort` gives the datagrams of OSSEC's agents, which come to the same port, and `AuthdPort` is where OSSEC's
-//!   agents enrol; what they say is `tally-ossec`'s affair.
+//!   agents enrol, `AuthdClient` its other end; what they say is `tally-ossec`'s affair.
 //! - `Conn` carries frames of at most 1 MiB on one bidirectional stream. Whatever the peer sends, nothing here panics or
 //!   holds more than the bounds in `limit`.
 //!
@@ -18,6 +18,7 @@
 mod address;
 mod admission;
 mod authd;
+mod authd_client;
 mod authority;
 mod certificate;
 mod client;
@@ -39,6 +40,7 @@ mod trust;
 
 pub use address::{AddressError, DEFAULT_PORT, ManagerAddress};
 pub use authd::{AuthdAnswer, AuthdError, AuthdPort};
+pub use authd_client::{AuthdClient, AuthdClientError, AuthdDialog};
 pub use authority::{AGENT_CERTIFICATE_DAYS, Authority, AuthorityError, CSR_BYTES_MAX};
 pub use certificate::{CertificateError, PeerCertificate};
 pub use client::{ConnectError, EnrolError, connect, enrol};

@@ -58,7 +58,7 @@ impl ManagerVerifier {
         self.distrust.clone()
     }
 
-    fn check(&self, end_entity: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), Distrust> {
+    pub(crate) fn check(&self, end_entity: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), Distrust> {
         let (root, refusal) = match &self.trust {
             Trust::Known(root) => (root.clone(), Distrust::OtherAuthority),
             Trust::Fingerprint(expected) => {

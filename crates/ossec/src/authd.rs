@@ -53,6 +53,46 @@ impl Request {
         let (name, _) = name.split_once('\'').ok_or(RequestError::Form)?;
         Ok(Self { name: name.to_owned() })
     }
+
+    /// As an agent sends it; `None` where the name or the password would end the request early.
+    pub fn text(&self, password: Option<&str>) -> Option<String> {
+        let is_line = |text: &str| !text.chars().any(char::is_control);
+        if !is_line(&self.name) || self.name.contains('\'') || !password.is_none_or(is_line) {
+            return None;
+        }
+        let pass = password.map(|password| format!("{PASS}{password} ")).unwrap_or_default();
+        Some(format!("{pass}{ASK}{}'\n", self.name))
+    }
+}
+
+/// What `authd` answered, for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Key(ClientKey),
+    /// Why there is no key, in the manager's words.
+    Refused(Vec<String>),
+    /// It closed without a word, or said nothing that is understood.
+    Nothing,
+}
+
+/// Lines of an answer that are told, and what of each.
+const REPLY_LINES_MAX: usize = 8;
+const REPLY_LINE_CHARS: usize = 256;
+
+impl Reply {
+    pub fn parse(bytes: &[u8]) -> Self {
+        const KEY: &str = "OSSEC K:'";
+        let text = String::from_utf8_lossy(bytes);
+        let key = text.find(KEY).and_then(|at| text[at + KEY.len()..].split_once('\''));
+        if let Some(key) = key.and_then(|(line, _)| ClientKey::parse(line).ok()) {
+            return Self::Key(key);
+        }
+        // It goes to a terminal.
+        let shown = |line: &str| line.chars().filter(|c| !c.is_control()).take(REPLY_LINE_CHARS).collect::<String>();
+        let lines: Vec<_> =
+            text.lines().filter(|line| line.starts_with("ERROR")).take(REPLY_LINES_MAX).map(shown).collect();
+        if lines.is_empty() { Self::Nothing } else { Self::Refused(lines) }
+    }
 }
 
 /// In a time that does not depend on where two texts of one length differ.
@@ -158,6 +198,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_is_understood_and_so_is_the_answer() {
+        let request = Request { name: "web".into() };
+        let mut keys = ClientKeys::default();
+        for password in [None, Some("s3 cret")] {
+            let text = request.text(password).unwrap();
+            let asked = Request::parse(text.as_bytes(), password).unwrap();
+            let answer = enrol(&mut keys, &asked, IpAddr::from([192, 0, 2, 1]), false, &[1; 32]);
+            let Answer::Key(key) = &answer else { panic!("{answer:?}") };
+            assert_eq!(Reply::parse(answer.text(&asked).as_bytes()), Reply::Key(key.clone()));
+        }
+        let refused = Answer::Refused(KeyError::Name("w".into())).text(&request);
+        let words = ["ERROR: Invalid agent name: web", "ERROR: Unable to add agent."].map(str::to_owned);
+        assert_eq!(Reply::parse(refused.as_bytes()), Reply::Refused(words.into()));
+        for bytes in [&b""[..], b"hello\n", b"OSSEC K:'1024 web any'\n"] {
+            assert_eq!(Reply::parse(bytes), Reply::Nothing);
+        }
+        assert_eq!(Reply::parse(b"ERROR: \x1b[2Jx\n"), Reply::Refused(vec!["ERROR: [2Jx".into()]));
+        for name in ["it's", "a\nb"] {
+            assert_eq!(Request { name: name.into() }.text(None), None);
+        }
+        assert_eq!(request.text(Some("a\nb")), None);
+    }
+
+    #[test]
     fn a_password_file_is_its_first_line() {
         assert_eq!(password_of(b"secret\nmore\n").as_deref(), Some("secret"));
         assert_eq!(password_of(b"secret").as_deref(), Some("secret"));
@@ -170,6 +234,7 @@ mod tests {
         #[test]
         fn any_request_is_answered_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Request::parse(&bytes, None);
+            let _ = Reply::parse(&[b"OSSEC K:'", &bytes[..]].concat());
             let _ = Request::parse(&[b"OSSEC PASS: ", &bytes[..]].concat(), Some("pw"));
             let asked = [b"OSSEC A:'", &bytes[..]].concat();
             if let Ok(request) = Request::parse(&asked, None) {

@@ -1,11 +1,12 @@
-//! Files of the systemd journal: the view of what is written once, from any mark, and verification, as the agent makes them.
+//! Files of the systemd journal: the view of what is written once, from any mark, verification, and
+//! what the entries say, as the agent makes them.
 #![no_main]
 
 use std::io::{Cursor, Seek, SeekFrom};
 
 use libfuzzer_sys::fuzz_target;
 use tally_syscheck::append_log::Seal;
-use tally_syscheck::journal::{Compression, Journal, Mark, verify};
+use tally_syscheck::journal::{Cache, Compression, Entries, Journal, Mark, verify};
 
 // The agent's own files, without the rest of the agent.
 #[path = "../../crates/agent/src/log/lz4.rs"]
@@ -21,8 +22,16 @@ fuzz_target!(|data: (u16, u8, &[u8])| {
             assert!(seal.size() <= size);
         }
         let _ = journal.seek(SeekFrom::Start(offset.into()));
+        let opened = Entries::open(Cursor::new(file), Cursor::new(file), mark, Cache::default());
+        if let Ok(mut entries) = opened.expect("memory is read without errors") {
+            while let Ok(Ok(Some(entry))) = entries.next(&mut unpack) {
+                let _ = tally_syscheck::collect::journal_line(&entry, &Default::default());
+            }
+        }
     }
-    let _ = verify(Cursor::new(file), &mut |compression, packed, bytes_max, plain| {
-        compression == Compression::Lz4 && lz4::unpack(packed, bytes_max.min(1 << 20), plain)
-    });
+    let _ = verify(Cursor::new(file), &mut unpack);
 });
+
+fn unpack(compression: Compression, packed: &[u8], bytes_max: u64, plain: &mut Vec<u8>) -> bool {
+    compression == Compression::Lz4 && lz4::unpack(packed, bytes_max.min(1 << 20), plain)
+}

@@ -7,6 +7,7 @@
 mod command;
 mod expand;
 mod follower;
+mod journal;
 mod mark;
 mod part;
 #[cfg(test)]
@@ -21,11 +22,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tally_sys::clock::LocalTime;
-use tally_syscheck::collect::{CivilTime, Clockwork, Collect, From, Message, Source, dated};
-use tally_types::{LogLine, Timestamp};
+use tally_syscheck::collect::{CivilTime, Clockwork, Collect, From, Message, Source, dated, journal_line, pieces};
+use tally_types::{LogLine, LogQueue, Timestamp};
 
 use self::command::Commands;
 use self::follower::Follower;
+use self::journal::{Group, Journals};
 pub use self::mark::Mark;
 use crate::engine::now;
 use crate::intake::{Command, Intake};
@@ -42,6 +44,13 @@ const LOG_BYTES: usize = 128 * 1024;
 const AGAIN: Duration = Duration::from_secs(1);
 /// More logs are not followed; that is told.
 const LOGS_MAX: usize = 1024;
+/// The location of what the journal holds, unless a source has an alias.
+const JOURNAL: &str = "journald";
+/// Of what is said about the collection itself; a rule of ours waits for lines that begin so.
+const OWN: &str = "tallystick";
+const OWN_WORDS: &str = "tallystick: the collection of ";
+/// Sources that cannot be collected and are told of one by one, since the start.
+const TOLD_MAX: usize = 1000;
 /// What the name of a renamed file's mark ends with.
 const RENAMED: &str = "\u{0}renamed";
 /// What the name of the mark begins with that says that a pattern was looked for.
@@ -85,11 +94,16 @@ struct Work {
     intake: Arc<Intake>,
     /// By the name of their mark: the path.
     logs: BTreeMap<String, Followed>,
+    journals: Vec<Journals>,
     commands: Commands,
     expanded: Option<Instant>,
     hostname: String,
     /// Told once each.
     told: HashSet<String>,
+    /// Logs that were found and are not followed.
+    left_out: usize,
+    /// What was lost, in words, until it is handed over with the marks that no longer lead to it.
+    losses: Vec<String>,
 }
 
 /// What one round read.
@@ -109,15 +123,28 @@ struct Followed {
 impl Work {
     fn new(collects: Vec<Collect>, marks: Vec<(String, Mark)>, intake: Arc<Intake>) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let marks: BTreeMap<_, _> = marks.into_iter().collect();
+        let mut journals: Vec<Journals> = Vec::new();
+        let boot = tally_sys::clock::boot_id().unwrap_or_default();
+        for collect in &collects {
+            let Source::Journal(source) = &collect.source else { continue };
+            let group = Group::of(source);
+            if !journals.iter().any(|known| known.group == group) {
+                journals.push(Journals::new(group, &marks, boot));
+            }
+        }
         Self {
             commands: Commands::new(&collects),
             collects,
-            marks: marks.into_iter().collect(),
+            marks,
             intake,
             logs: BTreeMap::new(),
+            journals,
             expanded: None,
             hostname,
             told: HashSet::new(),
+            left_out: 0,
+            losses: Vec::new(),
         }
     }
 
@@ -152,11 +179,10 @@ impl Work {
             match follower.look(with, LOG_BYTES, &mut messages) {
                 Ok(more) => is_more |= more,
                 Err(error) => {
-                    if self.told.insert(format!("{name}: {error}")) {
-                        tracing::warn!(path = name, %error, "a log cannot be read");
-                    }
+                    lose(&mut self.told, &mut self.losses, format!("{name}: it cannot be read: {error}"));
                 }
             }
+            self.losses.extend(follower.losses.drain(..).map(|loss| format!("{name} {loss}")));
             let location = location(&self.collects[*collect], name);
             bytes += take(messages, &location, &mut lines);
             for (name, mark) in
@@ -167,12 +193,58 @@ impl Work {
                 }
             }
         }
-        for (collect, messages) in self.commands.collected(civil) {
+        is_more |= self.read_journals(&mut lines, &mut marks);
+        for (collect, messages) in self.commands.collected(civil, &mut self.losses) {
             let collect = &self.collects[collect];
             let Source::Command { line, .. } = &collect.source else { continue };
             take(messages, &location(collect, line), &mut lines);
         }
+        for loss in self.losses.drain(..) {
+            tracing::warn!(loss, "lines of a log may be missing");
+            lines.push((now(), LogLine::new(OWN, LogQueue::Local, format!("{OWN_WORDS}{loss}").into_bytes())));
+        }
         Round { lines, marks, is_more }
+    }
+
+    /// What is new in the journal. Whether there is more.
+    fn read_journals(
+        &mut self,
+        lines: &mut Vec<(Timestamp, LogLine)>,
+        marks: &mut Vec<(String, Option<Mark>)>,
+    ) -> bool {
+        let mut is_more = false;
+        for journals in &mut self.journals {
+            let before = lines.len();
+            let group = journals.group.clone();
+            let sources = self.collects.iter().filter_map(|collect| match &collect.source {
+                Source::Journal(source) if Group::of(source) == group => Some((collect, source)),
+                _ => None,
+            });
+            let sources: Vec<_> = sources.collect();
+            let looked = journals.look(BATCH_BYTES, &mut |entry| {
+                let Some((collect, _)) = sources.iter().find(|(_, source)| source.takes(entry)) else { return 0 };
+                let received = civil(i64::try_from(entry.realtime_us / 1_000_000).unwrap_or(0));
+                let Some(line) = journal_line(entry, &received) else { return 0 };
+                let location = location(collect, JOURNAL);
+                let told =
+                    pieces(&line).map(|piece| (now(), LogLine::new(Arc::clone(&location), LogQueue::Local, piece)));
+                lines.extend(told);
+                line.len()
+            });
+            match looked {
+                Ok(more) => is_more |= more,
+                Err(error) => {
+                    lose(&mut self.told, &mut self.losses, format!("the journal: it cannot be read: {error}"));
+                }
+            }
+            self.losses.extend(journals.losses.drain(..).map(|loss| format!("the journal: {loss}")));
+            journals.marks(lines.len() > before || !self.losses.is_empty(), marks);
+            if !self.marks.contains_key(journals.known()) {
+                self.marks.insert(journals.known().to_owned(), Mark::Known);
+                marks.push((journals.known().to_owned(), Some(Mark::Known)));
+            }
+        }
+        is_more
     }
 
     /// Which logs there are now.
@@ -182,13 +254,21 @@ impl Work {
             let Source::Files { path, exclude, from } = &self.collects[nth].source else { continue };
             let (name, from, exclude) = (format!("{PATTERN}{path}"), *from, exclude.clone());
             let was_known = self.marks.contains_key(&name);
-            for path in expand::expand(&dated(path, &civil), &exclude) {
+            let (paths, is_cut) = expand::expand(&dated(path, &civil), &exclude);
+            if is_cut {
+                self.lose(format!("{path}: there are too many files to look through, and some are left out"));
+            }
+            for path in paths {
                 self.found(nth, path, from == From::End && !was_known);
             }
             if !was_known {
                 self.marks.insert(name.clone(), Mark::Known);
                 marks.push((name, Some(Mark::Known)));
             }
+        }
+        if self.left_out > 0 {
+            let count = std::mem::take(&mut self.left_out);
+            self.lose(format!("{count} logs is left out: more than {LOGS_MAX} are not followed"));
         }
         let gone: Vec<_> =
             self.logs.iter().filter(|(_, log)| log.follower.is_gone()).map(|(name, _)| name.clone()).collect();
@@ -202,16 +282,21 @@ impl Work {
         }
     }
 
+    /// Says once that something is not collected.
+    fn lose(&mut self, loss: String) {
+        lose(&mut self.told, &mut self.losses, loss);
+    }
+
     /// Begins to follow a log, if it is not followed.
     fn found(&mut self, collect: usize, path: PathBuf, at_end: bool) {
-        let Some(name) = path.to_str().map(str::to_owned) else { return };
+        let Some(name) = path.to_str().map(str::to_owned) else {
+            return self.lose(format!("{}: its name is no UTF-8, and it is left out", path.display()));
+        };
         if self.logs.contains_key(&name) {
             return;
         }
         if self.logs.len() >= LOGS_MAX {
-            if self.told.insert("too many".to_owned()) {
-                tracing::warn!(limit = LOGS_MAX, "there are more logs than can be followed; the others are left out");
-            }
+            self.left_out += 1;
             return;
         }
         let id = path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -231,22 +316,12 @@ impl Work {
         });
         match begun {
             Ok(follower) => {
-                if follower.is_lost {
-                    tracing::warn!(
-                        path = name,
-                        "the log was rotated meanwhile and what followed is not found: lines may be missing"
-                    );
-                }
                 let service = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default();
                 let service = service.to_string_lossy().into_owned();
                 let with = Clockwork { hostname: self.hostname.clone(), service, ..Clockwork::default() };
                 self.logs.insert(name, Followed { follower, collect, with });
             }
-            Err(error) => {
-                if self.told.insert(format!("{name}: {error}")) {
-                    tracing::warn!(path = name, %error, "a log cannot be opened");
-                }
-            }
+            Err(error) => self.lose(format!("{name}: it cannot be opened: {error}")),
         }
     }
 
@@ -281,14 +356,28 @@ impl Work {
     }
 }
 
+/// Tells a loss that was not told before.
+fn lose(told: &mut HashSet<String>, losses: &mut Vec<String>, loss: String) {
+    if told.len() == TOLD_MAX {
+        told.insert(String::new());
+        losses.push(format!("other logs is disturbed as well: {TOLD_MAX} disturbances were told, more are not"));
+    }
+    if told.len() < TOLD_MAX && told.insert(loss.clone()) {
+        losses.push(loss);
+    }
+}
+
 /// `None` where the engine has ended.
 fn answered(answer: &Receiver<bool>) -> Option<bool> {
     answer.recv().ok()
 }
 
 fn civil_now() -> CivilTime {
-    let LocalTime { year, month, day, hour, minute, second, weekday, yearday } =
-        tally_sys::clock::local(now().micros() / 1_000_000);
+    civil(now().micros() / 1_000_000)
+}
+
+fn civil(secs: i64) -> CivilTime {
+    let LocalTime { year, month, day, hour, minute, second, weekday, yearday } = tally_sys::clock::local(secs);
     CivilTime { year, month, day, hour, minute, second, weekday, yearday }
 }
 

@@ -16,7 +16,7 @@ mod overflow;
 mod rotations;
 mod scans;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod verify;
 

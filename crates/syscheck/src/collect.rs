@@ -5,12 +5,14 @@
 
 mod dated;
 mod frame;
+mod journal;
 mod record;
 
 use std::sync::Arc;
 
 pub use dated::{CivilTime, dated};
-pub use frame::{Clockwork, Framer, Message};
+pub use frame::{Clockwork, Framer, Message, pieces};
+pub use journal::{JournalSource, PRIORITIES, line as journal_line};
 
 use crate::glob::Glob;
 use crate::policy::Place;
@@ -31,8 +33,8 @@ pub enum Source {
     Files { path: Arc<str>, exclude: Vec<Glob>, from: From },
     /// `command = "df -P"`: run by the shell, as the agent's user.
     Command { line: Arc<str>, every_s: u64 },
-    /// `journal = "sshd"`: one program's messages, or those of all by `"*"`.
-    Journal { identifier: Arc<str> },
+    /// `journal = "sshd"`: the systemd journal's entries of one program, or those of all by `"*"`.
+    Journal(JournalSource),
 }
 
 /// Where a file is begun that was there before it was first collected.

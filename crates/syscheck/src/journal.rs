@@ -9,12 +9,13 @@
 //! counts an entry when it and all that lies before it are complete. Only an archived file is viewed to its end.
 //!
 //! Source: systemd.io, "Journal File Format"; journal-def.h of systemd 252. It does not say whether links and hashes fit;
-//! that is `verify`.
+//! that is `verify`. `Entries` reads what the entries say, for who collects them.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::append_log::LogState;
 
+mod entries;
 mod hash;
 mod object;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 mod verify;
 mod window;
 
+pub use entries::{Cache, Entries, Entry, MESSAGE_BYTES_MAX, Name, Summary};
 pub use object::{Fault, HEADER_BYTES_MIN, State, What};
 use object::{Header, Kind, Object};
 pub use verify::{Compression, MEMORY_ENTRIES_MAX, Unpack, Verified, verify};

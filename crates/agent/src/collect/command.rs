@@ -27,8 +27,13 @@ struct Timed {
     shown: String,
     every: Duration,
     next: Instant,
-    running: Option<Receiver<Vec<u8>>>,
+    /// What was missing of its last output.
+    missing: Option<String>,
+    running: Option<Receiver<Output>>,
 }
+
+/// What a command wrote, and why that is not all.
+type Output = (Vec<u8>, Option<String>);
 
 impl Commands {
     pub fn new(collects: &[Collect]) -> Self {
@@ -41,26 +46,32 @@ impl Commands {
                 shown: collect.alias.as_deref().unwrap_or(line).to_owned(),
                 every: Duration::from_secs(*every_s),
                 next: Instant::now(),
+                missing: None,
                 running: None,
             })
         };
         Self(collects.iter().enumerate().filter_map(timed).collect())
     }
 
-    /// Starts what is due, and tells the output of what has ended.
-    pub fn collected(&mut self, now: CivilTime) -> Vec<(usize, Vec<Message>)> {
+    /// Starts what is due, and tells the output of what has ended. What is missing of it goes into `losses`, once for each
+    /// reason in a row.
+    pub fn collected(&mut self, now: CivilTime, losses: &mut Vec<String>) -> Vec<(usize, Vec<Message>)> {
         let mut collected = Vec::new();
         for timed in &mut self.0 {
             if timed.running.is_none() && Instant::now() >= timed.next {
                 timed.next = Instant::now() + timed.every;
                 timed.running = start(&timed.line);
             }
-            let output = match timed.running.as_ref().map(Receiver::try_recv) {
+            let (output, missing) = match timed.running.as_ref().map(Receiver::try_recv) {
                 Some(Ok(output)) => output,
-                Some(Err(TryRecvError::Disconnected)) => Vec::new(),
+                Some(Err(TryRecvError::Disconnected)) => (Vec::new(), Some("it was not run".to_owned())),
                 _ => continue,
             };
             timed.running = None;
+            if let Some(why) = missing.iter().find(|why| Some(*why) != timed.missing.as_ref()) {
+                losses.push(format!("the command \"{}\": {why}", timed.shown));
+            }
+            timed.missing = missing;
             let with = Clockwork { now, command: timed.shown.clone(), ..Clockwork::default() };
             let mut messages = Vec::new();
             timed.framer.output(&output, &with, &mut messages);
@@ -71,21 +82,18 @@ impl Commands {
 }
 
 /// Runs a command on a thread of its own; what it wrote comes when it has ended.
-fn start(line: &str) -> Option<Receiver<Vec<u8>>> {
+fn start(line: &str) -> Option<Receiver<Output>> {
     let (told, output) = channel();
     let line = line.to_owned();
     let run = move || {
         // Nobody waits for it any more when the agent ends.
-        let _ = told.send(run(&line).unwrap_or_else(|error| {
-            tracing::warn!(command = line, %error, "a command cannot be run");
-            Vec::new()
-        }));
+        let _ = told.send(run(&line).unwrap_or_else(|error| (Vec::new(), Some(format!("it cannot be run: {error}")))));
     };
     std::thread::Builder::new().name("command".to_owned()).spawn(run).ok()?;
     Some(output)
 }
 
-fn run(line: &str) -> std::io::Result<Vec<u8>> {
+fn run(line: &str) -> std::io::Result<Output> {
     let (reader, writer) = std::io::pipe()?;
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).current_dir("/").env_clear().env("PATH", PATH).env("LC_ALL", "C");
@@ -96,19 +104,28 @@ fn run(line: &str) -> std::io::Result<Vec<u8>> {
     let group = child.id();
     let (ended, end) = channel::<()>();
     let watch = std::thread::Builder::new().name("command-end".to_owned()).spawn(move || {
-        if end.recv_timeout(TIME_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!(seconds = TIME_MAX.as_secs(), "a command takes too long and is ended");
+        let is_late = end.recv_timeout(TIME_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        if is_late {
             let _ = tally_sys::spawn::kill_group(group);
         }
+        is_late
     })?;
     let mut output = Vec::new();
     let read = reader.take(OUTPUT_BYTES_MAX).read_to_end(&mut output);
     drop(ended);
-    let _ = watch.join();
+    let is_late = watch.join().unwrap_or(false);
     // Whoever it left behind has nobody to write to.
     let _ = tally_sys::spawn::kill_group(group);
     child.wait()?;
-    read.map(|_| output)
+    read?;
+    let missing = if is_late {
+        Some(format!("it was ended after {} s", TIME_MAX.as_secs()))
+    } else if output.len() as u64 == OUTPUT_BYTES_MAX {
+        Some(format!("it wrote more than {OUTPUT_BYTES_MAX} bytes, and the rest is left out"))
+    } else {
+        None
+    };
+    Ok((output, missing))
 }
 
 #[cfg(test)]
@@ -117,12 +134,14 @@ mod tests {
 
     #[test]
     fn what_a_command_writes_is_its_output() {
-        assert_eq!(run("echo out; echo err >&2; exit 3").unwrap(), b"out\nerr\n");
-        assert_eq!(run("echo $HOME-$PWD").unwrap(), b"-/\n");
+        assert_eq!(run("echo out; echo err >&2; exit 3").unwrap(), (b"out\nerr\n".to_vec(), None));
+        assert_eq!(run("echo $HOME-$PWD").unwrap().0, b"-/\n");
     }
 
     #[test]
     fn endless_output_is_cut() {
-        assert_eq!(run("yes").unwrap().len() as u64, OUTPUT_BYTES_MAX);
+        let (output, missing) = run("yes").unwrap();
+        assert_eq!(output.len() as u64, OUTPUT_BYTES_MAX);
+        assert!(missing.unwrap().contains("the rest is left out"));
     }
 }

@@ -13,22 +13,23 @@ const DEPTH_MAX: usize = 16;
 /// What compressed files end with: what they hold was read before they were compressed.
 const PACKED: [&str; 8] = [".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip", ".lzma"];
 
-/// The regular files that match, without those that a log was rotated to while the log itself matches too.
-pub fn expand(pattern: &str, exclude: &[Glob]) -> Vec<PathBuf> {
-    let Ok(glob) = Glob::parse(pattern) else { return Vec::new() };
+/// The regular files that match, without those that a log was rotated to while the log itself matches too; and whether there
+/// was more than is looked through.
+pub fn expand(pattern: &str, exclude: &[Glob]) -> (Vec<PathBuf>, bool) {
+    let Ok(glob) = Glob::parse(pattern) else { return (Vec::new(), false) };
     let is_left_out = |path: &PathBytes| {
         exclude.iter().any(|glob| glob.covers(path))
             || PACKED.iter().any(|end| path.as_bytes().ends_with(end.as_bytes()))
     };
     if glob.is_plain() {
         let path = glob.root();
-        return if is_left_out(&path) { Vec::new() } else { vec![native(&path)] };
+        return (if is_left_out(&path) { Vec::new() } else { vec![native(&path)] }, false);
     }
     let root = glob.root();
     let fixed = root.as_bytes().iter().filter(|byte| **byte == b'/').count();
     let depth = if pattern.contains("**") { DEPTH_MAX } else { pattern.matches('/').count().saturating_sub(fixed) };
     let (mut found, mut budget) = (Vec::new(), ENTRIES_MAX);
-    walk(&native(&root), depth, &mut budget, &mut |path| {
+    let is_whole = walk(&native(&root), depth, &mut budget, &mut |path| {
         let Ok(path) = PathBytes::new(path.as_os_str().as_encoded_bytes()) else { return };
         if glob.matches(&path) && !is_left_out(&path) {
             found.push(path);
@@ -40,21 +41,23 @@ pub fn expand(pattern: &str, exclude: &[Glob]) -> Vec<PathBuf> {
             log.is_some_and(|log| glob.matches(&log))
         })
     };
-    found.iter().filter(|path| !is_rotated(path)).map(native).collect()
+    (found.iter().filter(|path| !is_rotated(path)).map(native).collect(), !is_whole)
 }
 
-fn walk(dir: &Path, depth: usize, budget: &mut usize, each: &mut impl FnMut(&Path)) {
-    let Ok(entries) = dir.read_dir() else { return };
+/// Whether all was looked at.
+fn walk(dir: &Path, depth: usize, budget: &mut usize, each: &mut impl FnMut(&Path)) -> bool {
+    let Ok(entries) = dir.read_dir() else { return true };
     for entry in entries.flatten() {
-        let Some(left) = budget.checked_sub(1) else { return };
+        let Some(left) = budget.checked_sub(1) else { return false };
         *budget = left;
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_file() {
             each(&entry.path());
-        } else if kind.is_dir() && depth > 1 {
-            walk(&entry.path(), depth - 1, budget, each);
+        } else if kind.is_dir() && depth > 1 && !walk(&entry.path(), depth - 1, budget, each) {
+            return false;
         }
     }
+    true
 }
 
 fn native(path: &PathBytes) -> PathBuf {
@@ -78,6 +81,7 @@ mod tests {
         let names = |pattern: &str, exclude: &[&str]| {
             let exclude: Vec<_> = exclude.iter().map(|text| Glob::parse(at(text).to_str().unwrap()).unwrap()).collect();
             let mut names: Vec<_> = expand(at(pattern).to_str().unwrap(), &exclude)
+                .0
                 .into_iter()
                 .map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned())
                 .collect();

@@ -37,7 +37,8 @@ pub struct Follower {
     /// When the first of the queue last had something.
     quiet_since: Instant,
     gone_since: Option<Instant>,
-    pub is_lost: bool,
+    /// What was not found or could not be read, in words, until it is told.
+    pub losses: Vec<String>,
 }
 
 struct Lingering {
@@ -127,7 +128,7 @@ impl Follower {
             framer: Framer::new(format),
             quiet_since: Instant::now(),
             gone_since: None,
-            is_lost: false,
+            losses: Vec::new(),
         };
         match mark {
             Some(mark) => follower.resume(mark)?,
@@ -143,19 +144,36 @@ impl Follower {
     /// Finds the place of `mark` again, in the log or in what it was rotated to.
     fn resume(&mut self, mark: &FileMark) -> io::Result<()> {
         self.queue.clear();
-        let live = Part::open(&self.path)?;
-        if let Some(live) = live {
-            // By its head alone: a log that was restored from a copy, or lies on another disk now, goes on as well.
-            if let Some(live) =
-                live.resumed(mark)?.filter(|live| mark.head.bytes > 0 || live.id == (mark.dev, mark.ino))
-            {
+        let is_same = |part: &Part| part.id == (mark.dev, mark.ino);
+        let live = Part::open(&self.path)?.map(|live| live.resumed(mark)).transpose()?.flatten();
+        let live = match live.filter(|live| mark.head.bytes > 0 || is_same(live)) {
+            Some(live) if is_same(&live) => {
                 self.queue.push_back(live);
                 return Ok(());
             }
-        }
-        match Rotated::of(&self.path)?.after(mark) {
-            Some(parts) => self.queue.extend(parts),
-            None => self.is_lost = mark.offset > 0,
+            live => live,
+        };
+        let rotated = Rotated::of(&self.path)?;
+        let found = rotated.after(mark);
+        // Logs may begin alike. The file itself, under another name, is a better find than another one that begins as it did.
+        let is_found = found.as_ref().is_some_and(|found| live.is_none() || found.parts.first().is_some_and(is_same));
+        match (found, live) {
+            (Some(found), _) if is_found => {
+                if found.skipped > 0 {
+                    self.losses.push(format!("passed over {} rotated files that cannot be read", found.skipped));
+                }
+                self.queue.extend(found.parts);
+            }
+            // By its head alone: a log that was restored from a copy, or lies on another disk now, goes on as well.
+            (_, Some(live)) => {
+                self.queue.push_back(live);
+                return Ok(());
+            }
+            _ if mark.offset > 0 => self.losses.push(format!(
+                "does not find where it ended: behind the {} bytes of a file that is not there any more; lines may be missing",
+                mark.offset
+            )),
+            _ => {}
         }
         self.queue.extend(Part::open(&self.path)?);
         Ok(())
@@ -165,7 +183,17 @@ impl Follower {
     pub fn look(&mut self, with: &Clockwork, budget: usize, out: &mut Vec<Message>) -> io::Result<bool> {
         self.find_log()?;
         let Some(part) = self.queue.front_mut() else { return Ok(false) };
-        let taken = self.lines.read(part, &mut self.framer, with, budget, out)?;
+        let taken = match self.lines.read(part, &mut self.framer, with, budget, out) {
+            Ok(taken) => taken,
+            // What cannot be unpacked now never can.
+            Err(error) if !part.can_grow() => {
+                let at = part.at;
+                self.losses.push(format!("cannot read a rotated file beyond its first {at} bytes: {error}"));
+                self.next(with, out);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         if taken > 0 {
             self.quiet_since = Instant::now();
         }
@@ -264,7 +292,7 @@ impl Follower {
 
     /// Takes up a renamed file again that was still looked at when the agent ended.
     pub fn resume_lingering(&mut self, mark: &FileMark) -> io::Result<()> {
-        let found = Rotated::of(&self.path)?.after(mark).and_then(|parts| parts.into_iter().next());
+        let found = Rotated::of(&self.path)?.after(mark).and_then(|found| found.parts.into_iter().next());
         if let Some(part) = found.filter(|part| !self.queue.iter().any(|other| other.id == part.id)) {
             let framer = Framer::new(self.framer.format().clone());
             self.lingering = Some(Lingering { part, lines: Lines::default(), framer, since: Instant::now() });

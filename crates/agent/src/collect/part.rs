@@ -139,6 +139,14 @@ pub struct Rotated {
     files: Vec<(PathBuf, Option<Packing>)>,
 }
 
+/// What follows after a mark.
+pub struct Found {
+    /// The rest of the file that holds it, then all of those after it.
+    pub parts: Vec<Part>,
+    /// Of those after it, the ones that cannot be opened.
+    pub skipped: usize,
+}
+
 /// More rotated files of one log are not looked through.
 const ROTATED_MAX: usize = 500;
 
@@ -154,26 +162,38 @@ impl Rotated {
                 continue;
             };
             let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_file() && found.len() < ROTATED_MAX {
+            if metadata.is_file() {
                 // Compression keeps the time of the last write, and so does a rename.
                 found.push(((metadata.mtime(), metadata.mtime_nsec(), entry.path()), reading.packing));
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Self { files: found.into_iter().map(|((_, _, path), packing)| (path, packing)).collect() })
+        // The newest are those that may not have been read.
+        let left_out = found.len().saturating_sub(ROTATED_MAX);
+        let newest = found.into_iter().skip(left_out);
+        Ok(Self { files: newest.map(|((_, _, path), packing)| (path, packing)).collect() })
     }
 
-    /// What follows after `mark` in the rotated files: the rest of the one that holds it, then all of those after it. `None` if
-    /// none of them holds it.
-    pub fn after(&self, mark: &FileMark) -> Option<Vec<Part>> {
+    /// What follows after `mark` in the rotated files. `None` if none of them holds it.
+    pub fn after(&self, mark: &FileMark) -> Option<Found> {
         // The newest first: heads may repeat, ends do not.
         // Of a mark before the first line every file is a continuation: then the file itself must be the one.
         let may = |part: &Part| mark.head.bytes > 0 || part.id == (mark.dev, mark.ino);
         let holds =
             |(path, packing): &(PathBuf, Option<Packing>)| open(path, *packing).filter(may)?.resumed(mark).ok()?;
-        let (nth, first) = self.files.iter().enumerate().rev().find_map(|(nth, file)| Some((nth, holds(file)?)))?;
-        let later = self.files[nth + 1..].iter().filter_map(|(path, packing)| open(path, *packing));
-        Some(std::iter::once(first).chain(later).collect())
+        let mut all = self.files.iter().enumerate().rev().filter_map(|(nth, file)| Some((nth, holds(file)?)));
+        let newest = all.next();
+        // The very file, if it is there: others may begin as it does.
+        let is_same = |part: &Part| part.id == (mark.dev, mark.ino);
+        let (nth, first) = match newest {
+            Some((nth, part)) if is_same(&part) => (nth, part),
+            newest => all.find(|(_, part)| is_same(part)).or(newest)?,
+        };
+        let later = &self.files[nth + 1..];
+        let parts: Vec<_> =
+            std::iter::once(first).chain(later.iter().filter_map(|(path, packing)| open(path, *packing))).collect();
+        let skipped = later.len() + 1 - parts.len();
+        Some(Found { parts, skipped })
     }
 }
 

@@ -246,7 +246,109 @@ fn a_link_in_place_of_a_log_is_not_followed() {
     host.append("secret", "secret\n");
     std::os::unix::fs::symlink(host.at("secret"), host.at("app.log")).unwrap();
     host.start();
-    assert_eq!(host.collect(), [""; 0]);
+    let lines = host.collect();
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.starts_with(OWN_WORDS) && line.contains("app.log: it cannot be opened: "), "{line}");
+}
+
+/// What is told instead of the lines that are missing.
+#[test]
+fn a_place_that_is_not_found_again_is_told_once() {
+    for is_down in [false, true] {
+        let mut host = Host::new(APP);
+        host.append("app.log", &numbered(0..10));
+        host.start();
+        host.collect();
+        if is_down {
+            fs::remove_file(host.at("app.log")).unwrap();
+        }
+        fs::write(host.at("app.log"), "another\n").unwrap();
+        if is_down {
+            host.restart();
+        }
+        let lines = host.collect();
+        assert_eq!(lines.iter().filter(|line| *line == "another").count(), 1, "{lines:?}");
+        let told: Vec<_> = lines.iter().filter(|line| line.starts_with(OWN_WORDS)).collect();
+        assert_eq!(told.len(), 1, "{lines:?}");
+        assert!(told[0].contains("app.log does not find where it ended: behind the "), "{told:?}");
+        host.restart();
+        assert_eq!(host.collect(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_file_that_got_the_number_of_another_is_read_from_its_start() {
+    let mut host = Host::new("[[collect]]\npath = \"DIR/*.log\"\nfrom = \"start\"\n");
+    let ino = |host: &Host, name: &str| host.at(name).metadata().unwrap().ino();
+    host.append("a.log", &numbered(0..10));
+    host.start();
+    host.collect();
+    let before = ino(&host, "a.log");
+    fs::rename(host.at("a.log"), host.at("a.log.1")).unwrap();
+    host.append("a.log.1", &numbered(10..12));
+    fs::copy(host.at("a.log.1"), host.at("kept")).unwrap();
+    fs::remove_file(host.at("a.log.1")).unwrap();
+    // Filesystems give a number that is free to the next file.
+    let mut spare = Vec::new();
+    while spare.len() < 1000 {
+        let name = format!("spare-{}", spare.len());
+        host.append(&name, "");
+        if ino(&host, &name) == before {
+            fs::rename(host.at(&name), host.at("a.log")).unwrap();
+            break;
+        }
+        spare.push(name);
+    }
+    if !host.at("a.log").exists() {
+        eprintln!("skipped: this filesystem does not use numbers again");
+        return;
+    }
+    fs::rename(host.at("kept"), host.at("a.log.1")).unwrap();
+    host.append("a.log", &format!("a line that is no continuation, {}\n", "x".repeat(200)));
+    host.restart();
+    host.collect();
+    let lines: Vec<_> =
+        host.lines.iter().map(|line| line.split_once(", ").map_or(&line[..], |(text, _)| text)).collect();
+    assert_eq!(lines[..12], expected(0..12));
+    assert_eq!(lines[12..], ["a line that is no continuation"]);
+}
+
+#[test]
+fn of_logs_that_begin_alike_the_file_itself_is_gone_on_with() {
+    let mut host = Host::new(APP);
+    let header = "# a header that each file of this program begins with\n".repeat(40);
+    host.append("app.log", &header);
+    host.start();
+    host.collect();
+    host.append("app.log", "the last line of the old file\n");
+    fs::rename(host.at("app.log"), host.at("app.log.1")).unwrap();
+    host.append("app.log", &format!("{header}the first of the new one\n"));
+    host.restart();
+    host.collect_until(2 * 40 + 2);
+    let tail: Vec<_> = host.lines.iter().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(tail, ["the last line of the old file", "the first of the new one"]);
+    assert_eq!(host.lines.len(), 2 * 40 + 2);
+}
+
+#[test]
+fn a_rotated_file_that_cannot_be_unpacked_does_not_keep_the_log_from_being_read() {
+    let mut host = Host::new(APP);
+    host.append("app.log", &numbered(0..10));
+    host.start();
+    host.collect();
+    host.append("app.log", &(0..20_000).map(|n| format!("line {n} {}\n", n * 7919)).collect::<String>());
+    if !host.logrotate("rotate 9\ncompress\ncreate") {
+        return;
+    }
+    host.append("app.log", "new\n");
+    let packed = fs::read(host.at("app.log.1.gz")).unwrap();
+    fs::write(host.at("app.log.1.gz"), &packed[..packed.len() / 2]).unwrap();
+    host.restart();
+    let lines = host.collect();
+    assert_eq!(lines.iter().filter(|line| *line == "new").count(), 1);
+    let told: Vec<_> = lines.iter().filter(|line| line.starts_with(OWN_WORDS)).collect();
+    assert!(told.len() == 1 && told[0].contains("cannot read a rotated file beyond its first "), "{told:?}");
+    assert!(lines.len() > 1000, "what can be unpacked is collected");
 }
 
 #[test]
@@ -267,3 +369,5 @@ fn the_names_of_today_are_followed() {
     assert_eq!(host.collect(), ["x"]);
     assert!(Path::new(&host.at(&name)).exists());
 }
+
+mod journal;

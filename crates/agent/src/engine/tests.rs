@@ -30,7 +30,7 @@ mod container;
 mod device;
 mod disk;
 mod filesystems;
-mod journals;
+pub(crate) mod journals;
 mod kept;
 mod overflow;
 mod rotations;

@@ -1,9 +1,10 @@
 //! The effective configuration as JSON, and any such JSON as TOML.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use tally_syscheck::collect::{Collect, Format, Source};
+use tally_syscheck::collect::{Collect, Format, JournalSource, PRIORITIES, Source};
 use tally_syscheck::{Config, OldDir, Rate, Watch};
 use tally_types::PathBytes;
 
@@ -41,9 +42,10 @@ fn collect(collect: &Collect) -> Value {
             "from": from.name(),
         }),
         Source::Command { line, every_s } => json!({ "command": &**line, "every": format!("{every_s}s") }),
-        Source::Journal { identifier } => json!({ "journal": &**identifier }),
+        Source::Journal(source) => journal(source),
     };
     match &collect.format {
+        _ if matches!(collect.source, Source::Journal(_)) => {}
         Format::Lines(lines) => (value["format"], value["lines"]) = ("multi-line".into(), (*lines).into()),
         Format::Start(start) => (value["format"], value["start"]) = ("multi-line".into(), start.as_str().into()),
         format => {
@@ -53,6 +55,24 @@ fn collect(collect: &Collect) -> Value {
     }
     if let Some(alias) = &collect.alias {
         value["alias"] = (&**alias).into();
+    }
+    value
+}
+
+fn journal(source: &JournalSource) -> Value {
+    let JournalSource { identifiers, units, priority, users, from, directory } = source;
+    let names = |names: &[Arc<str>]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let mut value = json!({
+        "journal": if identifiers.is_empty() { vec!["*".to_owned()] } else { names(identifiers) },
+        "priority": PRIORITIES.get(usize::from(*priority)),
+        "users": users,
+        "from": from.name(),
+    });
+    if !units.is_empty() {
+        value["unit"] = names(units).into();
+    }
+    if let Some(directory) = directory {
+        value["directory"] = (&**directory).into();
     }
     value
 }

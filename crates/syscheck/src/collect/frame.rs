@@ -185,12 +185,16 @@ impl Framer {
 
 /// What is longer than a message may be is told in pieces.
 fn tell(message: Message, out: &mut Vec<Message>) {
-    let Message { queue, text } = message;
-    if text.len() <= LogLine::TEXT_BYTES_MAX {
-        out.push(Message { queue, text });
+    if message.text.len() <= LogLine::TEXT_BYTES_MAX {
+        out.push(message);
         return;
     }
-    out.extend(text.chunks(LogLine::TEXT_BYTES_MAX).map(|piece| Message::new(queue, piece)));
+    out.extend(pieces(&message.text).map(|piece| Message::new(message.queue, piece)));
+}
+
+/// What is told of a text that may be longer than a message.
+pub fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.chunks(LogLine::TEXT_BYTES_MAX)
 }
 
 fn cut(text: &str, bytes: usize) -> &str {

@@ -84,12 +84,18 @@ pub(super) struct Header {
     pub compatible: u32,
     pub incompatible: u32,
     pub file_id: [u8; 16],
+    /// Of the sequence in which entries are numbered.
+    pub numbering: [u8; 16],
     pub header_bytes: u64,
     pub tail_object: u64,
     pub objects: u64,
     pub entries: u64,
+    pub last_number: u64,
+    pub first_number: u64,
     /// The first of the arrays that list all entries.
     pub entry_array: u64,
+    /// When the first entry was received.
+    pub first_us: u64,
 }
 
 impl Header {
@@ -113,11 +119,15 @@ impl Header {
             compatible: u32_at(bytes, 8),
             incompatible: u32_at(bytes, 12),
             file_id: bytes[24..40].try_into().unwrap_or_default(),
+            numbering: bytes[72..88].try_into().unwrap_or_default(),
             header_bytes: u64_at(bytes, 88),
             tail_object: u64_at(bytes, 136),
             objects: u64_at(bytes, 144),
             entries: u64_at(bytes, 152),
+            last_number: u64_at(bytes, 160),
+            first_number: u64_at(bytes, 168),
             entry_array: u64_at(bytes, 176),
+            first_us: u64_at(bytes, 184),
         };
         if header.incompatible & !KNOWN_INCOMPATIBLE != 0 {
             return fault(What::UnknownForm);

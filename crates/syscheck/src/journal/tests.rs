@@ -224,6 +224,42 @@ fn a_whole_file_verifies_and_each_fault_is_found() {
     }
 }
 
+fn entries(bytes: &[u8], from: Mark) -> (Vec<Entry>, Mark, Option<What>) {
+    let file = || Cursor::new(bytes);
+    let mut reader = match Entries::open(file(), file(), from, Cache::default()).unwrap() {
+        Ok(reader) => reader,
+        Err(fault) => return (Vec::new(), from, Some(fault.what)),
+    };
+    let mut read = Vec::new();
+    loop {
+        match reader.next(&mut |_, _, _, _| false).unwrap() {
+            Ok(Some(entry)) => read.push(entry),
+            Ok(None) => return (read, reader.mark(), None),
+            Err(fault) => return (read, reader.mark(), Some(fault.what)),
+        }
+    }
+}
+
+#[test]
+fn entries_are_read_on_from_where_they_ended() {
+    for compact in [false, true] {
+        let file = written(compact, 300).file();
+        let (all, end, fault) = entries(&file, Mark::default());
+        assert_eq!((all.len(), end.entries, fault), (300, 300, None));
+        assert!(all.iter().enumerate().all(|(n, entry)| entry.number == n as u64 + 1 && entry.cut == Some(0)));
+        assert!(all.iter().all(|entry| entry.field(Name::Message).is_some_and(|text| !text.is_empty())));
+        let (first, middle, _) = entries(&written(compact, 200).file(), Mark::default());
+        let (rest, last, _) = entries(&file, middle);
+        assert_eq!(([first, rest].concat(), last), (all, end));
+        assert_eq!(entries(&file, end).0, []);
+        // A part of the file is gone, and one that never was in it.
+        let cut = &file[..written(compact, 300).entries[200] + 30];
+        let (read, mark, fault) = entries(cut, Mark::default());
+        assert_eq!((read.len(), mark.entries, fault), (200, 200, Some(What::ObjectDamaged)));
+        assert!(entries(&file, Mark { offset: end.offset + 8, entries: 20 }).2.is_some());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -243,6 +279,7 @@ proptest! {
             prop_assert!(size <= (bytes.len() as u64).max(mark.offset).max(4096));
             drop(Seal::of(&mut journal, size));
             drop(verify(Cursor::new(bytes), &mut |_, _, _, _| true));
+            drop((entries(bytes, mark), entries(bytes, Mark::default())));
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn of(flags: u8) -> Option<Self> {
+    pub(super) fn of(flags: u8) -> Option<Self> {
         match flags & 7 {
             1 => Some(Self::Xz),
             2 => Some(Self::Lz4),

@@ -12,16 +12,23 @@ pub(super) struct Window<R> {
     file: R,
     start: u64,
     bytes: Vec<u8>,
+    /// Read at once.
+    size: usize,
 }
 
 impl<R: Read + Seek> Window<R> {
     pub fn new(file: R) -> Self {
-        Self { file, start: 0, bytes: Vec::new() }
+        Self::with_bytes(file, WINDOW_BYTES)
+    }
+
+    /// One that reads `size` bytes at once.
+    pub fn with_bytes(file: R, size: usize) -> Self {
+        Self { file, start: 0, bytes: Vec::new(), size }
     }
 
     /// The bytes from `at` on: `wanted` of them, or fewer where the file ends, and never more than a window.
     pub fn get(&mut self, at: u64, wanted: usize) -> io::Result<&[u8]> {
-        let wanted = wanted.min(WINDOW_BYTES);
+        let wanted = wanted.min(self.size);
         let end = self.start + self.bytes.len() as u64;
         if at < self.start || at + wanted as u64 > end {
             self.fill(at)?;
@@ -55,9 +62,9 @@ impl<R: Read + Seek> Window<R> {
     fn fill(&mut self, at: u64) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(at))?;
         self.start = at;
-        self.bytes.resize(WINDOW_BYTES, 0);
+        self.bytes.resize(self.size, 0);
         let mut filled = 0;
-        while filled < WINDOW_BYTES {
+        while filled < self.size {
             match self.file.read(&mut self.bytes[filled..]) {
                 Ok(0) => break,
                 Ok(got) => filled += got,

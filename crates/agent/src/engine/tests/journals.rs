@@ -8,13 +8,13 @@ use super::*;
 
 /// systemd-journald in a mount namespace of its own, in which the watched directory is /var/log/journal. A shell beside it
 /// does what it is told, line by line.
-struct Journald {
+pub(crate) struct Journald {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
-const DAEMON: &str = "/lib/systemd/systemd-journald";
+pub(crate) const DAEMON: &str = "/lib/systemd/systemd-journald";
 const BEGIN: &str = r#"
     mount -t tmpfs tmpfs /run
     mkdir -p /var/log/journal /run/systemd/journal
@@ -34,7 +34,7 @@ const BEGIN: &str = r#"
 "#;
 
 impl Journald {
-    fn start(journal: &Path) -> Self {
+    pub(crate) fn start(journal: &Path) -> Self {
         let (stdin, stdout) = (Stdio::piped(), Stdio::piped());
         let shell = ["-m", "bash", "-ec", BEGIN, "journald"];
         let mut child = Program::new("unshare").args(shell).arg(journal).stdin(stdin).stdout(stdout).spawn().unwrap();
@@ -44,7 +44,7 @@ impl Journald {
         journald
     }
 
-    fn run(&mut self, line: &str) -> String {
+    pub(crate) fn run(&mut self, line: &str) -> String {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
         self.wait()
     }

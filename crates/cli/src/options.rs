@@ -166,14 +166,20 @@ pub struct UpOptions {
     #[command(flatten)]
     pub ask: AskOptions,
     /// Watch this path instead of the defaults; PATH:log for an append-only log (repeatable)
-    #[arg(long = "watch", value_name = "PATH[:log]")]
+    #[arg(long = "watch", value_name = "PATH[:log]", conflicts_with = "agent_config")]
     pub watches: Vec<String>,
-    /// UDP port on which agents reach the manager
-    #[arg(long, default_value_t = 1514)]
-    pub port: u16,
-    /// Address of the console page
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1580")]
-    pub console: std::net::SocketAddr,
+    /// The manager's configuration file (TOML, docs/manager.md) instead of manager/manager.toml in the state directory
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// The agent's configuration file (TOML, docs/policy.md): what this host watches, and which logs it collects
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub agent_config: Option<PathBuf>,
+    /// UDP port on which agents reach the manager [default: 1514]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address of the console page [default: 127.0.0.1:1580]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub console: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@
 //! then the manager.
 
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -35,11 +35,14 @@ pub fn run(options: &UpOptions) -> Result<Outcome> {
     let stop = Stop::on_signals()?;
     let state = tally_agent::state_dir(options.ask.state.as_deref());
     tally_agent::create_private_dir(&state)?;
-    let config = ManagerConfig {
-        listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.port)),
-        console: Some(options.console),
-        ..ManagerConfig::for_state(&state)?
+    let mut config = match &options.config {
+        Some(file) => ManagerConfig::load(file, &state)?,
+        None => ManagerConfig::for_state(&state)?,
     };
+    if let Some(port) = options.port {
+        config.listen.set_port(port);
+    }
+    config.console = options.console.or(config.console);
     let manager = Manager::start(config)?;
     enrol_this_host(&manager, &state)?;
     let printer = serve::print_alerts(&manager, options.ask.json);
@@ -54,8 +57,10 @@ pub fn run(options: &UpOptions) -> Result<Outcome> {
 }
 
 /// Where the agent of this machine finds its manager.
-fn loopback(manager: &Running) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, manager.listen_addr().port()))
+fn own_address(manager: &Running) -> SocketAddr {
+    let listen = manager.listen_addr();
+    let ip = if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// The first time, this host gets its identity as any other would, with a token that is used up at once.
@@ -65,7 +70,7 @@ fn enrol_this_host(manager: &Running, state: &Path) -> Result<()> {
     }
     let token = manager.mint_token("default", 1, Duration::from_secs(60))?;
     let name = tally_agent::enrol::host_name();
-    tally_agent::enrol::enrol(state, &loopback(manager).to_string(), &token, &name, false)
+    tally_agent::enrol::enrol(state, &own_address(manager).to_string(), &token, &name, false)
         .context("enrol this host with its own manager")?;
     Ok(())
 }
@@ -77,7 +82,7 @@ fn tend_agent(options: &UpOptions, state: &Path, manager: &Running, stop: &Stop)
     let greeted = Arc::new(AtomicBool::new(false));
     loop {
         let started = Instant::now();
-        let mut agent = start_agent(options, state, loopback(manager))?;
+        let mut agent = start_agent(options, state, own_address(manager))?;
         let listener = listen(&mut agent, options.ask.json, manager, Arc::clone(&greeted))?;
         let status = wait_for(&mut agent, stop)?;
         listener.join().map_err(|_| anyhow::anyhow!("the thread that reads the agent's notices failed"))?;
@@ -112,6 +117,9 @@ fn start_agent(options: &UpOptions, state: &Path, manager: SocketAddr) -> Result
         .arg(manager.to_string());
     for watch in &options.watches {
         command.arg("--watch").arg(watch);
+    }
+    if let Some(file) = &options.agent_config {
+        command.arg("--config").arg(file);
     }
     // Nothing is written there: its end tells the agent that this process is gone, even if it was killed.
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -421,3 +421,23 @@ fn a_killed_up_takes_its_agent_along_and_the_next_one_goes_on() {
     assert_eq!(text(&change, "/change/path"), file.to_str().unwrap());
     others.into_iter().for_each(wait_gone);
 }
+
+#[test]
+fn both_files_are_given_on_one_machine() {
+    let site = Site::new();
+    let log = site.write("auth.log", "");
+    let (manager, agent) = (site.path("manager.toml"), site.path("agent.toml"));
+    fs::write(&manager, "console = \"off\"\nalert_level = 5\n").unwrap();
+    let tree = site.tree();
+    let text_of_agent =
+        format!("[[watch]]\npath = {tree:?}\nmode = \"directory\"\n\n[[collect]]\npath = {log:?}\nfrom = \"start\"\n");
+    fs::write(&agent, text_of_agent).unwrap();
+    let [manager, agent] = [manager, agent].map(|path| path.display().to_string());
+    let words = ["up", "--json", "--port", "0", "--config", &manager, "--agent-config", &agent];
+    let up = Program::start("tally up", site.command(&words));
+    up.object("watching", |o| text(o, "/notice") == "watching");
+    let line = "Nov 24 18:00:01 web1 sshd[123]: Failed password for invalid user eve from 192.0.2.7 port 22 ssh2\n";
+    fs::write(&log, line).unwrap();
+    let alert = up.object("the line", |o| text(o, "/log/location") == log.to_str().unwrap());
+    assert_eq!(number(&alert, "/rule/id"), Some(5710), "{alert}");
+}

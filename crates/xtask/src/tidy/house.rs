@@ -70,7 +70,9 @@ pub const OWNED: &[Owned] = &[
     owned("libc", &["sys"]),
     owned("aya", &["sys"]),
     owned("zstd", &["proto", "agent"]),
-    owned("flate2", &["agent", "ossec", "cli"]),
+    owned("flate2", &["agent", "ossec", "delivery", "cli"]),
+    // What AWS's older services answer with.
+    owned("quick-xml", &["delivery"]),
     owned("aes", &["ossec"]),
     owned("blowfish", &["ossec"]),
     owned("cbc", &["ossec"]),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::aws::{destination as aws, queue};
 use crate::keys::Keys;
 use crate::message::Message;
 use crate::webhook::{self, Webhook};
@@ -56,10 +57,21 @@ impl Default for BatchLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Webhook,
+    Aws(aws::Kind),
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Self); 1] = [("webhook", Self::Webhook)];
+    pub const ALL: [(&'static str, Self); 9] = [
+        ("webhook", Self::Webhook),
+        ("cloudwatch", Self::Aws(aws::Kind::CloudWatch)),
+        ("s3", Self::Aws(aws::Kind::S3)),
+        ("securityhub", Self::Aws(aws::Kind::SecurityHub)),
+        ("sns", Self::Aws(aws::Kind::Queue(queue::Kind::Sns))),
+        ("sqs", Self::Aws(aws::Kind::Queue(queue::Kind::Sqs))),
+        ("eventbridge", Self::Aws(aws::Kind::Queue(queue::Kind::EventBridge))),
+        ("kinesis", Self::Aws(aws::Kind::Queue(queue::Kind::Kinesis))),
+        ("firehose", Self::Aws(aws::Kind::Queue(queue::Kind::Firehose))),
+    ];
 
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
@@ -70,6 +82,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     Webhook(webhook::Settings),
+    Aws(aws::Settings),
 }
 
 impl Settings {
@@ -77,12 +90,14 @@ impl Settings {
     pub fn read(kind: Kind, keys: &mut Keys) -> Option<Self> {
         match kind {
             Kind::Webhook => webhook::Settings::read(keys).map(Self::Webhook),
+            Kind::Aws(kind) => aws::Settings::read(kind, keys).map(Self::Aws),
         }
     }
 
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Webhook(_) => Kind::Webhook,
+            Self::Aws(settings) => Kind::Aws(settings.kind()),
         }
     }
 
@@ -90,6 +105,7 @@ impl Settings {
     pub fn target(&self) -> String {
         match self {
             Self::Webhook(settings) => settings.url.clone(),
+            Self::Aws(settings) => settings.target(),
         }
     }
 }
@@ -98,6 +114,7 @@ impl Settings {
 #[derive(Debug)]
 pub enum Destination {
     Webhook(Box<Webhook>),
+    Aws(Box<aws::Destination>),
 }
 
 impl Destination {
@@ -105,6 +122,7 @@ impl Destination {
     pub fn new(settings: &Settings) -> Self {
         match settings {
             Settings::Webhook(settings) => Self::Webhook(Box::new(Webhook::new(settings.clone()))),
+            Settings::Aws(settings) => Self::Aws(Box::new(aws::Destination::new(settings))),
         }
     }
 
@@ -112,19 +130,21 @@ impl Destination {
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
         match self {
             Self::Webhook(webhook) => webhook.send(batch).await,
+            Self::Aws(aws) => aws.send(batch).await,
         }
     }
 
     pub fn limits(&self) -> BatchLimits {
         match self {
             Self::Webhook(webhook) => webhook.limits(),
+            Self::Aws(aws) => aws.limits(),
         }
     }
 
     /// Ends connections in good order.
     pub async fn close(&mut self) {
         match self {
-            Self::Webhook(_) => {}
+            Self::Webhook(_) | Self::Aws(_) => {}
         }
     }
 }

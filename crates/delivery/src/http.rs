@@ -73,6 +73,11 @@ impl Request {
         Self { method: Method::GET, url: url.into(), headers: Vec::new(), body: Bytes::new() }
     }
 
+    /// The `Host` that it is sent with; `None` where the URL is none.
+    pub fn host(&self) -> Option<String> {
+        Place::of(&self.url).map(|(place, _)| place.authority())
+    }
+
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));

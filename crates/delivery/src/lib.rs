@@ -10,11 +10,13 @@
 //! | `destination` | all kinds of destinations, and what they say of a batch |
 //! | `format` | the texts that messages become |
 //! | `group` | messages of one cause, told as one |
+//! | `aws` | CloudWatch Logs, S3, Security Hub, queues of AWS, and whose account they are |
 //! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
 //! | `template` | texts with placeholders |
 //! | `secret` | passwords and tokens, from anywhere but the file |
 //! | `http`, `tls` | the one client |
 
+pub mod aws;
 mod destination;
 pub mod format;
 pub mod group;

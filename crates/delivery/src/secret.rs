@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::aws;
 use crate::keys::Value;
 
 /// A secret longer than this is none.
@@ -112,12 +113,17 @@ impl Secret {
                     std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| SecretError::Credential(name.clone()))?;
                 read_file(&PathBuf::from(dir).join(name))?
             }
-            Self::Ssm(_) | Self::SecretsManager(_) => {
-                let why = "this build has no way to AWS yet".to_owned();
-                return Err(SecretError::Aws { secret: self.clone(), why });
-            }
+            // Their credentials may be behind a secret of their own: the future is not of a known size.
+            Self::Ssm(name) => self.of_aws(Box::pin(aws::secret::ssm(name)).await)?,
+            Self::SecretsManager(name) => self.of_aws(Box::pin(aws::secret::secrets_manager(name)).await)?,
         };
         if text.is_empty() { Err(SecretError::Empty(self.clone())) } else { Ok(SecretText(text)) }
+    }
+}
+
+impl Secret {
+    fn of_aws(&self, read: Result<String, aws::fault::Fault>) -> Result<String, SecretError> {
+        read.map_err(|fault| SecretError::Aws { secret: self.clone(), why: fault.to_string() })
     }
 }
 

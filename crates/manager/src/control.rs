@@ -64,7 +64,14 @@ pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(),
     let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
     let ingest = Ingest::open(Parts { store, analysis, authority, settings, live: Live::default() }, now)?;
     let reader = ingest.reader();
-    let desk = Desk { reader, dir, orders: Orders::Offline(Box::new(RefCell::new(ingest))), console: None, clock };
+    let desk = Desk {
+        reader,
+        dir,
+        orders: Orders::Offline(Box::new(RefCell::new(ingest))),
+        console: None,
+        responses: None,
+        clock,
+    };
     desk.answer(line, &own_name(), &mut out)?;
     if let Orders::Offline(ingest) = desk.orders {
         ingest.into_inner().close();

@@ -37,11 +37,12 @@ use crate::fleet::Member;
 use crate::input::{Input, Source};
 use crate::live::Live;
 use crate::queue::{Next, Outlet, Queued, Room};
-pub use ossec::{OssecDesk, OssecMember, Resend, StationOrder};
+use crate::responder::Responder;
+pub use ossec::{OssecDesk, OssecMember, Resend, StationOrder, StationReply};
 pub use scribe::MANAGER_NAME;
 pub use status::agent_status;
 
-use scribe::Scribe;
+use scribe::{Finished, Scribe};
 
 /// What one commit takes together. Far below what the store takes, far above what a disk syncs in the time.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -71,6 +72,8 @@ pub struct Ingest {
     /// Whose snapshot is being fetched or told: of 20,000 agents few, and only these are looked at each time.
     comparing: BTreeSet<AgentId>,
     ossec: OssecDesk,
+    /// Runs what alerts are answered with, where there is anything.
+    responder: Option<Responder>,
     /// Agents of OSSEC's that send what they have after their start.
     ossec_scanning: BTreeSet<AgentId>,
     /// What groups watch by.
@@ -189,6 +192,7 @@ impl Ingest {
             fleet,
             comparing: BTreeSet::new(),
             ossec: OssecDesk::default(),
+            responder: None,
             ossec_scanning: BTreeSet::new(),
             policies,
             deadmen,
@@ -207,6 +211,11 @@ impl Ingest {
 
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// Alerts are answered by this from now on.
+    pub fn respond_by(&mut self, responder: Responder) {
+        self.responder = Some(responder);
     }
 
     /// Records that the manager begins its work.
@@ -278,6 +287,10 @@ impl Ingest {
             }
             Input::OssecFiles { agent, files } => self.ossec_files(now, agent, files),
             Input::Ossec(heard) => self.ossec_heard(now, heard),
+            Input::Responded { about, life } if self.stuck.is_none() => self.notice(now, about, life),
+            Input::Responded { life, .. } => {
+                tracing::warn!(?life, "a response is not on record: nothing can be stored")
+            }
             Input::Order { order, reply } => {
                 let _ = reply.send(self.order(now, order));
             }
@@ -353,11 +366,15 @@ impl Ingest {
         let tx = self.store.begin()?;
         let mut scribe =
             Scribe::new(tx, &mut self.analysis, &self.fleet, &self.live, self.settings.alert_level, now.wall);
+        scribe.answers_alerts(self.responder.is_some());
         let done = act(&mut scribe)?;
-        let (tx, shown, changes) = scribe.finish();
+        let Finished { tx, shown, changes, triggers } = scribe.finish();
         tx.commit(now.wall)?;
         self.changes += changes;
         self.live.show(&shown);
+        if let Some(responder) = &self.responder {
+            triggers.into_iter().for_each(|trigger| responder.fire(trigger));
+        }
         Ok(done)
     }
 

@@ -12,7 +12,7 @@ use tally_proto::message::{
 };
 use tally_proto::session::{ManagerIn, Missing};
 use tally_store::OssecAgent;
-use tally_types::{Actor, AgentId, Entry, Event, EventBody, LogLine, Timestamp};
+use tally_types::{Actor, AgentId, Entry, Event, EventBody, Life, LogLine, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::order::{Order, Reply};
@@ -90,6 +90,11 @@ pub enum Input {
     },
     /// What agents of OSSEC's said, in the order in which it came.
     Ossec(Vec<OssecHeard>),
+    /// What came of a response.
+    Responded {
+        about: AgentId,
+        life: Life,
+    },
     Order {
         order: Order,
         reply: std::sync::mpsc::Sender<Reply>,

@@ -189,9 +189,15 @@ impl Worker {
         while let Ok(order) = self.own.orders.try_recv() {
             let now_ms = self.own.clock.ms();
             match order {
-                StationOrder::Tell { key_id, order } => {
-                    if let Err(error) = self.station.order(now_ms, &key_id, order) {
-                        tracing::warn!(agent = &*key_id, %error, "an OSSEC agent could not be told something");
+                StationOrder::Tell { to, order, reply } => {
+                    let told = to.iter().map(|key_id| self.station.order(now_ms, key_id, order.clone()));
+                    let answers: Vec<_> = told.collect();
+                    match (reply, answers.first()) {
+                        (Some(reply), _) => reply.give(answers),
+                        (None, Some(Err(error))) => {
+                            tracing::warn!(agent = &*to[0], %error, "an OSSEC agent could not be told something")
+                        }
+                        (None, _) => {}
                     }
                 }
                 StationOrder::Forget { key_id } => {

@@ -13,6 +13,7 @@
 //! | `legacy` | the threads of OSSEC's port and of its enrolment |
 //! | `fleet`, `deadman` | what is remembered of each agent; who is silent |
 //! | `syslog_input` | lines that devices send by syslog |
+//! | `response`, `responder` | which responses an alert has; runs them |
 //! | `sync` | comparing an agent's snapshot with ours |
 //! | `live`, `feed` | what is shown as it happens |
 //! | `control` | the control socket and its answers |
@@ -35,6 +36,8 @@ mod moment;
 mod order;
 mod policy;
 mod queue;
+mod responder;
+mod response;
 mod session;
 mod sync;
 mod syslog_input;

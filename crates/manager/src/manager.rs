@@ -3,6 +3,7 @@
 //! | thread | does |
 //! |---|---|
 //! | `tally-ingest` | owns the state: everything that changes it |
+//! | `tally-responses` | which programs are run for alerts, and whom agents are told to |
 //! | `tally-ossec` | OSSEC's datagrams, of the same port |
 //! | `tally-manager` (two, tokio) | connections of agents, the console, the control socket |
 //! | blocking ones of tokio | answers on the control socket, pages |
@@ -38,6 +39,8 @@ use crate::legacy::{self, Enrolment, KeyFile};
 use crate::live::Live;
 use crate::order::{Order, Reply};
 use crate::queue::{Inlet, queue};
+use crate::responder::Responder;
+use crate::response::Responses;
 use crate::session;
 use crate::syslog_input::{self, SyslogError};
 
@@ -120,7 +123,8 @@ impl Manager {
             .enable_all()
             .build()?;
         let (mut server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
-        let legacy = OpenLegacy::open(&config, &authority, &mut server, &runtime)?;
+        let responses = Arc::new(Responses::new(&config).0);
+        let legacy = OpenLegacy::open(&config, &authority, &mut server, &responses.ar_conf(), &runtime)?;
         let (inlet, outlet) = queue();
         let syslog = syslog_input::start(&config.syslog, &authority, &runtime, &inlet)?;
         let (ledger_size, recorded) = (store.head().size, config.alerts_log.clone());
@@ -128,6 +132,7 @@ impl Manager {
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
         let (station, orders) = mpsc::channel();
+        let responder = respond(&responses, &mut ingest, &inlet, &station)?;
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
         ingest.commit(clock.now());
@@ -141,18 +146,14 @@ impl Manager {
         let authd = legacy.authd_addr();
         let legacy = legacy.start(orders, &inlet, clock, config.ossec.ciphers, &runtime)?;
         let console = ports.console.map(|listener| {
-            let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
             let console = Console::new(reader.clone(), live.news.clone())
                 .with_problems(live.problems.subscribe())
                 .with_logins(logins(&runtime, inlet.clone()));
-            let mut stop = stop.clone();
-            let stopped = async move { drop(stop.wait_for(|stopping| *stopping).await) };
-            let served = runtime.spawn(tally_web::serve(listener, console.clone(), stopped));
-            OpenConsole { console, base: format!("http://{address}"), served }
+            OpenConsole::open(console, listener, stop.clone(), &runtime)
         });
         let link = console.as_ref().map(OpenConsole::links);
         let socket = dir.join(control::SOCKET_NAME);
-        let office = Office { reader, dir, inlet: inlet.clone(), console: link, clock };
+        let office = Office { reader, dir, inlet: inlet.clone(), console: link, responses: Some(responses), clock };
         runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
         Ok(Running {
             listen,
@@ -160,9 +161,34 @@ impl Manager {
             console,
             live,
             authd,
-            parts: Some(RunningParts { runtime, inlet, thread, legacy, sessions, stopping, socket, alert_files }),
+            parts: Some(RunningParts {
+                runtime,
+                inlet,
+                thread,
+                legacy,
+                responder,
+                sessions,
+                stopping,
+                socket,
+                alert_files,
+            }),
         })
     }
+}
+
+/// Has alerts answered, where the configuration names responses.
+fn respond(
+    responses: &Arc<Responses>,
+    ingest: &mut Ingest,
+    inlet: &Inlet<Input>,
+    station: &mpsc::Sender<StationOrder>,
+) -> io::Result<Option<(Responder, JoinHandle<()>)>> {
+    if responses.is_empty() {
+        return Ok(None);
+    }
+    let started = Responder::start(responses.clone(), ingest.reader(), inlet.clone(), station.clone())?;
+    ingest.respond_by(started.0.clone());
+    Ok(Some(started))
 }
 
 /// Begins to write `alerts.log` and `alerts.json`, where the configuration asks for one of them.
@@ -306,6 +332,18 @@ struct OpenConsole {
 }
 
 impl OpenConsole {
+    fn open(
+        console: Console,
+        listener: tokio::net::TcpListener,
+        mut stop: watch::Receiver<bool>,
+        runtime: &Runtime,
+    ) -> Self {
+        let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let stopped = async move { drop(stop.wait_for(|stopping| *stopping).await) };
+        let served = runtime.spawn(tally_web::serve(listener, console.clone(), stopped));
+        Self { console, base: format!("http://{address}"), served }
+    }
+
     fn links(&self) -> Box<dyn Fn() -> String + Send + Sync> {
         let (console, base) = (self.console.clone(), self.base.clone());
         Box::new(move || console.login_link(&base))
@@ -324,9 +362,10 @@ impl OpenLegacy {
         config: &ManagerConfig,
         authority: &Authority,
         server: &mut Server,
+        ar_conf: &str,
         runtime: &Runtime,
     ) -> Result<Self, StartError> {
-        let keys = Arc::new(KeyFile::new(config.ossec.dir.clone()));
+        let keys = Arc::new(KeyFile::new(config.ossec.dir.clone(), ar_conf.as_bytes().to_vec()));
         let port = server.take_foreign().transpose()?;
         let Some(address) = config.ossec.authd else { return Ok(Self { port, keys, authd: None }) };
         let own = keys.certificate();
@@ -473,6 +512,7 @@ struct RunningParts {
     inlet: Inlet<Input>,
     thread: JoinHandle<()>,
     legacy: RunningLegacy,
+    responder: Option<(Responder, JoinHandle<()>)>,
     sessions: tokio::task::JoinHandle<()>,
     stopping: watch::Sender<bool>,
     /// Of the operators.
@@ -555,10 +595,17 @@ impl Running {
 
     fn stop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
-        let RunningParts { runtime, inlet, thread, legacy, sessions, stopping, socket, alert_files } = parts;
+        let RunningParts { runtime, inlet, thread, legacy, responder, sessions, stopping, socket, alert_files } = parts;
         stopping.send_replace(true);
         // What it has taken is brought to the ingest thread before that ends.
         legacy.stop();
+        // What lasts is taken back, and that is on record.
+        if let Some((responder, thread)) = responder {
+            responder.stop();
+            if thread.join().is_err() {
+                tracing::error!("the thread that runs responses failed; what lasts is not taken back");
+            }
+        }
         // While the state is still ours: afterwards the socket may be that of the next manager. One that is left does no
         // harm.
         let _ = std::fs::remove_file(socket);

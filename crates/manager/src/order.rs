@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tally_ossec::station::OrderError;
 use tally_proto::json;
 use tally_snapshot::NodeHash;
 use tally_types::{AgentId, Timestamp};
@@ -37,10 +38,48 @@ pub enum Order {
         group: Arc<str>,
     },
     Promote(Box<Promotion>),
+    /// Agents are told to do something.
+    Instruct {
+        actor: Arc<str>,
+        to: Recipient,
+        what: Instruction,
+    },
     /// Somebody asked for a link to the console.
     ConsoleLogin {
         detail: Arc<str>,
     },
+}
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// The manager's own host.
+    Manager,
+    Agent(AgentId),
+    /// All agents of OSSEC's.
+    All,
+}
+
+/// What an agent is told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// Compare all files now.
+    Scan,
+    /// Start anew.
+    Restart,
+    /// Run a response, by its name, against an address.
+    Respond { response: Arc<str>, address: core::net::IpAddr },
+}
+
+impl Instruction {
+    /// For the record.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Scan => "scan".to_owned(),
+            Self::Restart => "restart".to_owned(),
+            Self::Respond { response, address } => format!("respond {response} {address}"),
+        }
+    }
 }
 
 /// Differences from the baseline that are accepted.
@@ -59,7 +98,13 @@ pub enum Reply {
     Status(Box<json::Status>),
     Token(NewToken),
     Done(String),
-    Promoted { from: NodeHash, to: NodeHash, paths: u64 },
+    /// What was sent to whom comes here: the port has a thread of its own.
+    Instructed(std::sync::mpsc::Receiver<Vec<Result<(), OrderError>>>),
+    Promoted {
+        from: NodeHash,
+        to: NodeHash,
+        paths: u64,
+    },
     Refused(String),
 }
 

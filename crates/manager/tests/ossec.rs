@@ -340,3 +340,159 @@ fn floods_of_all_kinds_leave_other_agents_unharmed() {
     });
     assert_eq!(shown(&site, "db")["state"], "never-seen");
 }
+
+/// The programs of responses, made anew at each start: what they are given stands in a file beside them.
+fn with_responses(config: &mut tally_manager::ManagerConfig) {
+    let dir = config.dir().join("bin");
+    std::fs::create_dir_all(&dir).unwrap();
+    for name in ["note.sh", "long.sh"] {
+        let text = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/noted\"\n";
+        std::fs::write(dir.join(name), text).unwrap();
+        std::fs::set_permissions(dir.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let text = format!(
+        "[[command]]\nname = 'note'\nprogram = '{0}/note.sh'\nexpect = ['srcip']\ntimeout_allowed = true\n\
+         [[command]]\nname = 'long'\nprogram = '{0}/long.sh'\nexpect = ['srcip']\ntimeout_allowed = true\n\
+         [responses]\nnever = ['203.0.113.0/24']\n\
+         [[response]]\ncommand = 'note'\non = ['local', 'manager']\nrules = [5710]\ntimeout_s = 2\n\
+         [[response]]\ncommand = 'long'\non = ['manager']\nrules = [5710]\ntimeout_s = 3600\n",
+        dir.display()
+    );
+    let (parsed, faults) = tally_manager::ManagerConfig::parse(&text, "m", &config.state);
+    assert_eq!(faults, []);
+    (config.commands, config.responses, config.never) = (parsed.commands, parsed.responses, parsed.never);
+}
+
+fn noted(site: &Site) -> Vec<String> {
+    let text = std::fs::read_to_string(site.manager_dir().join("bin/noted")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What responses came to, the oldest first.
+fn responded(site: &Site) -> Vec<String> {
+    let alerts = site.ask(&json!({"op": "alert.list", "limit": 0}));
+    let of = |alert: &Value| {
+        (alert["event"]["name"] == "responded").then(|| alert["event"]["detail"].as_str().unwrap().to_owned())
+    };
+    let mut told: Vec<_> = alerts.iter().filter_map(of).collect();
+    told.reverse();
+    told
+}
+
+#[test]
+fn an_alert_is_answered_here_and_at_the_agent() {
+    let mut site = Site::with(with_responses);
+    let line = format!("001 web any {KEY}");
+    put(&site, "client.keys", &format!("{line}\n"));
+    let mut host = Host::new(&site, &line, Cipher::Aes);
+    host.connect();
+    let keepalive = host.agent.keepalive();
+    host.send(keepalive);
+    // The agent is told what it may run.
+    host.hear_until(|order| {
+        matches!(order, Order::FilePart(part) if String::from_utf8_lossy(part).contains("note2 - note.sh - 2\nlong3600 - long.sh - 3600\n"))
+    });
+    let failed = |user: &str, from: &str| {
+        format!(
+            "1:/var/log/auth.log:Dec 10 07:01:02 host sshd[2]: Failed password for invalid user {user} from {from} port 4 ssh2"
+        )
+    };
+    let first = host.agent.say(failed("x", "198.51.100.9"));
+    host.send(first);
+    host.hear_until(|order| matches!(order, Order::Execute(command) if command.starts_with("note2 - 198.51.100.9 ")));
+    wait_for_value("the programs", || noted(&site), |noted| noted.len() >= 2);
+    // Once each, with the words that OSSEC gives, and taken back when its time is over.
+    wait_for_value("the end of the short one", || noted(&site), |noted| noted.len() == 3);
+    let all = noted(&site);
+    let alert = all[0].split(' ').nth(3).unwrap().to_owned();
+    let words = |action: &str| format!("{action} - 198.51.100.9 {alert} 5710 (web) any->/var/log/auth.log -");
+    assert_eq!(all, [words("add"), words("add"), words("delete")]);
+    wait_for_value("the record", || responded(&site), |told| told.len() == 4);
+    let told = responded(&site);
+    assert!(told.iter().any(|detail| *detail == format!("{}: ended with 0", words("delete"))), "{told:?}");
+    assert!(
+        told.iter()
+            .any(|detail| detail
+                .starts_with("sent to the agent, which does not say what came of it: against 198.51.100.9")),
+        "{told:?}"
+    );
+
+    // What an attacker writes runs nothing, nor does what is spared; the one is on record, each time.
+    for from in ["203.0.113.7", "127.0.0.1"] {
+        let spared = host.agent.say(failed("y", from));
+        host.send(spared);
+        wait_for_value(
+            "the record",
+            || responded(&site),
+            |told| {
+                told.iter().any(|detail| {
+                    detail.starts_with(&format!("not run: {from} is an address that no response may hit"))
+                })
+            },
+        );
+    }
+    assert_eq!(noted(&site).len(), 3);
+    // The manager's end takes back what lasts.
+    site.stop();
+    assert_eq!(noted(&site)[3..], [words("delete")]);
+    site.start();
+    wait_for_value("the record", || responded(&site).len(), |told| *told > 6);
+}
+
+#[test]
+fn agents_are_told_what_an_operator_orders() {
+    let site = Site::with(with_responses);
+    let line = format!("001 web any {KEY}");
+    put(&site, "client.keys", &format!("{line}\n"));
+    wait_for("the agent", || !site.ask(&json!({"op": "agent.list"})).is_empty());
+    let not_heard = site.refusal(&json!({"op": "agent.scan", "agent": "web"}));
+    assert!(not_heard.contains("has not been heard"), "{not_heard}");
+    let mut host = Host::new(&site, &line, Cipher::Blowfish);
+    host.connect();
+    site.ask(&json!({"op": "agent.scan", "agent": "001"}));
+    host.hear_until(|order| *order == Order::RestartSyscheck);
+    assert_eq!(site.ask(&json!({"op": "agent.scan"}))[0]["message"], "the agent was told");
+    host.hear_until(|order| *order == Order::RestartSyscheck);
+    site.ask(&json!({"op": "agent.restart", "agent": "web"}));
+    host.hear_until(|order| *order == Order::restart_agent());
+    site.ask(&json!({"op": "agent.respond", "agent": "web", "response": "note2", "address": "192.0.2.77"}));
+    let command = "note2 - 192.0.2.77 (from_the_server) (no_rule_id)";
+    host.hear_until(|order| *order == Order::Execute(command.into()));
+    // On the manager's own host it is run, and taken back.
+    site.ask(&json!({"op": "agent.respond", "agent": "000", "response": "note2", "address": "192.0.2.78"}));
+    let words = |action: &str| format!("{action} - 192.0.2.78 (from_the_server) (no_rule_id)");
+    wait_for_value("the program", || noted(&site), |noted| *noted == [words("add"), words("delete")]);
+    let listed = site.ask(&json!({"op": "response.list"}));
+    assert_eq!((&listed[0]["response"], &listed[0]["program"]), (&json!("note2"), &json!("note.sh")));
+    for (request, part) in [
+        (
+            json!({"op": "agent.respond", "agent": "web", "response": "a;b", "address": "192.0.2.77"}),
+            "is no name of a response",
+        ),
+        (
+            json!({"op": "agent.respond", "agent": "web", "response": "note2", "address": "1.2.3.4 x"}),
+            "is no IP address",
+        ),
+        (
+            json!({"op": "agent.respond", "agent": "000", "response": "other", "address": "192.0.2.77"}),
+            "there is no response",
+        ),
+        (
+            json!({"op": "agent.respond", "agent": "000", "response": "note2", "address": "203.0.113.1"}),
+            "no response may hit",
+        ),
+        (json!({"op": "agent.scan", "agent": "nobody"}), "nobody"),
+    ] {
+        let refused = site.refusal(&request);
+        assert!(refused.contains(part), "{request}: {refused}");
+    }
+    let acts: Vec<_> = (0..40)
+        .filter_map(|index| support::ask(&site.manager_dir(), &json!({"op": "ledger.show", "index": index})).ok())
+        .filter_map(|(objects, _)| Some(objects.first()?["act"]["order"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(acts[1..], ["scan", "scan", "restart", "respond note2 192.0.2.77", "respond note2 192.0.2.78"]);
+    let mut native = site.agent("native");
+    site.connect(&mut native);
+    let refused = site.refusal(&json!({"op": "agent.restart", "agent": "native"}));
+    assert!(refused.contains("is a service of its host"), "{refused}");
+}

@@ -63,6 +63,18 @@ pub fn of(commands: &[Command], responses: &[ActiveResponse]) -> Vec<Response> {
     list
 }
 
+/// The file of these responses, each once, behind the restarts that are always there.
+pub fn text<'r>(responses: impl IntoIterator<Item = (&'r str, &'r str, u32)>) -> String {
+    let mut list = of(&[], &[]);
+    for (name, executable, timeout_s) in responses {
+        let response = Response { name: name.to_owned(), executable: executable.to_owned(), timeout_s };
+        if is_file_name(executable) && !list.contains(&response) {
+            list.push(response);
+        }
+    }
+    list.iter().map(|response| format!("{response}\n")).collect()
+}
+
 /// A name that leads nowhere else.
 fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.contains('/') && name != "." && name != ".."

@@ -19,6 +19,7 @@ pub mod message;
 pub mod native;
 pub mod rcl;
 pub mod report;
+pub mod response;
 pub mod rootcheck;
 pub mod scan;
 pub mod secure;

@@ -212,6 +212,7 @@ pub fn life() -> impl Strategy<Value = Life> {
         lines().prop_map(|cannot| Life::CoverageChanged { cannot }),
         text(1024).prop_map(|detail| Life::StateFull { detail }),
         text(1024).prop_map(|detail| Life::Missed { detail }),
+        (text(256), text(1024)).prop_map(|(response, detail)| Life::Responded { response, detail }),
         text(1024).prop_map(|detail| Life::LedgerMismatch { detail }),
         (name(), name()).prop_map(|(name, group)| Life::Enrolled { name, group }),
         time().prop_map(|last_seen| Life::Silent { last_seen }),
@@ -262,6 +263,7 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
         Just(AdminAct::ManagerStopped),
         (name(), any::<[u8; 32]>()).prop_map(|(group, digest)| AdminAct::PolicySet { group, digest }),
         name().prop_map(|group| AdminAct::PolicyRemoved { group }),
+        (text(256), text(1024)).prop_map(|(agent, order)| AdminAct::AgentOrdered { agent, order }),
     ]
 }
 

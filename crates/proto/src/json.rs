@@ -19,7 +19,7 @@ pub use entry::{entry, snapshot_entry};
 pub use event::{actor, admin, alert, change, event, life};
 pub use operator::{
     LogStatus, TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, log, new_token, promoted,
-    token,
+    response, token,
 };
 pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
 pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, Status, Told, agent_status, status};

@@ -34,6 +34,7 @@ const POLICY_APPLIED: u8 = 20;
 const POLICY_REFUSED: u8 = 21;
 const STORM: u8 = 22;
 const MISSED: u8 = 23;
+const RESPONDED: u8 = 24;
 
 const fn tag(life: &Life) -> u8 {
     match life {
@@ -60,6 +61,7 @@ const fn tag(life: &Life) -> u8 {
         Life::PolicyRefused { .. } => POLICY_REFUSED,
         Life::Storm { .. } => STORM,
         Life::Missed { .. } => MISSED,
+        Life::Responded { .. } => RESPONDED,
     }
 }
 
@@ -104,7 +106,7 @@ pub(crate) fn write(w: &mut Writer, life: &Life) {
             write_lines(w, mounts);
             w.option(actor.as_deref(), actor::write);
         }
-        Life::Impaired { part, detail } => {
+        Life::Impaired { part, detail } | Life::Responded { response: part, detail } => {
             w.text(part, WORD_BYTES_MAX);
             w.text(detail, TEXT_BYTES_MAX);
         }
@@ -156,6 +158,7 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
         POLICY_APPLIED => Life::PolicyApplied { origin: text(r)?, digest: r.array(WHAT)? },
         POLICY_REFUSED => Life::PolicyRefused { detail: text(r)? },
         MISSED => Life::Missed { detail: text(r)? },
+        RESPONDED => Life::Responded { response: word(r)?, detail: text(r)? },
         STORM => Life::Storm {
             path: PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?)
                 .map_err(|source| DecodeError::Path { what: WHAT, source })?,
@@ -185,6 +188,7 @@ const MANAGER_STOPPED: u8 = 6;
 const TOKEN_REVOKED: u8 = 7;
 const POLICY_SET: u8 = 8;
 const POLICY_REMOVED: u8 = 9;
+const AGENT_ORDERED: u8 = 10;
 
 pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
     match act {
@@ -230,6 +234,11 @@ pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
             w.u8(POLICY_REMOVED);
             w.text(group, NAME_BYTES_MAX);
         }
+        AdminAct::AgentOrdered { agent, order } => {
+            w.u8(AGENT_ORDERED);
+            w.text(agent, WORD_BYTES_MAX);
+            w.text(order, TEXT_BYTES_MAX);
+        }
     }
 }
 
@@ -257,6 +266,10 @@ pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
         MANAGER_STOPPED => AdminAct::ManagerStopped,
         POLICY_SET => AdminAct::PolicySet { group: r.text(WHAT, NAME_BYTES_MAX)?.into(), digest: r.array(WHAT)? },
         POLICY_REMOVED => AdminAct::PolicyRemoved { group: r.text(WHAT, NAME_BYTES_MAX)?.into() },
+        AGENT_ORDERED => AdminAct::AgentOrdered {
+            agent: r.text(WHAT, WORD_BYTES_MAX)?.into(),
+            order: r.text(WHAT, TEXT_BYTES_MAX)?.into(),
+        },
         TOKEN_REVOKED => AdminAct::TokenRevoked { token: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
     })

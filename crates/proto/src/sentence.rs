@@ -56,6 +56,7 @@ pub fn life(life: &Life) -> String {
         Life::Missed { detail } => {
             format!("What happened could not be told in real time: {}. A rescan follows.", shown(detail))
         }
+        Life::Responded { response, detail } => format!("Response {}: {}.", shown(response), shown(detail)),
         Life::Overflow { queue, lost: 0 } => {
             format!("The queue \"{}\" was full and records were lost. A rescan follows.", shown(queue))
         }
@@ -164,6 +165,7 @@ pub fn admin(act: &AdminAct) -> String {
         AdminAct::PolicySet { group, digest } => {
             format!("The agents of the group {} were given the policy {}.", shown(group), start_of(digest))
         }
+        AdminAct::AgentOrdered { agent, order } => format!("Agent {} was ordered: {}.", shown(agent), shown(order)),
         AdminAct::PolicyRemoved { group } => {
             format!("The policy of the group {} was removed: its agents watch by their own again.", shown(group))
         }

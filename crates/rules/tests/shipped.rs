@@ -108,6 +108,11 @@ fn life_cases() -> Vec<Case> {
         case("gap, overflow", gap(GapCause::Overflow)),
         case("gap, missed", gap(GapCause::Missed)),
         case("missed", life(Life::Missed { detail: "no handle".into() })),
+        case("response run", life(Life::Responded { response: "drop0".into(), detail: "add: ended with 0".into() })),
+        case(
+            "response failed",
+            life(Life::Responded { response: "drop0".into(), detail: "add: failed with 1".into() }),
+        ),
         case("overflow", life(Life::Overflow { queue: "kernel".into(), lost: 0 })),
         case("clock jump", life(Life::ClockJump { offset_us: 1 })),
         case("clock skew", life(Life::ClockSkew { offset_us: 1 })),

@@ -72,6 +72,8 @@ pub enum Life {
     Storm { path: PathBytes, records: u64, paths: u64, duration_us: u64 },
     /// What happened somewhere could not be told, though no queue was full: why, in words. It is compared.
     Missed { detail: Arc<str> },
+    /// Told by the manager: what came of a response of this name, in words.
+    Responded { response: Arc<str>, detail: Arc<str> },
 }
 
 impl Life {
@@ -100,6 +102,7 @@ impl Life {
             Self::PolicyRefused { .. } => "policy-refused",
             Self::Storm { .. } => "storm",
             Self::Missed { .. } => "missed",
+            Self::Responded { .. } => "responded",
         }
     }
 }
@@ -177,6 +180,11 @@ pub enum AdminAct {
     PolicyRemoved {
         group: Arc<str>,
     },
+    /// Agents were told to do something: by number, "all" or the manager's own host, and what, in words.
+    AgentOrdered {
+        agent: Arc<str>,
+        order: Arc<str>,
+    },
 }
 
 impl AdminAct {
@@ -191,6 +199,7 @@ impl AdminAct {
             Self::ManagerStopped => "manager-stopped",
             Self::PolicySet { .. } => "policy-set",
             Self::PolicyRemoved { .. } => "policy-removed",
+            Self::AgentOrdered { .. } => "agent-ordered",
         }
     }
 }

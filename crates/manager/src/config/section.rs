@@ -9,12 +9,10 @@ use std::path::PathBuf;
 use super::table::Table;
 
 /// Tables that are read and checked but have no effect yet, each with what is missing. Whoever builds it takes the line out.
-pub const NOT_DONE: [(&str, &str); 6] = [
+pub const NOT_DONE: [(&str, &str); 4] = [
     ("archive", "archives.log is not written"),
     ("mail", "no mail is sent"),
     ("forward", "alerts are not forwarded"),
-    ("responses", "no response is run"),
-    ("response", "no response is run"),
     ("agentless", "no host is looked at over ssh"),
 ];
 
@@ -266,12 +264,15 @@ pub struct Response {
     pub when: Selection,
     pub timeout_s: u32,
     pub repeated_minutes: Vec<u32>,
+    /// Where it begins in its file.
+    pub(crate) at: usize,
 }
 
 const PLACES: [&str; 4] = ["local", "manager", "agent", "all"];
 
 impl Response {
     pub(super) fn read(mut table: Table<'_, '_, '_>) -> Option<Self> {
+        let at = table.at;
         let command = table.needed("command");
         let on = table.words("on", |name| PLACES.into_iter().find(|known| *known == name), &PLACES);
         let agent = table.string("agent");
@@ -279,7 +280,7 @@ impl Response {
         let timeout_s = table.number("timeout_s", 0..=u32::MAX).unwrap_or(0);
         let repeated_minutes = table.numbers("repeated_minutes").unwrap_or_default();
         table.finish();
-        Some(Self { command: command?, on: on.unwrap_or_default(), agent, when, timeout_s, repeated_minutes })
+        Some(Self { command: command?, on: on.unwrap_or_default(), agent, when, timeout_s, repeated_minutes, at })
     }
 }
 

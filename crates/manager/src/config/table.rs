@@ -19,7 +19,7 @@ pub(super) struct Table<'r, 't, 'v> {
     /// Such as `[mail]`.
     name: &'static str,
     /// Where the table begins.
-    at: usize,
+    pub at: usize,
     /// The keys that were asked for.
     known: Vec<&'static str>,
 }

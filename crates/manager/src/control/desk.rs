@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
+use tally_ossec::response;
+use tally_ossec::station::OrderError;
 use tally_proto::json::{self, LogStatus, TokenStatus};
 use tally_store::{Agent, Reader};
 use tally_types::{AgentId, Timestamp, did_you_mean};
@@ -17,12 +20,15 @@ use crate::clock::Clock;
 use crate::ingest::{Ingest, ORDER_TIME_MAX, agent_status};
 use crate::input::Input;
 use crate::moment::duration_us;
-use crate::order::{Order, Reply};
+use crate::order::{Instruction, Order, Recipient, Reply};
 use crate::queue::Inlet;
+use crate::response::Responses;
 
 /// How long a token is valid where the operator does not say.
 const TOKEN_LIFE: &str = "1h";
 const TOKEN_GROUP: &str = "default";
+/// The thread of OSSEC's port looks for orders many times a second.
+const TELL_TIME_MAX: Duration = Duration::from_secs(10);
 
 pub struct Desk<'d> {
     pub reader: Reader,
@@ -31,6 +37,8 @@ pub struct Desk<'d> {
     pub orders: Orders<'d>,
     /// Makes links to the console, where there is one.
     pub console: Option<&'d (dyn Fn() -> String + Sync)>,
+    /// Where there are any.
+    pub responses: Option<&'d Responses>,
     pub clock: Clock,
 }
 
@@ -65,6 +73,15 @@ impl Desk<'_> {
                 let agent = self.agent(&agent)?.id;
                 self.order(Order::AgentRemove { actor: actor.into(), agent }, answer)
             }
+            Request::AgentScan { agent } => self.instruct(actor, agent.as_deref(), Instruction::Scan, answer),
+            Request::AgentRestart { agent } => self.instruct(actor, Some(&agent), Instruction::Restart, answer),
+            Request::AgentRespond { agent, response, address } => {
+                let address = response::address(&address)
+                    .map_err(|_| Fault::Told(format!("\"{}\" is no IP address", shown(&address))))?;
+                let what = Instruction::Respond { response: response.into(), address };
+                self.instruct(actor, agent.as_deref(), what, answer)
+            }
+            Request::ResponseList {} => self.response_list(answer),
             Request::ChangeList(list) => self.change_list(list, answer),
             Request::ChangeShow { id } => self.change_show(&id, answer),
             Request::AlertList(list) => self.alert_list(list, answer),
@@ -158,10 +175,38 @@ impl Desk<'_> {
             }
             Reply::Done(message) => json::done(&message),
             Reply::Status(status) => json::status(&status),
+            Reply::Instructed(answers) => json::done(&told(&answers)?),
             Reply::Promoted { paths, .. } => json::done(&format!("{paths} paths were accepted")),
             Reply::Refused(why) => return Err(Fault::Told(why)),
         };
         Ok(answer.object(&object)?)
+    }
+
+    /// `000` is the manager's own host; without an agent all are meant.
+    fn instruct(
+        &self,
+        actor: &str,
+        agent: Option<&str>,
+        what: Instruction,
+        answer: &mut Answer<'_>,
+    ) -> Result<(), Fault> {
+        if matches!(self.orders, Orders::Offline(_)) {
+            return Err(Fault::Told("the manager is not running: nobody hears it".to_owned()));
+        }
+        let to = match agent {
+            None => Recipient::All,
+            Some(text) if text.parse() == Ok(AgentId::MANAGER) => Recipient::Manager,
+            Some(text) => Recipient::Agent(self.agent(text)?.id),
+        };
+        self.order(Order::Instruct { actor: actor.into(), to, what }, answer)
+    }
+
+    fn response_list(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        for response in self.responses.iter().flat_map(|responses| &responses.prepared) {
+            let program = response.program.file_name().unwrap_or_default().to_string_lossy();
+            answer.object(&json::response(&response.name, &program, response.timeout_s))?;
+        }
+        Ok(())
     }
 
     fn status(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
@@ -225,6 +270,25 @@ impl Desk<'_> {
         names.0.insert(id, name.clone());
         Ok(name)
     }
+}
+
+/// What became of an order, in words; that it was sent to nobody is a failure.
+fn told(answers: &mpsc::Receiver<Vec<Result<(), OrderError>>>) -> Result<String, Fault> {
+    let answers = answers.recv_timeout(TELL_TIME_MAX);
+    let answers = answers.map_err(|_| Fault::Told("the thread of OSSEC's port did not take the order".to_owned()))?;
+    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    match (answers.len(), failed.first()) {
+        (1, None) => Ok("the agent was told".to_owned()),
+        (all, None) => Ok(format!("{all} agents were told")),
+        (all, Some(why)) if failed.len() == all => Err(Fault::Told(why.to_string())),
+        (all, Some(why)) => {
+            Ok(format!("{} of {all} agents were told; the first of the others: {why}", all - failed.len()))
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// Verifies the ledger in `dir`, beside a manager or without one. It must not need the state to be in order.

@@ -47,6 +47,15 @@ pub enum Request {
     AgentShow { agent: String },
     #[serde(rename = "agent.remove")]
     AgentRemove { agent: String },
+    /// Without an agent: all of OSSEC's.
+    #[serde(rename = "agent.scan")]
+    AgentScan { agent: Option<String> },
+    #[serde(rename = "agent.restart")]
+    AgentRestart { agent: String },
+    #[serde(rename = "agent.respond")]
+    AgentRespond { agent: Option<String>, response: String, address: String },
+    #[serde(rename = "response.list")]
+    ResponseList {},
     #[serde(rename = "change.list")]
     ChangeList(RawList),
     #[serde(rename = "change.show")]

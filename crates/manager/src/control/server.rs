@@ -17,6 +17,7 @@ use super::{SOCKET_NAME, answer::Answer};
 use crate::clock::Clock;
 use crate::input::Input;
 use crate::queue::Inlet;
+use crate::response::Responses;
 
 /// Requests answered at once; one more is told to come back.
 const REQUESTS_MAX: usize = 32;
@@ -31,6 +32,7 @@ pub struct Office {
     pub inlet: Inlet<Input>,
     pub console: Option<Box<dyn Fn() -> String + Send + Sync>>,
     pub clock: Clock,
+    pub responses: Option<Arc<Responses>>,
 }
 
 /// Opens the socket in `dir`, in place of one that a killed manager left. The caller holds the lock of `dir`.
@@ -89,6 +91,7 @@ fn answer(office: &Office, actor: &str, stream: BlockingStream) -> io::Result<()
         dir: &office.dir,
         orders: Orders::Running(&office.inlet),
         console: link.as_ref().map(|link| link as &(dyn Fn() -> String + Sync)),
+        responses: office.responses.as_deref(),
         clock: office.clock,
     };
     match std::str::from_utf8(&line) {

@@ -12,7 +12,7 @@ use tally_ossec::counter::Count;
 use tally_ossec::message::Meaning;
 use tally_ossec::scan::{FirstScan, FirstScanEnd};
 use tally_ossec::secure::Cipher;
-use tally_ossec::station::{LogText, Told};
+use tally_ossec::station::{LogText, OrderError, Told};
 use tally_ossec::syscheck::{FileState, SyscheckMessage};
 use tally_proto::message::Status;
 use tally_store::{NewOssecAgent, OssecAgent, StoreError};
@@ -56,14 +56,32 @@ impl Resend {
 /// What the thread of OSSEC's port is to do.
 #[derive(Debug)]
 pub enum StationOrder {
-    Tell {
-        key_id: Arc<str>,
-        order: Order,
-    },
+    /// The agents with these ids are told something.
+    Tell { to: Vec<Arc<str>>, order: Order, reply: Option<StationReply> },
     /// The agent was removed: its key is to go.
-    Forget {
-        key_id: Arc<str>,
-    },
+    Forget { key_id: Arc<str> },
+}
+
+/// Who waits for what became of an order: whether it was sent to each. It is called on the thread of the port.
+pub struct StationReply(Box<dyn FnOnce(Answers) + Send>);
+
+/// Of each agent, in the order in which they were named.
+type Answers = Vec<Result<(), OrderError>>;
+
+impl StationReply {
+    pub fn new(take: impl FnOnce(Answers) + Send + 'static) -> Self {
+        Self(Box::new(take))
+    }
+
+    pub fn give(self, answers: Answers) {
+        (self.0)(answers);
+    }
+}
+
+impl std::fmt::Debug for StationReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StationReply").finish_non_exhaustive()
+    }
 }
 
 /// What the ingest thread has of OSSEC's side.
@@ -351,7 +369,7 @@ impl Ingest {
         deeds.push(Deed::ScanEnds { seen, has_baseline });
         if asks {
             let order = if resend == Resend::Agent { Order::restart_agent() } else { Order::RestartSyscheck };
-            self.tell_station(StationOrder::Tell { key_id, order });
+            self.tell_station(StationOrder::Tell { to: vec![key_id], order, reply: None });
         }
         self.ossec_state(agent);
     }
@@ -400,6 +418,11 @@ impl Ingest {
 }
 
 impl OssecMember {
+    /// Its id in `client.keys`.
+    pub const fn key_id(&self) -> &Arc<str> {
+        &self.key_id
+    }
+
     fn count_lost(&mut self, lost: i64) {
         self.lost = self.lost.saturating_add_signed(lost);
         self.unstored = self.unstored.saturating_add(lost);

@@ -17,6 +17,7 @@ use tally_types::{
 use super::Work;
 use crate::fleet::Member;
 use crate::live::{Live, Shown};
+use crate::response::Trigger;
 
 pub struct Scribe<'s, 'i> {
     tx: Transaction<'s>,
@@ -28,8 +29,20 @@ pub struct Scribe<'s, 'i> {
     is_watched: bool,
     shown: Vec<Shown>,
     changes: u64,
+    /// Alerts that may have responses; `None` where there are no responses at all.
+    triggers: Option<Vec<Trigger>>,
     /// The snapshots of agents of OSSEC's as they were at the beginning.
     roots: BTreeMap<AgentId, NodeHash>,
+}
+
+/// What is left to do with what was written.
+pub struct Finished<'s> {
+    /// To be committed, before the rest.
+    pub tx: Transaction<'s>,
+    pub shown: Vec<Shown>,
+    /// How many changes there are.
+    pub changes: u64,
+    pub triggers: Vec<Trigger>,
 }
 
 impl<'s, 'i> Scribe<'s, 'i> {
@@ -51,6 +64,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
             is_watched,
             shown: Vec::new(),
             changes: 0,
+            triggers: None,
             roots: BTreeMap::new(),
         }
     }
@@ -59,9 +73,14 @@ impl<'s, 'i> Scribe<'s, 'i> {
         &mut self.tx
     }
 
-    /// The transaction, to be committed; what to show then; how many changes there are.
-    pub fn finish(self) -> (Transaction<'s>, Vec<Shown>, u64) {
-        (self.tx, self.shown, self.changes)
+    /// Whether alerts are to be told to whoever runs responses.
+    pub fn answers_alerts(&mut self, answers: bool) {
+        self.triggers = answers.then(Vec::new);
+    }
+
+    pub fn finish(self) -> Finished<'s> {
+        let triggers = self.triggers.unwrap_or_default();
+        Finished { tx: self.tx, shown: self.shown, changes: self.changes, triggers }
     }
 
     pub fn write(&mut self, work: &[Work]) -> Result<(), StoreError> {
@@ -161,6 +180,12 @@ impl<'s, 'i> Scribe<'s, 'i> {
         let (id, about) = (origin.id, origin.about);
         let alert = found.map(|rule| self.alert(id, about, rule, index)).transpose()?;
         let level = alert.as_ref().map(|(_, rule)| rule.level);
+        if let (Some(triggers), Some((number, rule))) = (&mut self.triggers, &alert)
+            && !self.analysis.engine.options(rule.id).no_ar
+        {
+            let name = Arc::from(origin.agent_name);
+            triggers.extend(Trigger::new(about, &name, self.now, *number, rule, event));
+        }
         let alert = alert.filter(|_| self.is_watched).map(|(alert_index, rule)| {
             let alert = Alert { event_id: id, rule, time: self.now, event: event.clone() };
             Arc::new(json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index)))

@@ -18,6 +18,7 @@ use tally_ossec::syscheck_db;
 use tally_types::Timestamp;
 
 const KEYS: &str = "client.keys";
+const AR_CONF: &str = "ar.conf";
 /// Of one agent: a million files and more.
 const DATABASE_BYTES_MAX: u64 = 512 << 20;
 const SENDER_COUNTER: &str = "rids/sender_counter";
@@ -59,13 +60,15 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct KeyFile {
     dir: PathBuf,
+    /// `ar.conf`, which is made of the configuration and goes among the shared files.
+    ar_conf: Vec<u8>,
     /// Held while `client.keys` is read, altered and written.
     writing: Mutex<()>,
 }
 
 impl KeyFile {
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, writing: Mutex::default() }
+    pub fn new(dir: PathBuf, ar_conf: Vec<u8>) -> Self {
+        Self { dir, ar_conf, writing: Mutex::default() }
     }
 
     /// OSSEC keeps these in `etc/` and `queue/` below its own directory; here they lie together. Either is taken.
@@ -149,8 +152,12 @@ impl KeyFile {
         }
         let mut files = Vec::with_capacity(found.len());
         for (name, _) in &found {
-            files.push((name.as_str(), read(&dir.join(name), SHARED_BYTES_MAX as u64)?));
+            if name != AR_CONF {
+                files.push((name.as_str(), read(&dir.join(name), SHARED_BYTES_MAX as u64)?));
+            }
         }
+        let place = files.partition_point(|(name, _)| *name < AR_CONF);
+        files.insert(place, (AR_CONF, self.ar_conf.clone()));
         let merged = Merged::new(files.iter().map(|(name, bytes)| (*name, &bytes[..])));
         let merged = merged.map_err(|error| FileError::Shared(dir, error))?;
         seen.shared = Some(found);
@@ -242,7 +249,7 @@ mod tests {
     #[test]
     fn keys_are_added_removed_and_seen_to_change() {
         let dir = tempfile::tempdir().unwrap();
-        let file = KeyFile::new(dir.path().join("ossec"));
+        let file = KeyFile::new(dir.path().join("ossec"), Vec::new());
         let mut seen = Seen::default();
         assert!(!file.changed(&mut seen) && file.load().unwrap().is_empty());
         let request = authd::Request::parse(b"OSSEC A:'web'", None).unwrap();
@@ -267,7 +274,7 @@ mod tests {
         fs::write(dir.path().join("etc/shared/agent.conf"), "<agent_config/>").unwrap();
         fs::write(dir.path().join("queue/rids/001"), "3:7:").unwrap();
         fs::write(dir.path().join("queue/rids/sender_counter"), "0:42:").unwrap();
-        let file = KeyFile::new(dir.path().to_owned());
+        let file = KeyFile::new(dir.path().to_owned(), b"x - y - 0\n".to_vec());
         assert_eq!(file.load().unwrap().len(), 1);
         assert_eq!(file.receive_counter("001"), Some(Count::new(3, 7)));
         assert_eq!(file.sender_counter(Timestamp(0)), Count::new(0, 42));
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn a_password_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let file = KeyFile::new(dir.path().to_owned());
+        let file = KeyFile::new(dir.path().to_owned(), b"x - y - 0\n".to_vec());
         let made = file.password(&[1; 32]).unwrap();
         assert_eq!(file.password(&[2; 32]).unwrap(), made);
         assert_eq!(fs::metadata(dir.path().join("authd.pass")).unwrap().mode() & 0o777, 0o600);

@@ -351,29 +351,33 @@ fn response(scribe: &mut Scribe, response: &ActiveResponse) {
         scribe.left(response.line, "active-response", text);
         return;
     };
-    let toml = &mut scribe.toml;
-    toml.item("response");
-    toml.string("command", &command.value);
-    let at = location.value;
-    let words = [(at.all, "all"), (at.local, "local"), (at.defined_agent, "agent"), (at.server, "manager")];
-    toml.strings("on", words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word));
-    if let Some(agent) = &response.agent_id {
-        toml.string("agent", &agent.value);
+    // Of several conditions one is enough there, and all are needed here: each has a response of its own.
+    let conditions = [response.level.is_some(), !response.rules_id.is_empty(), response.rules_group.is_some()];
+    if conditions == [false; 3] {
+        scribe.left(response.line, "active-response", "it has no level, rules_id or rules_group, and so is never run");
+        return;
     }
-    if let Some(level) = &response.level {
-        toml.number("level", level.value);
-    }
-    if !response.rules_id.is_empty() {
-        toml.numbers("rules", &response.rules_id);
-    }
-    if let Some(group) = &response.rules_group {
-        toml.string("group", &group.value);
-    }
-    if let Some(timeout) = &response.timeout {
-        toml.number("timeout_s", timeout.value);
-    }
-    if !response.repeated_offenders.is_empty() {
-        toml.numbers("repeated_minutes", &response.repeated_offenders);
+    for (nth, _) in conditions.into_iter().enumerate().filter(|(_, is_given)| *is_given) {
+        let toml = &mut scribe.toml;
+        toml.item("response");
+        toml.string("command", &command.value);
+        let at = location.value;
+        let words = [(at.all, "all"), (at.local, "local"), (at.defined_agent, "agent"), (at.server, "manager")];
+        toml.strings("on", words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word));
+        if let Some(agent) = response.agent_id.as_ref().filter(|_| at.defined_agent) {
+            toml.string("agent", &agent.value);
+        }
+        match (nth, &response.level, &response.rules_group) {
+            (0, Some(level), _) => toml.number("level", level.value),
+            (2, _, Some(group)) => toml.string("group", &group.value),
+            _ => toml.numbers("rules", &response.rules_id),
+        }
+        if let Some(timeout) = &response.timeout {
+            toml.number("timeout_s", timeout.value);
+        }
+        if !response.repeated_offenders.is_empty() {
+            toml.numbers("repeated_minutes", &response.repeated_offenders);
+        }
     }
     scribe.translated(response.line, "active-response", format!("[[response]] with {}", command.value));
 }

@@ -249,6 +249,10 @@ fn life_object(about: AgentId, life: &Life) -> Value {
             put(o, "part", &**part);
             put(o, "detail", &**detail);
         }
+        Life::Responded { response, detail } => {
+            put(o, "response", &**response);
+            put(o, "detail", &**detail);
+        }
         Life::Restored { part } => put(o, "part", &**part),
         Life::PolicyApplied { origin, digest } => {
             put(o, "origin", &**origin);
@@ -297,6 +301,10 @@ fn admin_object(act: &AdminAct) -> Value {
             put(o, "policy", hex(digest));
         }
         AdminAct::PolicyRemoved { group } => put(o, "group", &**group),
+        AdminAct::AgentOrdered { agent, order } => {
+            put(o, "agent_id", &**agent);
+            put(o, "order", &**order);
+        }
     }
     object.into()
 }

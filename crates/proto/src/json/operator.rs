@@ -116,6 +116,15 @@ pub fn done(message: &str) -> Value {
     object.into()
 }
 
+/// A response that agents or the manager may run.
+pub fn response(name: &str, program: &str, timeout_s: u32) -> Value {
+    let mut object = outermost();
+    put(&mut object, "response", name);
+    put(&mut object, "program", program);
+    put(&mut object, "timeout_s", timeout_s);
+    object.into()
+}
+
 /// The answer of `tally console`.
 pub fn console_link(link: &str) -> Value {
     let mut object = outermost();

@@ -282,6 +282,10 @@ fn every_event_of_an_agents_life() {
         Life::PolicyApplied { origin: "from the manager, for the group web".into(), digest: [0xef; 32] },
         Life::PolicyRefused { detail: "web.toml:3:1: unknown key \"pth\"".into() },
         Life::Storm { path: path(b"/srv/a"), records: 120_000, paths: 3, duration_us: 12_000_000 },
+        Life::Responded {
+            response: "firewall-drop600".into(),
+            detail: "add - 192.0.2.9 1764.9 5712 /var/log/auth.log -: ended with 0".into(),
+        },
     ];
     let lines = all.iter().map(|event| life(origin(), t, event)).collect();
     golden("life.json", &lines);
@@ -305,6 +309,7 @@ fn every_administrative_act() {
         AdminAct::TokenRevoked { token: "9f".into() },
         AdminAct::PolicySet { group: "web".into(), digest: [0xef; 32] },
         AdminAct::PolicyRemoved { group: "web".into() },
+        AdminAct::AgentOrdered { agent: "007".into(), order: "scan".into() },
     ];
     let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
     golden("admin.json", &lines);

@@ -4,7 +4,6 @@
 //! What it may not do is forget: a commit that fails is kept and tried again, and meanwhile it takes no looks, so that what
 //! happens waits in the coalescer, which degrades to rescans but loses nothing.
 
-mod aside;
 mod begin;
 mod beyond;
 mod carry;
@@ -31,7 +30,6 @@ use tally_sys::limit::Yielding;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
-use self::aside::Aside;
 use self::beyond::Split;
 pub use self::device::DeviceWrite;
 use self::device::Written;
@@ -108,8 +106,6 @@ pub struct Engine {
     last_word: LastWord,
     scans: Scans,
     rotations: Rotations,
-    /// What is read by another thread.
-    aside: Aside,
     coverage: Coverage,
     /// What could not be stored yet, and why.
     stuck: Option<(Commit, String)>,
@@ -159,7 +155,6 @@ impl Engine {
         let Parts { state, policy, standing, intake, board, notices, coverage, sensor, last_word, settings, budget } =
             parts;
         let path = state.path().to_owned();
-        let aside = Aside::new(Arc::clone(&budget), Arc::clone(&intake));
         let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
         Ok(Self {
             state,
@@ -177,7 +172,6 @@ impl Engine {
             gap: None,
             scans,
             rotations: Rotations::new(settings.rotation_wait),
-            aside,
             coverage,
             stuck: None,
             full_told: false,
@@ -294,9 +288,6 @@ impl Engine {
                     (job.closes, job.earliest) = (true, Some(since));
                     self.note_lost(Loss::Full { queue: "agent", lost: 0 }, since)?;
                 }
-                if rescan.cause == RescanCause::Mounted {
-                    job = job.reading_everything();
-                }
                 job.actors = rescan.actors;
                 job.records = rescan.records;
                 // It compares with what is stored when it begins.
@@ -325,11 +316,7 @@ impl Engine {
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
             Command::Unsound { scan, path, notes } => self.unsound(scan, path, notes),
             Command::Hints { root, hints } => self.learn(root, hints),
-            Command::ScanEnded { scan, outcome } => match self.aside.await_end(scan, outcome) {
-                Some(outcome) => self.scan_ended(scan, outcome),
-                None => Ok(()),
-            },
-            Command::ReadAside => self.read_aside(),
+            Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
             Command::RecordsLost { loss, since, within } => self.records_lost(loss, since, &within),
             Command::Linked(inodes) => {
                 self.linked.extend(inodes);
@@ -557,7 +544,6 @@ impl Engine {
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
-        self.read_aside()?;
         self.follow_pending(false)?;
         if self.seeks_in() == Duration::ZERO && self.stuck.is_none() {
             self.seek_linked()?;
@@ -569,7 +555,7 @@ impl Engine {
     /// Whether all that happened up to now is stored: then that may be written down.
     fn is_covered(&self) -> bool {
         let compared = !self.scans.is_comparing_all() && self.missing.is_nothing();
-        self.comparing && self.stuck.is_none() && self.sees_live && compared && self.aside.is_idle()
+        self.comparing && self.stuck.is_none() && self.sees_live && compared
     }
 
     /// Until when everything was watched. Without a sensor that is when the last scan of everything began.
@@ -634,7 +620,6 @@ impl Engine {
     /// The orderly end: everything that was signalled is looked at, and the farewell is stored.
     fn finish(mut self, reason: &str) -> Result<(), StateError> {
         self.scans.cancel();
-        self.aside.cancel();
         let read_up_to = self.last_word.take();
         self.intake.close();
         self.last_commands()?;
@@ -651,7 +636,6 @@ impl Engine {
                 }
             }
         }
-        covered &= self.aside.is_idle();
         self.commit(draft.take())?;
         if self.comparing {
             // What waits for the end of a rotation is told as it is now.

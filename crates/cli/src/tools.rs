@@ -20,9 +20,12 @@ mod agents;
 mod keys;
 mod lists;
 mod logtest;
+mod menu;
+mod orders;
 mod own_key;
 mod patterns;
 mod report;
+mod service;
 mod verify;
 
 /// How a tool ended: its exit code, where it is none of an error.
@@ -46,7 +49,7 @@ const TOOLS: [Tool; 12] = [
     Tool { name: "rootcheck_control", run: agents::rootcheck_control },
     Tool { name: "syscheck_control", run: agents::syscheck_control },
     Tool { name: "verify-agent-conf", run: verify::agent_conf },
-    Tool { name: "ossec-control", run: agents::ossec_control },
+    Tool { name: "ossec-control", run: service::ossec_control },
 ];
 
 /// The tool by whose name this program was started, if any.

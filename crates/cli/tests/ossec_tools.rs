@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +13,11 @@ use std::process::{Command, Stdio};
 use support::fleet::Fleet;
 use support::program::{Program, Ran, run};
 use support::site::tally;
+use support::wait_for;
+use tally_ossec::control::Order;
+use tally_ossec::keys::ClientKey;
+use tally_ossec::secure::Cipher;
+use tally_ossec::standin::Standin;
 
 /// A tool, by its name.
 fn tool(fleet: &Fleet, name: &str, words: &[&str]) -> Ran {
@@ -118,6 +124,113 @@ fn agent_auth_gets_a_key_of_authd() {
     fs::copy(fleet.manager_dir().join("ossec/client.keys"), &keys).unwrap();
     let held = auth(&["-A", "x1", "-D", &of_manager, "-P", &pass]);
     assert!(held.code == 1 && held.err.contains("it is a manager's"), "{held:?}");
+}
+
+/// A stand-in for an OSSEC agent on this host, connected to the manager.
+struct Agent {
+    socket: UdpSocket,
+    standin: Standin,
+}
+
+impl Agent {
+    fn connected(fleet: &Fleet, line: &str) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(fleet.address()).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        let mut agent = Self { socket, standin: Standin::new(ClientKey::parse(line).unwrap(), Cipher::Aes) };
+        wait_for("an answer to the agent", || {
+            let startup = agent.standin.startup();
+            agent.socket.send(&startup).unwrap();
+            (agent.hear() == Some(Order::Ack)).then_some(())
+        });
+        agent
+    }
+
+    fn hear(&mut self) -> Option<Order> {
+        let mut buffer = [0; 8192];
+        let n = self.socket.recv(&mut buffer).ok()?;
+        self.standin.hear(&buffer[..n])
+    }
+
+    fn hears(&mut self, order: &Order) {
+        wait_for("the order", || (self.hear().as_ref() == Some(order)).then_some(()));
+    }
+}
+
+#[test]
+fn agents_are_ordered_by_ossecs_tools() {
+    let mut fleet = Fleet::new();
+    let program = fleet.site.write("block.sh", "#!/bin/sh\n");
+    fleet.configure(&format!(
+        "heartbeat_s = 1\n[[command]]\nname = \"block\"\nprogram = \"{}\"\nexpect = [\"srcip\"]\n\
+         [[response]]\ncommand = \"block\"\non = [\"local\"]\nlevel = 12\n",
+        program.display()
+    ));
+    let _manager = fleet.manager();
+    assert_eq!(tool(&fleet, "manage_agents", &["-a", "any", "-n", "old1"]).code, 0);
+    let line = fs::read_to_string(fleet.manager_dir().join("ossec/client.keys")).unwrap();
+    let mut agent = Agent::connected(&fleet, line.trim());
+    let order = |words: &[&str]| tool(&fleet, "agent_control", words);
+    let listed = order(&["-L"]);
+    assert!(listed.out.contains("   Response name: block0, command: block.sh\n"), "{listed:?}");
+    for (words, said, heard) in [
+        (&["-r", "-u", "001"][..], "Restarting Syscheck/Rootcheck on agent: 001", Order::RestartSyscheck),
+        (&["-r", "-a"], "Restarting Syscheck/Rootcheck on all agents.", Order::RestartSyscheck),
+        (&["-R", "001"], "Restarting agent: 001", Order::restart_agent()),
+        (
+            &["-b", "192.0.2.9", "-f", "block0", "-u", "001"],
+            "Running active response 'block0' on: 001",
+            Order::Execute("block0 - 192.0.2.9 (from_the_server) (no_rule_id)".into()),
+        ),
+    ] {
+        let ran = order(words);
+        assert!(ran.code == 0 && ran.out.contains(said), "{ran:?}");
+        agent.hears(&heard);
+    }
+    for (words, part) in [
+        (&["-r", "-u", "099"][..], "** Invalid agent id '099'."),
+        (&["-b", "x;y", "-f", "block0", "-u", "001"], "is no IP address"),
+        (&["-b", "192.0.2.9", "-u", "001"], "needs -f RESPONSE"),
+        (&["-R", "000"], "the manager's own host"),
+        (&["-M", "status", "-u", "001"], "-M is not done yet"),
+    ] {
+        let ran = order(words);
+        assert!(ran.code == 1 && (ran.err.contains(part) || ran.out.contains(part)), "{words:?} {ran:?}");
+    }
+    let shown = order(&["-i", "001"]);
+    assert!(shown.out.contains("   Status:     Active\n\n   Client version:      "), "{shown:?}");
+
+    // What is there is accepted, for one and for all.
+    let [started, starts] = [agent.standin.started(), agent.standin.scan_starts()];
+    let file =
+        agent.standin.file("/etc/a", 0, "d41d8cd98f00b204e9800998ecf8427e", "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    for bytes in [vec![started, starts, file], agent.standin.scan_ends().into()].concat() {
+        agent.socket.send(&bytes).unwrap();
+    }
+    wait_for("the baseline", || {
+        fleet.site.ask(0, &["agent", "list"]).objects.iter().find(|a| text_or(a, "/state") == "watching").map(drop)
+    });
+    let changed =
+        agent.standin.file("/etc/a", 1, "0cc175b9c0f1b6a831c399e269772661", "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    agent.socket.send(&changed).unwrap();
+    wait_for("the drift", || (!fleet.site.try_ask(&["drift", "old1"]).objects.is_empty()).then_some(()));
+    let updated = tool(&fleet, "syscheck_control", &["-u", "001"]);
+    assert_eq!((updated.code, updated.out.as_str()), (0, "\n** Integrity check database updated.\n\n"));
+    assert!(fleet.site.try_ask(&["drift", "old1"]).objects.is_empty());
+    assert_eq!(tool(&fleet, "syscheck_control", &["-u", "all"]).code, 0);
+
+    // Its key on the host itself, as extracted here.
+    let key = tool(&fleet, "manage_agents", &["-e", "001"]).out;
+    let dir = agent_dir(&fleet, "agent");
+    let (code, out, _) =
+        tool_with(&fleet, "manage_agents", &["-i", key.trim().lines().last().unwrap(), "-D", &dir], "y\n");
+    assert!(code == 0 && out.contains("   ID:001\n   Name:old1\n") && out.ends_with("Added.\n"), "{out}");
+    assert_eq!(key_of(&dir), Some(line));
+    assert_eq!(tool_with(&fleet, "manage_agents", &["-i", "bm8=", "-D", &dir], "y\n").0, 1);
+}
+
+fn text_or<'v>(value: &'v serde_json::Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
 /// A certificate for this address that signs itself, and its key.

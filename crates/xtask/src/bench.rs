@@ -15,7 +15,6 @@ mod mark;
 mod measure;
 mod million;
 mod report;
-mod rules;
 mod second_host;
 mod sense;
 mod storm;
@@ -77,7 +76,7 @@ struct Benchmark {
     run: fn(&Bench, &mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 12] = [
     Benchmark {
         name: "init",
         what: "CPU of `tally init` against a bare walk with SHA-256 and `aide --init`",
@@ -117,16 +116,6 @@ const BENCHMARKS: [Benchmark; 14] = [
         run: fury::run,
     },
     Benchmark { name: "million", what: "the agent's memory with a million entries watched", run: million::run },
-    Benchmark {
-        name: "rules",
-        what: "log lines that OSSEC's decoders and rules decide in a CPU second",
-        run: rules::run,
-    },
-    Benchmark {
-        name: "ossec-scan",
-        what: "the manager's CPU for the first scan of an OSSEC agent, 50,000 files",
-        run: rules::scan,
-    },
     Benchmark { name: "build", what: "a cold build of README's first command", run: build::run },
 ];
 

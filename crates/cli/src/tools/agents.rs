@@ -8,7 +8,7 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{Ended, Letters, ask_options, keys};
+use super::{Ended, Letters, ask_options, keys, orders};
 use crate::ask::{ask_each, manager_dir};
 
 /// An agent as the tools tell of it.
@@ -86,8 +86,16 @@ Available options:
 \t-l          List available (active or not) agents.
 \t-lc         List active agents.
 \t-i <id>     Extracts information from an agent.
+\t-R <id>     Restarts agent.
+\t-r -a       Runs the integrity/rootkit checking on all agents now.
+\t-r          Runs the integrity/rootkit checking on one agent now.
+
+\t-b <ip>     Blocks the specified ip address.
+\t-f <ar>     Used with -b, specifies which response to run.
+\t-L          List available active responses.
 \t-s          Changes the output to CSV (comma delimited).
 \t-j          Changes the output to JSON .
+\t-u <id>     Used with -r and -b. Specifies the agent to use.
 ";
 
 pub fn agent_control(arguments: &[String], out: &mut dyn Write) -> Ended {
@@ -96,8 +104,11 @@ pub fn agent_control(arguments: &[String], out: &mut dyn Write) -> Ended {
         out.write_all(AGENT_CONTROL.as_bytes())?;
         return Ok(0);
     }
-    if let Some(letter) = letters.unknown("lcisj") {
-        bail!("-{letter} is not done yet: an agent cannot be ordered from here");
+    if let Some(letter) = letters.unknown("lcisjRruabfL") {
+        bail!("-{letter} is not done yet");
+    }
+    if let Some(code) = orders::carry_out(&letters, &known()?, out)? {
+        return Ok(code);
     }
     let host = tally_agent::enrol::host_name();
     let (csv, json) = (letters.has('s'), letters.has('j'));
@@ -117,6 +128,11 @@ Available options:
 \t-i <id>     List modified files for the agent.
 \t-f <file>   Prints information about a modified file.
 \t            Must be used with -i <id>.
+\t-u <id>     Accepts the present state of the agent's files, which is on
+\t            record (tally promote).
+\t-u all      The same for all agents.
+\t-z          Used with -f: there is no counter to zero, as no change is
+\t            silenced for having been there before.
 \t-s          Changes the output to CSV (comma delimited).
 \t-j          Changes the output to JSON.
 ";
@@ -127,20 +143,23 @@ pub fn syscheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
         out.write_all(SYSCHECK_CONTROL.as_bytes())?;
         return Ok(0);
     }
-    match letters.unknown("lcifsj") {
-        Some('u' | 'z' | 'd') => bail!("what changed is accepted with tally promote, which is on record"),
-        Some(letter) => bail!("-{letter} is not done yet"),
+    match letters.unknown("lcifsjuz") {
+        Some('d') => bail!("a file is left out by the agent's policy (exclude), or by <ignore> of an OSSEC agent"),
+        Some('r') => bail!("a Windows agent's registry stands among its files, below the names of the hives"),
+        Some(letter) => bail!("-{letter} is not known; -h tells the options"),
         None => {}
     }
     let agents = known()?;
+    if let Some(id) = letters.value('u') {
+        return accept(&agents, id, out, letters.has('j'));
+    }
     let Some(id) = letters.value('i') else {
         let host = tally_agent::enrol::host_name();
         listed("syscheck_control", &agents, &host, out, letters.has('c'), letters.has('s'), letters.has('j'))?;
         return Ok(0);
     };
     let Some(agent) = agents.iter().find(|agent| agent.id == id) else {
-        write!(out, "\n** Invalid agent id '{id}'.\n")?;
-        return Ok(1);
+        return orders::invalid(id, out, letters.has('j'));
     };
     let changes = changes(&agent.name, letters.value('f'))?;
     if letters.has('j') {
@@ -169,6 +188,32 @@ pub fn syscheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
             writeln!(out, "\nChanges for {day}:")?;
         }
         writeln!(out, "{},{} - {}", change.date, change.count, change.path)?;
+    }
+    Ok(0)
+}
+
+/// What OSSEC calls clearing its database: what is there now is what should be there.
+fn accept(agents: &[Known], id: &str, out: &mut dyn Write, json: bool) -> Ended {
+    let all = id == "all";
+    let mut meant = agents.iter().filter(|agent| all || agent.id == id).peekable();
+    if !all && meant.peek().is_none() {
+        return orders::invalid(id, out, json);
+    }
+    let mut held = Vec::new();
+    for agent in meant {
+        let request = json!({ "op": "promote", "agent": agent.name, "all": true, "apply": true });
+        match ask_each(&manager_dir(&ask_options()), &request, |_, _| Ok(())) {
+            Ok(_) => {}
+            // Of all, those that have no snapshot yet have nothing to accept.
+            Err(error) if all => held.push(format!("{}: {error}", agent.name)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    held.iter().for_each(|why| eprintln!("syscheck_control: {why}"));
+    if json {
+        write!(out, "{}", json!({ "error": 0, "response": "Integrity check database updated" }))?;
+    } else {
+        write!(out, "\n** Integrity check database updated.\n\n")?;
     }
     Ok(0)
 }
@@ -285,29 +330,45 @@ pub fn listed(
 fn one(agents: &[Known], host: &str, id: &str, out: &mut dyn Write, csv: bool, json: bool) -> Ended {
     let server = Known { id: "000".into(), name: host.into(), address: "127.0.0.1".into(), state: State::Active };
     let agent = if id == "000" { Some(&server) } else { agents.iter().find(|agent| agent.id == id) };
-    let Some(agent) = agent else {
-        if json {
-            write!(out, "{}", json!({ "error": 40, "description": format!("Invalid agent id '{id}'.") }))?;
-        } else {
-            write!(out, "\n** Invalid agent id '{id}'.\n")?;
-        }
-        return Ok(1);
-    };
+    let Some(agent) = agent else { return orders::invalid(id, out, json) };
     let status = if id == "000" { "Active/Local" } else { agent.state.words() };
     let Known { id, name, address, .. } = agent;
+    let (version, seen) = if id == "000" { (own_version(), None) } else { facts(name) };
+    let seen = seen.unwrap_or_else(|| "Not available".to_owned());
     if json {
         write!(
             out,
             "{}",
-            json!({ "error": 0, "response": { "id": id, "name": name, "ip": address, "status": status } })
+            json!({ "error": 0, "response": { "id": id, "name": name, "ip": address, "status": status, "version": version, "lastKeepAlive": seen } })
         )?;
     } else if csv {
-        writeln!(out, "{id},{name},{address},{status},")?;
+        writeln!(out, "{id},{name},{address},{status},Unknown,{version},{seen},Unknown,Unknown,")?;
     } else {
         write!(out, "\nOSSEC HIDS agent_control. Agent information:\n   Agent ID:   {id}\n   Agent Name: {name}\n")?;
-        write!(out, "   IP address: {address}\n   Status:     {status}\n\n")?;
+        write!(out, "   IP address: {address}\n   Status:     {status}\n\n   Client version:      {version}\n")?;
+        write!(out, "   Last keep alive:     {seen}\n\n")?;
     }
     Ok(0)
+}
+
+fn own_version() -> String {
+    format!("Tallystick {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Which program an agent is, and when it was last heard, in UTC.
+fn facts(name: &str) -> (String, Option<String>) {
+    let mut found = ("Unknown".to_owned(), None);
+    let asked = ask_each(&manager_dir(&ask_options()), &json!({ "op": "agent.show", "agent": name }), |_, agent| {
+        let text = |key: &str| agent.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let Some(version) = text("version") {
+            version.clone_into(&mut found.0);
+        }
+        found.1 = text("last_seen").map(date);
+        Ok(())
+    });
+    // One that has a key only is not known to the manager yet.
+    drop(asked);
+    found
 }
 
 const LIST_AGENTS: &str = "
@@ -340,25 +401,4 @@ pub fn list_agents(arguments: &[String], out: &mut dyn Write) -> Ended {
         writeln!(out, "** No agent available.")?;
     }
     Ok(0)
-}
-
-/// The daemons that OSSEC's status names, each of which is a part of the manager here.
-const DAEMONS: [&str; 6] =
-    ["ossec-monitord", "ossec-logcollector", "ossec-remoted", "ossec-syscheckd", "ossec-analysisd", "ossec-execd"];
-
-pub fn ossec_control(arguments: &[String], out: &mut dyn Write) -> Ended {
-    match arguments.first().map(String::as_str) {
-        Some("status") => {
-            let socket = manager_dir(&ask_options()).join(tally_manager::control::SOCKET_NAME);
-            let runs = std::os::unix::net::UnixStream::connect(socket).is_ok();
-            for daemon in DAEMONS {
-                writeln!(out, "{daemon} {}", if runs { "is running..." } else { "not running..." })?;
-            }
-            Ok(u8::from(!runs))
-        }
-        Some("start" | "stop" | "restart" | "reload" | "enable" | "disable") => {
-            bail!("the manager is a service of the system: start and stop it there (tally manager)")
-        }
-        _ => bail!("usage: ossec-control {{start|stop|reload|restart|status|enable|disable}}"),
-    }
 }

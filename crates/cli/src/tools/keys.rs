@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tally_ossec::keys::{ClientKey, ClientKeys};
 
-use super::{Ended, Letters, ask_options};
+use super::{Ended, Letters, ask_options, menu, own_key};
 
 /// The first number that it gives out, as OSSEC's.
 const FIRST_ID: u32 = 1;
@@ -60,17 +60,20 @@ Available options:
 \t-a <ip>     Adds an agent; needs -n.
 \t-n <name>   Used with -a: the agent's name.
 \t-f <file>   Bulk generate client keys from file (lines of IP,NAME).
+\t-i <key>    Imports the key of this host's own OSSEC agent (Agent only).
+\t-D <dir>    Used with -i: the agent's directory (default: /var/ossec).
 \t-j          Changes the output to JSON.
+Without an option: a menu.
 ";
 
 /// What is asked for: by letters, or by OSSEC's variables of the environment.
 pub fn manage_agents(arguments: &[String], out: &mut dyn Write) -> Ended {
-    let letters = Letters::parse(arguments, "eranfi")?;
+    let letters = Letters::parse(arguments, "eranfiD")?;
     if letters.has('h') {
         out.write_all(HELP.as_bytes())?;
         return Ok(0);
     }
-    if let Some(unknown) = letters.unknown("hlerannfij") {
+    if let Some(unknown) = letters.unknown("hleranfijD") {
         bail!("-{unknown} is not known; -h tells the options");
     }
     let path = path()?;
@@ -83,15 +86,13 @@ pub fn manage_agents(arguments: &[String], out: &mut dyn Write) -> Ended {
     };
     let json = letters.has('j');
     if letters.has('l') {
-        return list(&path, out, json);
+        return list(&path, out);
     }
     if let Some(id) = letters.value('e') {
         return export(&path, id, out, json);
     }
-    if letters.value('i').is_some() {
-        bail!(
-            "an OSSEC agent's key is imported on the agent, by its own manage_agents; an agent of Tallystick enrols with a token"
-        );
+    if let Some(key) = letters.value('i') {
+        return import(key, letters.value('D'), out);
     }
     if let Some(file) = letters.value('f') {
         return bulk(&path, Path::new(file), out);
@@ -105,18 +106,20 @@ pub fn manage_agents(arguments: &[String], out: &mut dyn Write) -> Ended {
         (None, None, "a") => add(&path, &agent, out, json),
         (None, None, "r") => remove(&path, agent.id.as_deref().unwrap_or_default(), out, json),
         (None, None, "e") => export(&path, agent.id.as_deref().unwrap_or_default(), out, json),
-        (None, None, "l") => list(&path, out, json),
-        _ => bail!("the menu is not here: use the options (-h) or OSSEC_ACTION"),
+        (None, None, "l") => list(&path, out),
+        (None, None, "i") => import(variable("OSSEC_AGENT_KEY").as_deref().unwrap_or_default(), None, out),
+        (None, None, "") if letters.given.is_empty() => menu::run(&path, std::io::stdin().lock(), out),
+        (_, _, other) => bail!("OSSEC_ACTION is a, e, i, l or r, not \"{other}\""),
     }
 }
 
-struct Agent {
-    name: Option<String>,
-    address: Option<String>,
-    id: Option<String>,
+pub struct Agent {
+    pub name: Option<String>,
+    pub address: Option<String>,
+    pub id: Option<String>,
 }
 
-fn list(path: &Path, out: &mut dyn Write, _json: bool) -> Ended {
+pub fn list(path: &Path, out: &mut dyn Write) -> Ended {
     let keys = read(path)?;
     // OSSEC prints this list as text with -j too.
     if keys.is_empty() {
@@ -131,7 +134,7 @@ fn list(path: &Path, out: &mut dyn Write, _json: bool) -> Ended {
     Ok(0)
 }
 
-fn export(path: &Path, id: &str, out: &mut dyn Write, json: bool) -> Ended {
+pub fn export(path: &Path, id: &str, out: &mut dyn Write, json: bool) -> Ended {
     let keys = read(path)?;
     match keys.by_id(id) {
         Some(key) if json => writeln!(out, "{}", json!({ "error": 0, "response": key.export() }))?,
@@ -170,7 +173,7 @@ fn add(path: &Path, agent: &Agent, out: &mut dyn Write, json: bool) -> Ended {
     Ok(0)
 }
 
-fn remove(path: &Path, id: &str, out: &mut dyn Write, json: bool) -> Ended {
+pub fn remove(path: &Path, id: &str, out: &mut dyn Write, json: bool) -> Ended {
     let mut keys = read(path)?;
     if let Err(error) = keys.remove(id) {
         if json {
@@ -203,5 +206,44 @@ fn bulk(path: &Path, file: &Path, out: &mut dyn Write) -> Ended {
         )?;
     }
     write(path, &keys)?;
+    Ok(0)
+}
+
+/// The next number that is not used.
+pub fn free_id(path: &Path) -> Result<String> {
+    Ok(read(path)?.free_id(FIRST_ID).to_string())
+}
+
+/// As `add`, of an agent that was shown already.
+pub fn add_quietly(path: &Path, agent: &Agent, out: &mut dyn Write) -> Ended {
+    let mut shown = Vec::new();
+    add(path, agent, &mut shown, false)?;
+    writeln!(out, "Agent added with ID {}.", agent.id.as_deref().unwrap_or_default())?;
+    Ok(0)
+}
+
+/// The key of this host's own OSSEC agent, as a manager's `manage_agents -e` told it.
+fn import(key: &str, dir: Option<&str>, out: &mut dyn Write) -> Ended {
+    let key = ClientKey::import(key.trim())?;
+    let path = own_key::path(dir);
+    own_key::may_write(&path)?;
+    write!(
+        out,
+        "\nAgent information:\n   ID:{}\n   Name:{}\n   IP Address:{}\n\n",
+        key.id, key.name, key.address_text
+    )?;
+    if std::env::var("OSSEC_ACTION_CONFIRMED").is_ok_and(|answer| answer.eq_ignore_ascii_case("y")) {
+        own_key::write(&path, &key)?;
+    } else {
+        write!(out, "Confirm adding it?(y/n): ")?;
+        out.flush()?;
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::stdin().lock().take(64), &mut line)?;
+        if !line.trim().eq_ignore_ascii_case("y") {
+            return Ok(1);
+        }
+        own_key::write(&path, &key)?;
+    }
+    writeln!(out, "Added.")?;
     Ok(0)
 }

@@ -39,6 +39,38 @@ fn the_lists_of_agents_are_ossecs() {
 }
 
 #[test]
+fn the_list_of_responses_is_ossecs() {
+    let Some(expected) = sample("agent_control -L") else { return };
+    let responses = [("ar-dump10".to_owned(), "ar-dump.sh".to_owned())];
+    assert_eq!(print(|out| orders::listed(&responses, out, false).map(drop)), expected);
+}
+
+#[test]
+fn the_menu_adds_extracts_and_removes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("client.keys");
+    let answers = "a\nweb\n10.0.0.7\n\ny\nA\ndb\n\\q\nx\ne\n001\nl\nr\n009\ny\nr\n001\nn\nr\n001\ny\nq\n";
+    let text = print(|out| menu::run(&path, answers.as_bytes(), out).map(drop));
+    for part in [
+        "Choose your action: A,E,L,R or Q: ",
+        "   * An ID for the new agent[001]: Agent information:\n   ID:001\n   Name:web\n   IP Address:10.0.0.7\n\nConfirm adding it?(y/n): ",
+        "Agent added with ID 001.\n",
+        " ** Invalid Action ** \n",
+        "\nAgent key information for '001' is: \n",
+        "\nAvailable agents: \n   ID: 001, Name: web, IP: 10.0.0.7\n",
+        "** there is no agent 009.\n",
+        "Agent '001' removed.\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let keys = std::fs::read_to_string(&path).unwrap();
+    assert!(keys.starts_with("001 #*#*") && keys.lines().count() == 1, "{keys}");
+    // What ends in the middle of a question changes nothing.
+    print(|out| menu::run(&path, &b"a\nmail\n"[..], out).map(drop));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), keys);
+}
+
+#[test]
 fn help_is_ossecs() {
     let run = |name: &str, argument: &str| {
         let tool = TOOLS.iter().find(|tool| tool.name == name).unwrap();

@@ -41,7 +41,7 @@ pub struct Session {
     /// Whoever finds none fetches them, and the others wait for that.
     held: Mutex<Option<Arc<Held>>>,
     region: OnceCell<String>,
-    instance: OnceCell<Option<Instance>>,
+    instance: OnceCell<Instance>,
     /// AWS's clock less ours, in microseconds.
     offset: AtomicI64,
 }
@@ -113,9 +113,9 @@ impl Session {
         region.await.map(String::as_str)
     }
 
-    /// The instance we run on; `None` where it is none of AWS's.
+    /// The instance we run on; `None` where it is none of AWS's, or does not tell just now.
     pub async fn instance(&self) -> Option<&Instance> {
-        self.instance.get_or_init(|| async { self.metadata.instance().await.ok() }).await.as_ref()
+        self.instance.get_or_try_init(|| self.metadata.instance()).await.ok()
     }
 
     /// Credentials that are of the right account.

@@ -99,6 +99,42 @@ async fn a_container_is_believed_at_its_endpoint_with_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_is_fetched_anew_and_what_lasts_is_kept() {
+    let gate = Gate::before("http://127.0.0.1:9").await;
+    let mut fetched = 0;
+    gate.rule(move |_| {
+        fetched += 1;
+        let expires = if fetched < 3 { "2020-01-01T00:00:00Z" } else { "2099-01-01T00:00:00Z" };
+        let body = json!({
+            "AccessKeyId": format!("ASIA{fetched}"), "SecretAccessKey": "s", "Token": "t", "Expiration": expires,
+        });
+        Deed::Answer { status: 200, headers: String::new(), body: body.to_string() }
+    });
+    let place = format!("{}/v1", gate.endpoint);
+    let environment = Environment::of(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place)]);
+    let session = Session::with(settings("http://127.0.0.1:9"), environment).unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(session.held().await.unwrap().credentials.access_key.clone());
+    }
+    assert_eq!(keys, ["ASIA1", "ASIA2", "ASIA3", "ASIA3", "ASIA3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_does_not_tell_at_once_is_asked_again() {
+    let gate = Gate::before("http://127.0.0.1:9").await;
+    let environment = Environment::of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &gate.endpoint)]);
+    let session = Session::with(Settings { region: None, ..settings("http://127.0.0.1:9") }, environment).unwrap();
+    gate.rule(|_| Deed::Cut);
+    assert!(session.region().await.unwrap_err().to_string().contains("no region"));
+    gate.rule(|call| {
+        let body = if call.action.starts_with("PUT") { "token" } else { r#"{"region":"eu-west-1"}"# };
+        Deed::Answer { status: 200, headers: String::new(), body: body.to_owned() }
+    });
+    assert_eq!(session.region().await.unwrap(), "eu-west-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_web_identity_is_exchanged_for_its_role() {
     let Some(cloud) = Cloud::start(Kind::Moto) else { return };
     let gate = Gate::before(&cloud.endpoint).await;

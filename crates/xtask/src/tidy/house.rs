@@ -62,6 +62,7 @@ pub const OWNED: &[Owned] = &[
     owned("tokio-rustls", &["delivery"]),
     owned("axum", &["web"]),
     owned("askama", &["web"]),
+    owned("lettre", &["delivery"]),
     owned("hyper", &["web", "delivery"]),
     owned("hyper-util", &["web", "delivery"]),
     owned("http-body-util", &["delivery"]),

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::aws::{destination as aws, queue};
+use crate::incident::{self, Incident};
 use crate::keys::Keys;
+use crate::mail::{self, Mail};
 use crate::message::Message;
+use crate::siem::{self, Siem};
 use crate::webhook::{self, Webhook};
 
 /// What became of a batch.
@@ -56,13 +59,15 @@ impl Default for BatchLimits {
 /// `kind = "…"` of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    Mail,
+    Incident(incident::Service),
+    Siem(siem::Service),
     Webhook,
     Aws(aws::Kind),
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Self); 9] = [
-        ("webhook", Self::Webhook),
+    pub const ALL: [(&'static str, Self); 15] = [
         ("cloudwatch", Self::Aws(aws::Kind::CloudWatch)),
         ("s3", Self::Aws(aws::Kind::S3)),
         ("securityhub", Self::Aws(aws::Kind::SecurityHub)),
@@ -71,6 +76,13 @@ impl Kind {
         ("eventbridge", Self::Aws(aws::Kind::Queue(queue::Kind::EventBridge))),
         ("kinesis", Self::Aws(aws::Kind::Queue(queue::Kind::Kinesis))),
         ("firehose", Self::Aws(aws::Kind::Queue(queue::Kind::Firehose))),
+        ("mail", Self::Mail),
+        ("slack", Self::Incident(incident::Service::Slack)),
+        ("teams", Self::Incident(incident::Service::Teams)),
+        ("pagerduty", Self::Incident(incident::Service::PagerDuty)),
+        ("splunk", Self::Siem(siem::Service::Splunk)),
+        ("elasticsearch", Self::Siem(siem::Service::Elasticsearch)),
+        ("webhook", Self::Webhook),
     ];
 
     pub fn name(self) -> &'static str {
@@ -81,6 +93,9 @@ impl Kind {
 /// What a delivery of one kind was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
+    Mail(mail::Settings),
+    Incident(incident::Settings),
+    Siem(siem::Settings),
     Webhook(webhook::Settings),
     Aws(aws::Settings),
 }
@@ -89,6 +104,9 @@ impl Settings {
     /// Reads the keys of this kind; faults stay in `keys`.
     pub fn read(kind: Kind, keys: &mut Keys) -> Option<Self> {
         match kind {
+            Kind::Mail => mail::Settings::read(keys).map(Self::Mail),
+            Kind::Incident(service) => incident::Settings::read(service, keys).map(Self::Incident),
+            Kind::Siem(service) => siem::Settings::read(service, keys).map(Self::Siem),
             Kind::Webhook => webhook::Settings::read(keys).map(Self::Webhook),
             Kind::Aws(kind) => aws::Settings::read(kind, keys).map(Self::Aws),
         }
@@ -96,6 +114,9 @@ impl Settings {
 
     pub const fn kind(&self) -> Kind {
         match self {
+            Self::Mail(_) => Kind::Mail,
+            Self::Incident(settings) => Kind::Incident(settings.service),
+            Self::Siem(settings) => Kind::Siem(settings.service),
             Self::Webhook(_) => Kind::Webhook,
             Self::Aws(settings) => Kind::Aws(settings.kind()),
         }
@@ -104,6 +125,9 @@ impl Settings {
     /// Where it leads, for people: no secret is in it.
     pub fn target(&self) -> String {
         match self {
+            Self::Mail(settings) => settings.target(),
+            Self::Incident(settings) => settings.target(),
+            Self::Siem(settings) => settings.url.clone(),
             Self::Webhook(settings) => settings.url.clone(),
             Self::Aws(settings) => settings.target(),
         }
@@ -113,6 +137,9 @@ impl Settings {
 /// A destination that can be sent to. One task owns it.
 #[derive(Debug)]
 pub enum Destination {
+    Mail(Box<Mail>),
+    Incident(Box<Incident>),
+    Siem(Box<Siem>),
     Webhook(Box<Webhook>),
     Aws(Box<aws::Destination>),
 }
@@ -121,6 +148,9 @@ impl Destination {
     /// Nothing is opened or read yet: what is wrong is said by the first `send`.
     pub fn new(settings: &Settings) -> Self {
         match settings {
+            Settings::Mail(settings) => Self::Mail(Box::new(Mail::new(settings.clone()))),
+            Settings::Incident(settings) => Self::Incident(Box::new(Incident::new(settings.clone()))),
+            Settings::Siem(settings) => Self::Siem(Box::new(Siem::new(settings.clone()))),
             Settings::Webhook(settings) => Self::Webhook(Box::new(Webhook::new(settings.clone()))),
             Settings::Aws(settings) => Self::Aws(Box::new(aws::Destination::new(settings))),
         }
@@ -129,6 +159,9 @@ impl Destination {
     /// Sends a batch, the oldest first. It is cancelled by being dropped: the same batch then comes again.
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
         match self {
+            Self::Mail(mail) => mail.send(batch).await,
+            Self::Incident(incident) => incident.send(batch).await,
+            Self::Siem(siem) => siem.send(batch).await,
             Self::Webhook(webhook) => webhook.send(batch).await,
             Self::Aws(aws) => aws.send(batch).await,
         }
@@ -136,6 +169,9 @@ impl Destination {
 
     pub fn limits(&self) -> BatchLimits {
         match self {
+            Self::Mail(mail) => mail.limits(),
+            Self::Incident(incident) => incident.limits(),
+            Self::Siem(siem) => siem.limits(),
             Self::Webhook(webhook) => webhook.limits(),
             Self::Aws(aws) => aws.limits(),
         }
@@ -144,7 +180,7 @@ impl Destination {
     /// Ends connections in good order.
     pub async fn close(&mut self) {
         match self {
-            Self::Webhook(_) | Self::Aws(_) => {}
+            Self::Mail(_) | Self::Incident(_) | Self::Siem(_) | Self::Webhook(_) | Self::Aws(_) => {}
         }
     }
 }

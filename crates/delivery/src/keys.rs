@@ -225,6 +225,30 @@ impl Keys {
         })
     }
 
+    /// A list of tables, each with keys of its own; their faults are told at this key.
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<Keys>> {
+        let at = self.place(key);
+        let name = format!("{key} of {}", self.table);
+        self.read(key, "a list of tables, such as [{ name = \"value\" }]", |value| match value {
+            Value::List(list) if list.len() <= ITEMS_MAX => list
+                .into_iter()
+                .map(|item| match item {
+                    Value::Table(table) => {
+                        let keys = table.into_iter().map(|(name, value)| Key { name, at, value_at: at, value });
+                        Some(Self::new(name.clone(), at, keys.collect()))
+                    }
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        })
+    }
+
+    /// What was found in a table inside.
+    pub fn take_faults(&mut self, inner: Self) {
+        self.faults.extend(inner.finish());
+    }
+
     /// A password or a token: where it is, never itself.
     pub fn secret(&mut self, key: &'static str) -> Option<Secret> {
         let found = self.get(key)?;

@@ -11,9 +11,11 @@
 //! | `format` | the texts that messages become |
 //! | `group` | messages of one cause, told as one |
 //! | `aws` | CloudWatch Logs, S3, Security Hub, queues of AWS, and whose account they are |
+//! | `mail` | e-mail, one for each window |
 //! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
 //! | `template` | texts with placeholders |
 //! | `secret` | passwords and tokens, from anywhere but the file |
+//! | `incident`, `siem` | Slack, Teams, PagerDuty; Splunk, Elasticsearch |
 //! | `http`, `tls` | the one client |
 
 pub mod aws;
@@ -21,11 +23,18 @@ mod destination;
 pub mod format;
 pub mod group;
 pub mod http;
+pub mod incident;
 mod keys;
+pub mod mail;
 mod message;
+#[cfg(test)]
+mod mock;
 mod secret;
+pub mod siem;
 mod template;
 pub mod tls;
+#[cfg(test)]
+mod tool;
 pub mod webhook;
 
 pub use destination::{BatchLimits, Destination, Kind, Sent, Settings};

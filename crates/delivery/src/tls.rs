@@ -103,17 +103,30 @@ impl TlsSettings {
         Ok(Arc::new(config))
     }
 
+    /// The certificates of those who are trusted, for who makes connections of his own; only such as are of use.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let path = self.roots_file()?;
+        let is_usable =
+            |certificate: &CertificateDer<'_>| RootCertStore::empty().add(certificate.clone().into_owned()).is_ok();
+        let found: Vec<_> = certificates(&path)?.into_iter().filter(is_usable).collect();
+        if found.is_empty() { Err(TlsError::NoCertificate { path }) } else { Ok(found) }
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let path = self.roots_file()?;
         let mut roots = RootCertStore::empty();
+        // A system's bundle may hold one that is of no use; the others still are.
+        let (used, _) = roots.add_parsable_certificates(certificates(&path)?);
+        if used == 0 { Err(TlsError::NoCertificate { path }) } else { Ok(roots) }
+    }
+
+    fn roots_file(&self) -> Result<PathBuf, TlsError> {
         let own = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
         let path = self.ca.clone().or(own).or_else(|| {
             let found = SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
             found.map(Path::to_owned)
         });
-        let path = path.ok_or(TlsError::NoRoots)?;
-        // A system's bundle may hold one that is of no use; the others still are.
-        let (used, _) = roots.add_parsable_certificates(certificates(&path)?);
-        if used == 0 { Err(TlsError::NoCertificate { path }) } else { Ok(roots) }
+        path.ok_or(TlsError::NoRoots)
     }
 }
 

@@ -2,7 +2,7 @@
 //! that others have published.
 
 mod reader;
-pub(crate) mod schema;
+mod schema;
 
 use std::path::Path;
 

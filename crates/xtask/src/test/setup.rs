@@ -21,11 +21,14 @@ fn version_flag(program: &str) -> &'static str {
         "/usr/sbin/sshd" | "ssh" => "-V",
         "busybox" => "--help",
         "openssl" => "version",
+        "/usr/sbin/postconf" => "mail_version",
+        "/usr/sbin/saslpasswd2" => "-v",
+        "/usr/sbin/saslpluginviewer" => "-a",
         _ => "--version",
     }
 }
 
-const NEEDED: [Needed; 27] = [
+const NEEDED: [Needed; 31] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -51,6 +54,14 @@ const NEEDED: [Needed; 27] = [
     Needed { package: "zstd", program: "zstd", why: "logs are compressed by it" },
     Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },
     Needed { package: "openssl", program: "openssl", why: "hosts enrol with it as OSSEC's agents do" },
+    Needed { package: "postfix", program: "/usr/sbin/postconf", why: "mail is sent to it" },
+    Needed { package: "sasl2-bin", program: "/usr/sbin/saslpasswd2", why: "the mail server asks for a password" },
+    Needed {
+        package: "libsasl2-modules",
+        program: "/usr/sbin/saslpluginviewer",
+        why: "it is how a password is asked for",
+    },
+    Needed { package: "libsasl2-modules-db", program: "/usr/sbin/saslpluginviewer", why: "it is where passwords are" },
     Needed { package: "tar", program: "tar", why: "a large unpacking is one of the loads" },
     Needed { package: "systemd", program: "systemd-analyze", why: "the units are checked by it" },
     Needed { package: "strace", program: "strace", why: "what the units forbid is compared with what the agent does" },

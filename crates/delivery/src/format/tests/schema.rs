@@ -2,24 +2,11 @@
 //! (npm `@elastic/ecs`, by the TypeScript compiler). `cargo xtask test` installs both.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;
-
-/// The tool below the target directory; says so where it is not there.
-pub(crate) fn tool(name: &str) -> Option<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-        |dir| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir),
-    );
-    let path = target.join("tools").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {name} is not installed; cargo xtask test --step setup does it");
-    None
-}
+use crate::tool::tool;
 
 /// Prints a line for each fault; also says that it sees a fault where there is one.
 const VALIDATE: &str = r#"

@@ -7,6 +7,7 @@ use crate::incident::{self, Incident};
 use crate::keys::Keys;
 use crate::mail::{self, Mail};
 use crate::message::Message;
+use crate::nats::{self, Nats};
 use crate::siem::{self, Siem};
 use crate::webhook::{self, Webhook};
 
@@ -62,12 +63,13 @@ pub enum Kind {
     Mail,
     Incident(incident::Service),
     Siem(siem::Service),
+    Nats,
     Webhook,
     Aws(aws::Kind),
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Self); 15] = [
+    pub const ALL: [(&'static str, Self); 16] = [
         ("cloudwatch", Self::Aws(aws::Kind::CloudWatch)),
         ("s3", Self::Aws(aws::Kind::S3)),
         ("securityhub", Self::Aws(aws::Kind::SecurityHub)),
@@ -82,6 +84,7 @@ impl Kind {
         ("pagerduty", Self::Incident(incident::Service::PagerDuty)),
         ("splunk", Self::Siem(siem::Service::Splunk)),
         ("elasticsearch", Self::Siem(siem::Service::Elasticsearch)),
+        ("nats", Self::Nats),
         ("webhook", Self::Webhook),
     ];
 
@@ -96,6 +99,7 @@ pub enum Settings {
     Mail(mail::Settings),
     Incident(incident::Settings),
     Siem(siem::Settings),
+    Nats(nats::Settings),
     Webhook(webhook::Settings),
     Aws(aws::Settings),
 }
@@ -107,6 +111,7 @@ impl Settings {
             Kind::Mail => mail::Settings::read(keys).map(Self::Mail),
             Kind::Incident(service) => incident::Settings::read(service, keys).map(Self::Incident),
             Kind::Siem(service) => siem::Settings::read(service, keys).map(Self::Siem),
+            Kind::Nats => nats::Settings::read(keys).map(Self::Nats),
             Kind::Webhook => webhook::Settings::read(keys).map(Self::Webhook),
             Kind::Aws(kind) => aws::Settings::read(kind, keys).map(Self::Aws),
         }
@@ -117,6 +122,7 @@ impl Settings {
             Self::Mail(_) => Kind::Mail,
             Self::Incident(settings) => Kind::Incident(settings.service),
             Self::Siem(settings) => Kind::Siem(settings.service),
+            Self::Nats(_) => Kind::Nats,
             Self::Webhook(_) => Kind::Webhook,
             Self::Aws(settings) => Kind::Aws(settings.kind()),
         }
@@ -128,6 +134,7 @@ impl Settings {
             Self::Mail(settings) => settings.target(),
             Self::Incident(settings) => settings.target(),
             Self::Siem(settings) => settings.url.clone(),
+            Self::Nats(settings) => settings.target(),
             Self::Webhook(settings) => settings.url.clone(),
             Self::Aws(settings) => settings.target(),
         }
@@ -140,6 +147,7 @@ pub enum Destination {
     Mail(Box<Mail>),
     Incident(Box<Incident>),
     Siem(Box<Siem>),
+    Nats(Box<Nats>),
     Webhook(Box<Webhook>),
     Aws(Box<aws::Destination>),
 }
@@ -151,6 +159,7 @@ impl Destination {
             Settings::Mail(settings) => Self::Mail(Box::new(Mail::new(settings.clone()))),
             Settings::Incident(settings) => Self::Incident(Box::new(Incident::new(settings.clone()))),
             Settings::Siem(settings) => Self::Siem(Box::new(Siem::new(settings.clone()))),
+            Settings::Nats(settings) => Self::Nats(Box::new(Nats::new(settings.clone()))),
             Settings::Webhook(settings) => Self::Webhook(Box::new(Webhook::new(settings.clone()))),
             Settings::Aws(settings) => Self::Aws(Box::new(aws::Destination::new(settings))),
         }
@@ -162,6 +171,7 @@ impl Destination {
             Self::Mail(mail) => mail.send(batch).await,
             Self::Incident(incident) => incident.send(batch).await,
             Self::Siem(siem) => siem.send(batch).await,
+            Self::Nats(nats) => nats.send(batch).await,
             Self::Webhook(webhook) => webhook.send(batch).await,
             Self::Aws(aws) => aws.send(batch).await,
         }
@@ -172,6 +182,7 @@ impl Destination {
             Self::Mail(mail) => mail.limits(),
             Self::Incident(incident) => incident.limits(),
             Self::Siem(siem) => siem.limits(),
+            Self::Nats(nats) => nats.limits(),
             Self::Webhook(webhook) => webhook.limits(),
             Self::Aws(aws) => aws.limits(),
         }
@@ -180,7 +191,7 @@ impl Destination {
     /// Ends connections in good order.
     pub async fn close(&mut self) {
         match self {
-            Self::Mail(_) | Self::Incident(_) | Self::Siem(_) | Self::Webhook(_) | Self::Aws(_) => {}
+            Self::Mail(_) | Self::Incident(_) | Self::Siem(_) | Self::Nats(_) | Self::Webhook(_) | Self::Aws(_) => {}
         }
     }
 }

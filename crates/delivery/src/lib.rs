@@ -15,7 +15,7 @@
 //! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
 //! | `template` | texts with placeholders |
 //! | `secret` | passwords and tokens, from anywhere but the file |
-//! | `incident`, `siem` | Slack, Teams, PagerDuty; Splunk, Elasticsearch |
+//! | `incident`, `siem`, `nats` | Slack, Teams, PagerDuty; Splunk, Elasticsearch; NATS |
 //! | `http`, `tls` | the one client |
 
 pub mod aws;
@@ -29,6 +29,7 @@ pub mod mail;
 mod message;
 #[cfg(test)]
 mod mock;
+pub mod nats;
 mod secret;
 pub mod siem;
 mod template;

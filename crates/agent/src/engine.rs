@@ -4,6 +4,7 @@
 //! What it may not do is forget: a commit that fails is kept and tried again, and meanwhile it takes no looks, so that what
 //! happens waits in the coalescer, which degrades to rescans but loses nothing.
 
+mod aside;
 mod begin;
 mod beyond;
 mod carry;
@@ -30,6 +31,7 @@ use tally_sys::limit::Yielding;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
+use self::aside::Aside;
 use self::beyond::Split;
 pub use self::device::DeviceWrite;
 use self::device::Written;
@@ -106,6 +108,8 @@ pub struct Engine {
     last_word: LastWord,
     scans: Scans,
     rotations: Rotations,
+    /// What is read by another thread.
+    aside: Aside,
     coverage: Coverage,
     /// What could not be stored yet, and why.
     stuck: Option<(Commit, String)>,
@@ -155,6 +159,7 @@ impl Engine {
         let Parts { state, policy, standing, intake, board, notices, coverage, sensor, last_word, settings, budget } =
             parts;
         let path = state.path().to_owned();
+        let aside = Aside::new(Arc::clone(&budget), Arc::clone(&intake));
         let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
         Ok(Self {
             state,
@@ -172,6 +177,7 @@ impl Engine {
             gap: None,
             scans,
             rotations: Rotations::new(settings.rotation_wait),
+            aside,
             coverage,
             stuck: None,
             full_told: false,
@@ -288,6 +294,9 @@ impl Engine {
                     (job.closes, job.earliest) = (true, Some(since));
                     self.note_lost(Loss::Full { queue: "agent", lost: 0 }, since)?;
                 }
+                if rescan.cause == RescanCause::Mounted {
+                    job = job.reading_everything();
+                }
                 job.actors = rescan.actors;
                 job.records = rescan.records;
                 // It compares with what is stored when it begins.
@@ -316,7 +325,11 @@ impl Engine {
             Command::Suspects { scan, paths } => self.suspects(scan, paths),
             Command::Unsound { scan, path, notes } => self.unsound(scan, path, notes),
             Command::Hints { root, hints } => self.learn(root, hints),
-            Command::ScanEnded { scan, outcome } => self.scan_ended(scan, outcome),
+            Command::ScanEnded { scan, outcome } => match self.aside.await_end(scan, outcome) {
+                Some(outcome) => self.scan_ended(scan, outcome),
+                None => Ok(()),
+            },
+            Command::ReadAside => self.read_aside(),
             Command::RecordsLost { loss, since, within } => self.records_lost(loss, since, &within),
             Command::Linked(inodes) => {
                 self.linked.extend(inodes);
@@ -544,6 +557,7 @@ impl Engine {
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
+        self.read_aside()?;
         self.follow_pending(false)?;
         if self.seeks_in() == Duration::ZERO && self.stuck.is_none() {
             self.seek_linked()?;
@@ -555,7 +569,7 @@ impl Engine {
     /// Whether all that happened up to now is stored: then that may be written down.
     fn is_covered(&self) -> bool {
         let compared = !self.scans.is_comparing_all() && self.missing.is_nothing();
-        self.comparing && self.stuck.is_none() && self.sees_live && compared
+        self.comparing && self.stuck.is_none() && self.sees_live && compared && self.aside.is_idle()
     }
 
     /// Until when everything was watched. Without a sensor that is when the last scan of everything began.
@@ -620,6 +634,7 @@ impl Engine {
     /// The orderly end: everything that was signalled is looked at, and the farewell is stored.
     fn finish(mut self, reason: &str) -> Result<(), StateError> {
         self.scans.cancel();
+        self.aside.cancel();
         let read_up_to = self.last_word.take();
         self.intake.close();
         self.last_commands()?;
@@ -636,6 +651,7 @@ impl Engine {
                 }
             }
         }
+        covered &= self.aside.is_idle();
         self.commit(draft.take())?;
         if self.comparing {
             // What waits for the end of a rotation is told as it is now.

@@ -89,6 +89,8 @@ pub enum Command {
     },
     /// What the sensors can and cannot see has changed.
     Coverage(Coverage),
+    /// Something that was read aside is there.
+    ReadAside,
     /// Lines of logs, and how far the logs were read with them.
     Collected(Batch),
 }

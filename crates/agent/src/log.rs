@@ -72,6 +72,22 @@ pub struct LogLook<'r> {
     pub full: bool,
 }
 
+impl LogLook<'_> {
+    /// How much a look at the file reads, as far as that is known before.
+    pub fn bytes(&self, stat: &Stat) -> u64 {
+        let Some(old) = self.record.filter(|old| old.form.is_journal() == self.form.is_journal()) else {
+            return stat.size;
+        };
+        match self.form {
+            Form::Plain if self.full || shows_other_writes(old, self.hint.as_ref(), stat) => stat.size,
+            Form::Plain => stat.size.saturating_sub(old.seal.size()) + WINDOW_BYTES,
+            // What lies before the mark is read only where something was altered.
+            Form::Journal(_) if self.full => stat.size,
+            Form::Journal(_) => stat.size.saturating_sub(old.seal.size()),
+        }
+    }
+}
+
 /// What became of a log, and what is to be kept of it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSeen {

@@ -11,7 +11,7 @@ use tally_syscheck::{Policy, Watched};
 use tally_types::{Attribute, Entry, FileKind, PathBytes};
 
 use crate::log::{self, LogLook, LogRecord, LogSeen};
-use crate::scan::{self, Base, DirectFile, Hint, Plan, Unseen, Want};
+use crate::scan::{self, Base, Bounded, Control, DirectFile, Hint, Paced, Plan, Unseen, Want};
 
 /// What is asked of a path by the policy, as the scanner understands it.
 pub fn want(watched: &Watched) -> Want {
@@ -22,6 +22,7 @@ pub fn want(watched: &Watched) -> Want {
         xattrs: xattrs.into_iter().any(|a| watched.attributes.contains(a)),
         only: watched.only,
         direct: false,
+        at_once: None,
     }
 }
 
@@ -72,11 +73,20 @@ pub struct Observed {
 pub struct Observer<'b> {
     looker: scan::Observer<'b>,
     root: OwnedFd,
+    control: Option<&'b Control>,
+    /// Nothing is looked at for which more would have to be read.
+    pub at_once: Option<u64>,
 }
 
 impl<'b> Observer<'b> {
     pub fn new(base: &'b Base) -> io::Result<Self> {
-        Ok(Self { looker: scan::Observer::new(base), root: open::base(b"/")? })
+        Ok(Self { looker: scan::Observer::new(base), root: open::base(b"/")?, control: None, at_once: None })
+    }
+
+    /// Reads at the pace of `control`. If that is cancelled, what it says is not to be used.
+    pub fn paced(base: &'b Base, control: &'b Control) -> io::Result<Self> {
+        let looker = scan::Observer::paced(base, control);
+        Ok(Self { looker, root: open::base(b"/")?, control: Some(control), at_once: None })
     }
 
     /// What is at `path`, `None` if nothing is.
@@ -97,7 +107,7 @@ impl<'b> Observer<'b> {
         log: Option<LogLook<'_>>,
         way: Way,
     ) -> Result<Option<Observed>, Unseen> {
-        let want = Want { direct: way == Way::Disk, ..want(watched) };
+        let want = Want { direct: way == Way::Disk, at_once: self.at_once, ..want(watched) };
         let Some((mut entry, mut hint)) = self.looker.observe(path, &want)? else { return Ok(None) };
         let sealing = log.filter(|_| entry.kind == FileKind::File);
         let log = match sealing {
@@ -111,6 +121,12 @@ impl<'b> Observer<'b> {
     pub fn is_still(&self, path: &PathBytes, hint: &Hint) -> bool {
         let opened = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Path);
         opened.and_then(|fd| stat::of(fd.as_fd())).is_ok_and(|stat| hint.holds(&stat))
+    }
+
+    /// Whether the file at `path` is this one, by device and inode.
+    pub fn is_file(&self, path: &PathBytes, file: (u64, u64)) -> bool {
+        let opened = open::beneath(self.root.as_fd(), path.as_bytes(), Access::Path);
+        opened.and_then(|fd| stat::of(fd.as_fd())).is_ok_and(|stat| (stat.dev, stat.ino) == file)
     }
 
     /// Whether nothing is at `path`; what is only reached through a link is not there.
@@ -129,13 +145,20 @@ impl<'b> Observer<'b> {
         look: LogLook<'_>,
         way: Way,
     ) -> Result<Option<LogSeen>, Unseen> {
-        let failed = |error: io::Error| Unseen::Error(error.raw_os_error().unwrap_or(0));
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::FileTooLarge if error.raw_os_error().is_none() => Unseen::Large,
+            _ => Unseen::Error(error.raw_os_error().unwrap_or(0)),
+        };
         let Some(mut file) = self.open_log(path)? else { return Ok(None) };
         let stat = stat::of(file.as_fd()).map_err(failed)?;
         let direct = if way == Way::Disk { self.open_direct(path, &stat) } else { None };
+        let bytes = self.at_once.unwrap_or(u64::MAX);
+        if look.bytes(&stat) > bytes {
+            return Err(Unseen::Large);
+        }
         let seen = match direct {
-            Some(mut direct) => log::look(&mut direct, &stat, look),
-            None => log::look(&mut file, &stat, look),
+            Some(direct) => log::look(&mut Paced::new(Bounded::new(direct, bytes), self.control), &stat, look),
+            None => log::look(&mut Paced::new(Bounded::new(&mut file, bytes), self.control), &stat, look),
         };
         let seen = seen.map_err(failed)?;
         note_seal(&seen.record, &stat, entry, hint);

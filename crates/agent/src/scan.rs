@@ -17,6 +17,7 @@ mod hint;
 mod known;
 mod listing;
 mod look;
+mod paced;
 mod pool;
 mod walk;
 mod xattrs;
@@ -30,6 +31,7 @@ pub use hash::{sha256, whole as digests};
 pub use hint::{Disputed, Hint, HintError};
 pub use known::{Known, KnownList, Nothing};
 pub use look::Observer;
+pub(crate) use paced::{Bounded, Paced};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -57,12 +59,20 @@ pub struct Want {
     pub only: Only,
     /// Read the disk past the page cache, where the filesystem lets that be done.
     pub direct: bool,
+    /// Larger files are not read now: `Unseen::Large`.
+    pub at_once: Option<u64>,
 }
 
 impl Want {
     /// SHA-256 and all attributes of everything.
-    pub const ALL: Self =
-        Self { digests: Algorithms::SHA256, max_size: None, xattrs: true, only: Only::Everything, direct: false };
+    pub const ALL: Self = Self {
+        digests: Algorithms::SHA256,
+        max_size: None,
+        xattrs: true,
+        only: Only::Everything,
+        direct: false,
+        at_once: None,
+    };
 }
 
 /// What is watched. Asked by several threads at once, and once or twice for each path: it must be quick.
@@ -189,6 +199,8 @@ pub enum Unseen {
     NotEntered(FsKind),
     /// It is a directory that is mounted below itself.
     Loop,
+    /// There is more to read than is to be read at once.
+    Large,
     /// It has more than `PATH_BYTES_MAX` bytes, so it has no name here; told of the directory that holds it.
     TooLong,
     /// The kernel gave this error number.
@@ -202,6 +214,7 @@ impl fmt::Display for Unseen {
             Self::ThroughLink => f.write_str("a directory on the way is a symbolic link"),
             Self::NotEntered(FsKind::Network) => f.write_str("network filesystem, not entered"),
             Self::NotEntered(_) => f.write_str("kernel filesystem, not entered"),
+            Self::Large => f.write_str("too large to be read at once"),
             Self::Loop => f.write_str("mounted below itself, not entered"),
             Self::TooLong => f.write_str("holds paths of more than 4096 bytes, which are not watched"),
             Self::Error(number) => write!(f, "{}", io::Error::from_raw_os_error(*number)),

@@ -2,6 +2,8 @@
 //! it arrived. The agent is a stand-in that sends as fast as it is answered.
 //!
 //!     cargo run --release -p tally-manager --example ossec_scan [FILES] [blowfish]
+//!
+//! `cargo xtask bench ossec-scan` runs it. The result is one JSON object.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -61,9 +63,12 @@ fn main() -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     let (took, cpu) = (start.elapsed(), cpu_seconds()? - before);
-    println!("files sent {files}, in the snapshot {entries}, lost before the manager {lost}, {} cipher", cipher.name());
-    println!("seconds {:.2}, CPU seconds of the manager's threads {cpu:.2}", took.as_secs_f64());
-    println!("largest resident set of manager and agent: {}", peak()?);
+    println!(
+        "{{\"files\":{files},\"entries\":{entries},\"lost\":{lost},\"cipher\":\"{}\",\"seconds\":{:.2},\"cpu_s\":{cpu:.2},\"peak_kb\":{}}}",
+        cipher.name(),
+        took.as_secs_f64(),
+        peak_kb()?,
+    );
     manager.shutdown();
     ensure!(entries + lost >= files as u64, "files that arrived are missing");
     Ok(())
@@ -103,8 +108,9 @@ fn cpu_seconds() -> anyhow::Result<f64> {
     Ok(ticks as f64 / TICKS)
 }
 
-fn peak() -> anyhow::Result<String> {
+/// The largest resident set of manager and agent together.
+fn peak_kb() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has VmHWM")?;
-    Ok(line.trim().to_owned())
+    line.split_whitespace().next().context("VmHWM has a number")?.parse().context("VmHWM is a number")
 }

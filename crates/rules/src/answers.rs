@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::pattern::{Filter, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
+use crate::pattern::{Admitted, Filter, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
+use crate::rule::RuleSet;
+use crate::view::View;
 
 /// The patterns of a rule set. One search of a line rules most of them out.
 #[derive(Clone, Debug)]
@@ -37,6 +39,10 @@ impl Patterns {
         self.index = index;
     }
 
+    pub fn filter(&self, place: usize) -> &Filter {
+        &self.filters[place]
+    }
+
     pub fn pattern(&self, place: usize) -> &Pattern {
         &self.list[place]
     }
@@ -51,6 +57,8 @@ pub(crate) struct Answers {
     /// what did not match at one does not at another.
     dead: Vec<u64>,
     event: u64,
+    /// The rules that the line at hand may be.
+    admitted: Admitted,
     hits: Hits,
     /// Whether the log of this event was searched.
     is_searched: bool,
@@ -62,17 +70,34 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub fn begin(&mut self, patterns: &Patterns, rules: usize) {
-        self.answers.resize(patterns.list.len(), 0);
-        self.dead.resize(rules, 0);
+    pub fn begin(&mut self, set: &RuleSet, view: &View<'_>) {
+        self.answers.resize(set.patterns.list.len(), 0);
+        self.dead.resize(set.rules.len(), 0);
         self.event += 1;
         self.is_searched = std::mem::take(&mut self.is_given);
+        if let View::Line(line) = view {
+            self.search(&set.patterns, line.log());
+            set.selection.admit(&self.hits, line.fields_are_parts(), &mut self.admitted);
+        }
     }
 
-    /// What the search of the next log by the shared index has found.
-    pub fn take_hits(&mut self, hits: &Hits) {
-        self.hits.clone_from(hits);
+    /// What the search of the next log by the shared index has found. What is given back is only room.
+    pub fn take_hits(&mut self, hits: &mut Hits) {
+        std::mem::swap(&mut self.hits, hits);
         self.is_given = true;
+    }
+
+    /// Whether the line may be the rule, or one below it, as far as its texts say.
+    #[inline]
+    pub fn is_admitted(&self, rule: usize) -> bool {
+        self.admitted.has(rule)
+    }
+
+    fn search(&mut self, patterns: &Patterns, log: &[u8]) {
+        if !self.is_searched {
+            patterns.index.scan(log, &mut self.hits);
+            self.is_searched = true;
+        }
     }
 
     pub fn log_matches(&mut self, patterns: &Patterns, place: usize, log: &[u8]) -> bool {
@@ -99,19 +124,14 @@ impl Answers {
     }
 
     fn verdict(&mut self, patterns: &Patterns, place: usize, log: &[u8]) -> Verdict {
-        if !self.is_searched {
-            patterns.index.scan(log, &mut self.hits);
-            self.is_searched = true;
-        }
+        self.search(patterns, log);
         self.hits.verdict(&patterns.filters[place])
     }
 
     fn matches(&mut self, patterns: &Patterns, place: usize, value: &[u8]) -> bool {
         let pattern = &patterns.list[place];
-        match pattern.find(value, &mut self.scratch) {
-            Ok(Some(_)) => true,
-            // One byte that is no UTF-8 must not hide a path or a line from a rule.
-            Ok(None) => std::str::from_utf8(value).is_err() && pattern.matches_name(value),
+        match pattern.find_in(value, &mut self.scratch) {
+            Ok(end) => end.is_some(),
             Err(_) => {
                 self.exhausted += 1;
                 false

@@ -102,13 +102,22 @@ impl Asked {
     }
 }
 
-/// What a condition may look at, and what it leaves behind.
-pub(crate) struct Context<'c, 'v> {
-    pub set: &'c RuleSet,
+/// An event, and when it is.
+pub(crate) struct Sight<'v> {
     pub view: View<'v>,
     pub clock: Clock,
-    pub state: &'c mut State,
-    pub answers: &'c mut Answers,
+}
+
+/// What a condition may look at.
+pub(crate) struct Look<'l, 'v> {
+    pub set: &'l RuleSet,
+    pub sight: &'l Sight<'v>,
+    pub answers: &'l mut Answers,
+}
+
+/// What came before the event, and what the conditions that ask for it leave behind.
+pub(crate) struct Past<'p> {
+    pub state: &'p mut State,
     /// The rule whose conditions these are.
     pub rule: RuleId,
     pub level: u8,
@@ -119,33 +128,37 @@ pub(crate) struct Context<'c, 'v> {
 }
 
 impl Condition {
-    pub fn holds(&self, context: &mut Context<'_, '_>) -> bool {
-        let view = context.view;
+    /// Whether what came before the event decides too.
+    pub const fn asks_the_past(&self) -> bool {
+        matches!(self, Self::CheckDiff | Self::FirstSeen | Self::Matched(_))
+    }
+
+    /// One that asks the past does not hold without it.
+    pub fn holds(&self, look: &mut Look<'_, '_>, past: Option<&mut Past<'_>>) -> bool {
+        let (view, set) = (look.sight.view, look.set);
         match self {
             Self::DecodedAs(wanted, _) => view.is_decoded_as(*wanted),
-            Self::Text(text, place) if text.is_log() => {
-                context.answers.log_matches(&context.set.patterns, *place, view.log())
-            }
+            Self::Text(text, place) if text.is_log() => look.answers.log_matches(&set.patterns, *place, view.log()),
             Self::Text(text, place) => view
                 .text(*text)
-                .is_some_and(|value| context.answers.field_matches(&context.set.patterns, *place, value, view.log())),
+                .is_some_and(|value| look.answers.field_matches(&set.patterns, *place, value, view.log())),
             Self::Action(action) => view.field(LogField::Action) == Some(&**action),
-            Self::Field(name, place) => field_holds(name, context.set.patterns.pattern(*place), &view),
+            Self::Field(name, place) => field_holds(name, set.patterns.pattern(*place), &view),
             Self::Address(side, list) => {
                 let field = if *side == Side::Source { LogField::SrcIp } else { LogField::DstIp };
                 view.field(field).is_some_and(|value| list.matches(value))
             }
             Self::Compiled(compiled) => compiled.holds(&view),
             Self::SizeAtLeast(bytes) => view.log().len() >= *bytes,
-            Self::Hours(hours) => hours.hold(context.clock),
-            Self::Weekdays(days) => days.hold(context.clock),
-            Self::CheckDiff => check_diff(context),
+            Self::Hours(hours) => hours.hold(look.sight.clock),
+            Self::Weekdays(days) => days.hold(look.sight.clock),
+            Self::CheckDiff => past.is_some_and(|past| check_diff(&view, past)),
             Self::FirstSeen => match view {
-                View::Line(line) => context.state.seen.is_first(line),
+                View::Line(line) => past.is_some_and(|past| past.state.seen.is_first(line)),
                 View::Event(_) => false,
             },
-            Self::List(lookup) => lookup.holds(context.set, &view),
-            Self::Matched(correlation) => matched(correlation, context),
+            Self::List(lookup) => lookup.holds(set, &view),
+            Self::Matched(correlation) => past.is_some_and(|past| matched(correlation, look.sight, past)),
         }
     }
 }
@@ -153,38 +166,39 @@ impl Condition {
 fn field_holds(name: &FieldName, pattern: &Pattern, view: &View<'_>) -> bool {
     match view {
         View::Event(facts) => name.event.is_some_and(|field| facts.holds(field, pattern)),
-        View::Line(line) => line.dynamic(&name.line).is_some_and(|value| pattern.matches(value)),
+        View::Line(line) => line.dynamic(&name.line).is_some_and(|value| pattern.matches_name(value)),
     }
 }
 
 impl ListLookup {
     fn holds(&self, set: &RuleSet, view: &View<'_>) -> bool {
         let (Some(list), Some(key)) = (&self.list, self.asked.of(view)) else { return false };
-        let value_matches = |value: &[u8]| self.value.is_none_or(|place| set.patterns.pattern(place).matches(value));
+        let value_matches =
+            |value: &[u8]| self.value.is_none_or(|place| set.patterns.pattern(place).matches_name(value));
         self.lookup.holds(list.as_deref(), key, value_matches)
     }
 }
 
 /// Kept for each host: for each agent, where the host's name is an agent's location.
-fn check_diff(context: &mut Context<'_, '_>) -> bool {
-    let hostname = context.view.hostname();
+fn check_diff(view: &View<'_>, past: &mut Past<'_>) -> bool {
+    let hostname = view.hostname();
     let host = match hostname.strip_prefix(b"(") {
         Some(rest) => rest.split(|byte| *byte == b')').next().unwrap_or(rest),
         None => hostname,
     };
-    let Some(before) = context.state.seen.changed(context.rule, host, context.view.log()) else { return false };
-    context.context = vec![b"Previous output:"[..].into(), before];
+    let Some(before) = past.state.seen.changed(past.rule, host, view.log()) else { return false };
+    past.context = vec![b"Previous output:"[..].into(), before];
     true
 }
 
-fn matched(correlation: &Correlation, context: &mut Context<'_, '_>) -> bool {
-    let view = context.view;
+fn matched(correlation: &Correlation, sight: &Sight<'_>, past: &mut Past<'_>) -> bool {
+    let view = sight.view;
     let Some(category) = view.category() else { return false };
     let value = |key| view.key(key);
-    let present = Present { seconds: context.clock.seconds(), category, value: &value };
-    let Some(texts) = context.state.memory.search(correlation, context.level, &present) else { return false };
-    context.counted_for = context.level;
-    context.context = texts;
+    let present = Present { seconds: sight.clock.seconds(), category, value: &value };
+    let Some(texts) = past.state.memory.search(correlation, past.level, &present) else { return false };
+    past.counted_for = past.level;
+    past.context = texts;
     true
 }
 

@@ -236,6 +236,12 @@ impl Decoded {
         self.dynamic.iter().map(|(name, span)| (name, self.bytes(*span)))
     }
 
+    /// Whether all fields that have an element of their own are parts of the log, as almost always.
+    pub(crate) fn fields_are_parts(&self) -> bool {
+        let (start, end) = (self.log.start, self.log.end);
+        self.fields.iter().all(|span| !span.is_set() || (start <= span.start && span.end <= end))
+    }
+
     pub fn decoder_id(&self) -> Option<DecoderId> {
         self.decoder.as_ref().map(|decoder| decoder.id)
     }

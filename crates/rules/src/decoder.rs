@@ -22,7 +22,7 @@ mod plugin;
 #[cfg(test)]
 mod tests;
 
-use accumulate::Accumulator;
+pub(crate) use accumulate::Accumulator;
 use plugin::Plugin;
 
 /// Where in the log a pattern begins to look.
@@ -93,8 +93,8 @@ impl DecodeState {
     const PROGRAM_BYTES_MAX: usize = 256;
 
     /// Which texts of patterns the log of the last decoded line holds.
-    pub const fn hits(&self) -> &Hits {
-        &self.hits
+    pub(crate) const fn hits(&mut self) -> &mut Hits {
+        &mut self.hits
     }
 
     /// For new decoders: what depends on them is forgotten, what was accumulated stays.
@@ -227,7 +227,7 @@ impl Run<'_> {
         let name = self.decoded.bytes(self.decoded.program_name);
         let asks = |top: &usize| {
             let pattern = self.decoders.decoders[*top].program.as_ref();
-            pattern.is_some_and(|pattern| matches!(pattern.find(name, &mut self.state.scratch), Ok(Some(_))))
+            pattern.is_some_and(|pattern| matches!(pattern.find_in(name, &mut self.state.scratch), Ok(Some(_))))
         };
         self.decoders.with_program.iter().copied().filter(asks).collect()
     }
@@ -247,7 +247,7 @@ impl Run<'_> {
             return None;
         }
         let log = &self.decoded.buffer[self.decoded.log.range()];
-        match probe.pattern.find(log.get(start..)?, &mut self.state.scratch) {
+        match probe.pattern.find_in(log.get(start..)?, &mut self.state.scratch) {
             Ok(end) => end.map(|end| start + end),
             Err(Exhausted) => {
                 self.state.exhausted += 1;
@@ -318,7 +318,7 @@ impl Run<'_> {
         }
         let log = self.decoded.log.range();
         let text = self.decoded.buffer[log.clone()].get(start..)?;
-        let end = match regex.pattern.find_groups(text, &mut self.state.scratch, &mut self.state.groups) {
+        let end = match regex.pattern.find_groups_in(text, &mut self.state.scratch, &mut self.state.groups) {
             Ok(end) => end?,
             Err(Exhausted) => {
                 self.state.exhausted += 1;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tally_types::{RuleId, RuleMatch};
 
 use crate::answers::Answers;
-use crate::condition::Context;
+use crate::condition::{Look, Past, Sight};
 use crate::correlate::Present;
 use crate::decoded::Decoded;
 use crate::facts::{Facts, Subject};
 use crate::hours::Clock;
-use crate::pattern::Hits;
+use crate::plan::{Plan, Step};
 use crate::rule::{Options, Rule, RuleSet};
 use crate::state::State;
 use crate::trace::Trace;
@@ -52,6 +52,9 @@ pub struct Engine {
     set: Arc<RuleSet>,
     state: State,
     answers: Answers,
+    plan: Plan,
+    /// The rules that the plan at hand has asked.
+    asked: Vec<u32>,
     /// Local time less UTC, for rules that ask for hours or days.
     offset_s: i32,
     /// A silence that has ended does not begin again with the alert that ends it.
@@ -61,10 +64,22 @@ pub struct Engine {
 impl Engine {
     pub fn new(set: RuleSet) -> Self {
         let state = State::new(&set);
-        Self { set: Arc::new(set), state, answers: Answers::default(), offset_s: 0, as_logtest: false }
+        Self {
+            set: Arc::new(set),
+            state,
+            answers: Answers::default(),
+            plan: Plan::default(),
+            asked: Vec::new(),
+            offset_s: 0,
+            as_logtest: false,
+        }
     }
 
     pub fn rules(&self) -> &RuleSet {
+        &self.set
+    }
+
+    pub(crate) const fn set(&self) -> &Arc<RuleSet> {
         &self.set
     }
 
@@ -99,11 +114,6 @@ impl Engine {
             found.level = tally_types::Level::default();
         }
         Some(found)
-    }
-
-    /// The log of the next line is searched already, by the index that the decoders share.
-    pub(crate) fn take_hits(&mut self, hits: &Hits) {
-        self.answers.take_hits(hits);
     }
 
     /// What the rules say of a log line.
@@ -156,30 +166,77 @@ impl Engine {
         self.answers.exhausted
     }
 
-    const fn clock(&self, line: &Decoded) -> Clock {
+    pub(crate) const fn clock(&self, line: &Decoded) -> Clock {
         Clock { now: line.time, offset_s: self.offset_s }
     }
 
+    /// Makes the plan and follows it; a trace asks for the walk in one piece.
     fn judge(&mut self, view: View<'_>, clock: Clock, trace: Option<&mut Trace>) -> Outcome {
-        let unmatched = Outcome { place: None, decision: Decision::Unmatched, context: Vec::new(), fired_times: 0 };
+        let sight = Sight { view, clock };
+        if trace.is_some() {
+            return self.walk(&sight, trace);
+        }
+        let mut plan = std::mem::take(&mut self.plan);
+        plan.make(&self.set.clone(), &sight, &mut self.answers);
+        let outcome = self.follow(&plan, &sight);
+        self.plan = plan;
+        outcome
+    }
+
+    /// What the plan comes to, after all events before this one.
+    pub(crate) fn follow(&mut self, plan: &Plan, sight: &Sight<'_>) -> Outcome {
+        if plan.is_too_long {
+            return self.walk(sight, None);
+        }
         let set = self.set.clone();
-        self.answers.begin(&set.patterns, set.rules.len());
-        let context = Context {
-            set: &set,
-            view,
-            clock,
-            state: &mut self.state,
-            answers: &mut self.answers,
-            rule: RuleId(0),
-            level: 0,
-            counted_for: 0,
-            context: Vec::new(),
+        let mut past = past(&mut self.state);
+        self.asked.clear();
+        let (mut at, mut found) = (0, None);
+        while let Some(step) = plan.steps.get(at) {
+            match *step {
+                Step::Is(rule) => {
+                    found = Some(rule as usize);
+                    break;
+                }
+                // A rule can hang at several places, and is asked once.
+                Step::Ask { rule, otherwise } if self.asked.contains(&rule) => at = otherwise as usize,
+                Step::Ask { rule: place, otherwise } => {
+                    self.asked.push(place);
+                    let rule = &set.rules[place as usize];
+                    past.enter(rule);
+                    let mut look = Look { set: &set, sight, answers: &mut self.answers };
+                    let mut asked = rule.conditions[rule.asks_from..].iter();
+                    let holds = asked.all(|condition| condition.holds(&mut look, Some(&mut past)));
+                    at = if holds { at + 1 } else { otherwise as usize };
+                }
+            }
+        }
+        let Past { counted_for, context, .. } = past;
+        self.conclude(found, counted_for, context, sight)
+    }
+
+    fn walk(&mut self, sight: &Sight<'_>, trace: Option<&mut Trace>) -> Outcome {
+        let set = self.set.clone();
+        self.answers.begin(&set, &sight.view);
+        let look = Look { set: &set, sight, answers: &mut self.answers };
+        let mut walk = Walk { look, past: past(&mut self.state), trace, depth: 0 };
+        let found = walk.find();
+        let Past { counted_for, context, .. } = walk.past;
+        self.conclude(found, counted_for, context, sight)
+    }
+
+    fn conclude(
+        &mut self,
+        found: Option<usize>,
+        counted_for: u8,
+        context: Vec<Box<[u8]>>,
+        sight: &Sight<'_>,
+    ) -> Outcome {
+        let Some(place) = found else {
+            return Outcome { place: None, decision: Decision::Unmatched, context: Vec::new(), fired_times: 0 };
         };
-        let mut walk = Walk { context, trace, depth: 0 };
-        let Some(place) = walk.find() else { return unmatched };
-        let Context { counted_for, context, .. } = walk.context;
         self.state.fired[place] += 1;
-        let decision = self.settle(place, counted_for, &view, clock);
+        let decision = self.settle(place, counted_for, &sight.view, sight.clock);
         Outcome { place: Some(place), decision, context, fired_times: self.state.fired[place] }
     }
 
@@ -213,7 +270,7 @@ impl Engine {
             let value = |key| view.key(key);
             let present = Present { seconds, category, value: &value };
             let texts = &self.set.searched.texts;
-            let is_text = |list: usize| self.set.patterns.pattern(texts[list].1).matches(view.log());
+            let is_text = |list: usize| self.set.patterns.pattern(texts[list].1).matches_name(view.log());
             self.state.memory.remember((view.values(), counted_for), &present, &rule.feeds, is_text);
             self.state.memory.bound(seconds, i64::from(self.set.searched.frequency_max));
         }
@@ -221,38 +278,50 @@ impl Engine {
     }
 }
 
+const fn past(state: &mut State) -> Past<'_> {
+    Past { state, rule: RuleId(0), level: 0, counted_for: 0, context: Vec::new() }
+}
+
+impl Past<'_> {
+    const fn enter(&mut self, rule: &Rule) {
+        self.rule = rule.id();
+        self.level = rule.level().value();
+    }
+}
+
+/// The whole way through the tree in one piece, nothing passed over: each rule that is tried can be told.
 struct Walk<'w, 'v> {
-    context: Context<'w, 'v>,
+    look: Look<'w, 'v>,
+    past: Past<'w>,
     trace: Option<&'w mut Trace>,
     depth: usize,
 }
 
 impl Walk<'_, '_> {
     fn find(&mut self) -> Option<usize> {
-        let set = self.context.set;
-        if let View::Line(line) = self.context.view
+        let set = self.look.set;
+        if let View::Line(line) = self.look.sight.view
             && let Some(id) = line.forwarded_rule
         {
             return set.places.get(&id).copied();
         }
-        let category = self.context.view.category()?;
-        let top = set.top.iter().copied().filter(|place| set.rules[*place].spec.category == Some(category));
-        top.into_iter().find_map(|place| self.try_rule(place))
+        let category = self.look.sight.view.category()?;
+        let mut top = set.top.iter().copied().filter(|place| set.rules[*place].spec.category == Some(category));
+        top.find_map(|place| self.try_rule(place))
     }
 
     /// The rule itself, or one below it. The depth is bounded by `RuleSet::DEPTH_MAX`.
     fn try_rule(&mut self, place: usize) -> Option<usize> {
-        if self.context.answers.is_dead(place) {
+        if self.look.answers.is_dead(place) {
             return None;
         }
-        let set = self.context.set;
+        let set = self.look.set;
         let rule = &set.rules[place];
-        self.context.rule = rule.id();
-        self.context.level = rule.level().value();
+        self.past.enter(rule);
         for (nth, condition) in rule.conditions.iter().enumerate() {
-            if !condition.holds(&mut self.context) {
+            if !condition.holds(&mut self.look, Some(&mut self.past)) {
                 self.tell(place, Some(nth));
-                self.context.answers.kill(place);
+                self.look.answers.kill(place);
                 return None;
             }
         }
@@ -261,14 +330,14 @@ impl Walk<'_, '_> {
         let found = rule.children.iter().find_map(|child| self.try_rule(*child));
         self.depth -= 1;
         if found.is_none() {
-            self.context.answers.kill(place);
+            self.look.answers.kill(place);
         }
         found.or_else(|| (!rule.noalert).then_some(place))
     }
 
     fn tell(&mut self, place: usize, failed: Option<usize>) {
         if let Some(trace) = &mut self.trace {
-            trace.add(self.context.set, place, self.depth, failed);
+            trace.add(self.look.set, place, self.depth, failed);
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! All three become one form and are matched by one engine (`run`), which finds what PCRE2 would find, in the order of its
 //! ways, and gives up where it would run away. OSSEC converts its two older languages to PCRE2 too (`convert`), and so all
-//! their oddities are here. Patterns are without regard to case. A text is bytes; `OSMatch` and `OSRegex` read it as UTF-8
-//! and, as in OSSEC, find nothing in a text that is none, unless the pattern is plain.
+//! their oddities are here. Patterns are without regard to case. A text is bytes; `OSMatch` and `OSRegex` read it as UTF-8.
+//! OSSEC's find nothing in a text that is none, unless the pattern is plain; so do `find` and `find_groups`. Lines and names
+//! are searched by `find_in` and `find_groups_in`, for which such a byte is a character of its own.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use index::{Admitted, Guards};
 pub use index::{Filter, Hits, Index, IndexBuilder, Verdict};
 use literal::Literals;
 use parse::ParseError;
@@ -181,23 +183,22 @@ impl Pattern {
         self.find(text, &mut Scratch::default()).is_ok_and(|end| end.is_some())
     }
 
-    /// Whether it matches a path or a name, which may be of any bytes: what is no UTF-8 in it is a character for each byte,
-    /// so that no such byte can hide a file from a rule.
+    /// Whether it matches a path or a name. See [`Self::find_in`].
     pub fn matches_name(&self, name: &[u8]) -> bool {
-        match &self.0.matcher {
-            Matcher::Plain { .. } => self.matches(name),
-            Matcher::Program(program) => {
-                run::search(program, name, false, &mut Scratch::default()).is_ok_and(|end| end.is_some())
-            }
-        }
+        self.find_in(name, &mut Scratch::default()).is_ok_and(|end| end.is_some())
     }
 
     /// The end of its first match.
     pub fn find(&self, text: &[u8], scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
+        if self.is_utf() && std::str::from_utf8(text).is_err() { Ok(None) } else { self.find_in(text, scratch) }
+    }
+
+    /// The end of its first match in a line or a name, which may be of any bytes: what is no UTF-8 in it is a character for
+    /// each byte, so that no such byte can hide a file or a line.
+    pub fn find_in(&self, text: &[u8], scratch: &mut Scratch) -> Result<Option<usize>, Exhausted> {
         match &self.0.matcher {
             Matcher::Plain { start, end, text: wanted } => Ok(plain_end(*start, *end, wanted, text)),
-            Matcher::Program(program) if is_readable(program, text) => run::search(program, text, false, scratch),
-            Matcher::Program(_) => Ok(None),
+            Matcher::Program(program) => run::search(program, text, false, scratch),
         }
     }
 
@@ -209,10 +210,19 @@ impl Pattern {
         groups: &mut Vec<Range<usize>>,
     ) -> Result<Option<usize>, Exhausted> {
         groups.clear();
-        let Matcher::Program(program) = &self.0.matcher else { return self.find(text, scratch) };
-        if !is_readable(program, text) {
-            return Ok(None);
-        }
+        let is_unreadable = self.is_utf() && std::str::from_utf8(text).is_err();
+        if is_unreadable { Ok(None) } else { self.find_groups_in(text, scratch, groups) }
+    }
+
+    /// As [`Self::find_in`]; the groups that took part in the match, in their order, are put into `groups`.
+    pub fn find_groups_in(
+        &self,
+        text: &[u8],
+        scratch: &mut Scratch,
+        groups: &mut Vec<Range<usize>>,
+    ) -> Result<Option<usize>, Exhausted> {
+        groups.clear();
+        let Matcher::Program(program) = &self.0.matcher else { return self.find_in(text, scratch) };
         let end = run::search(program, text, true, scratch)?;
         if end.is_some() {
             groups.extend((1..=program.groups).filter_map(|group| scratch.group(group)).take(Self::GROUPS_MAX));
@@ -236,10 +246,6 @@ fn plain_body(text: &str) -> Option<&str> {
     let body = body.strip_suffix('$').unwrap_or(body);
     let is_itself = |b: u8| b.is_ascii_alphanumeric() || b" !\"#%&',/:;<=>@_`~-".contains(&b);
     (body.len() < text.len() && body.bytes().all(is_itself)).then_some(body)
-}
-
-fn is_readable(program: &Program, text: &[u8]) -> bool {
-    !program.utf || std::str::from_utf8(text).is_ok()
 }
 
 fn plain_end(start: bool, end: bool, wanted: &[u8], text: &[u8]) -> Option<usize> {

@@ -13,6 +13,7 @@ use crate::first_seen::IgnoreFields;
 use crate::list::Lists;
 use crate::load::{self, Known, Spec};
 use crate::pattern::{Index, IndexBuilder};
+use crate::selection::Selection;
 
 /// What a decoder says an event is: rules without a parent hang below the root of their category.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -109,6 +110,8 @@ pub struct Rule {
     pub(crate) noalert: bool,
     /// All must hold; they stand in the order in which OSSEC tries them.
     pub(crate) conditions: Vec<Condition>,
+    /// From which of them on the past is asked.
+    pub(crate) asks_from: usize,
     /// What the files say, for one that overwrites.
     pub(crate) spec: Spec,
     /// The texts of the file's group and of its own, as `if_group` searches them: `syscheck,pci_dss_11.5.2,`.
@@ -200,6 +203,7 @@ pub struct RuleSet {
     pub(crate) top: Vec<usize>,
     /// Of all conditions; the same text stands here once.
     pub(crate) patterns: Patterns,
+    pub(crate) selection: Selection,
     pub(crate) searched: Searched,
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -239,7 +243,13 @@ impl RuleSet {
         self.patterns.register(&mut builder);
         let index = Arc::new(builder.build());
         self.patterns.share(index.clone());
+        self.select();
         index
+    }
+
+    /// Works out which rules wait for what, once all stand where they hang.
+    pub(crate) fn select(&mut self) {
+        self.selection = Selection::new(&self.rules, |place| self.patterns.filter(place).clone());
     }
 
     /// The rules that are shipped.

@@ -49,6 +49,14 @@ impl Text {
         ("status", "status_pcre2", Self::Status),
     ];
 
+    /// Whether a decoder may have cut it out of the line.
+    pub const fn is_field(self) -> bool {
+        matches!(
+            self,
+            Self::Id | Self::Url | Self::SrcPort | Self::DstPort | Self::User | Self::ExtraData | Self::Status
+        )
+    }
+
     pub const fn is_log(self) -> bool {
         matches!(self, Self::Match | Self::Regex)
     }

@@ -105,8 +105,13 @@ impl Group {
     /// How many filesystems are marked, as the kernel tells: whoever may take our descriptor can take a mark off, and an
     /// unmounted filesystem has none. Source: proc_pid_fdinfo(5).
     pub fn filesystems_marked(&self) -> io::Result<usize> {
+        self.devices_marked().map(|devices| devices.len())
+    }
+
+    /// The devices of the marked filesystems, as `makedev` encodes them: those of the mount table.
+    pub fn devices_marked(&self) -> io::Result<Vec<u64>> {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
-        Ok(text.lines().filter(|line| line.starts_with("fanotify sdev:")).count())
+        Ok(text.lines().filter_map(marked_device).collect())
     }
 
     /// Tells of writes to one file or device node, `on` which a descriptor of `O_PATH` is open: the first write, and the close
@@ -143,6 +148,13 @@ impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Of `fanotify sdev:800003 mflags:0 …`: the kernel's own form of a device's number, twenty bits of which are the minor.
+fn marked_device(line: &str) -> Option<u64> {
+    let number = line.strip_prefix("fanotify sdev:")?.split_whitespace().next()?;
+    let number = u32::from_str_radix(number, 16).ok()?;
+    Some(libc::makedev(number >> 20, number & 0xf_ffff))
 }
 
 fn init(features: Features) -> io::Result<OwnedFd> {

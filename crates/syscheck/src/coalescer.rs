@@ -323,7 +323,7 @@ impl Coalescer {
         let Some(rescan) = self.rescans.get_mut(key) else { return };
         self.bytes -= rescan.bytes(key);
         rescan.depth = rescan.depth.zip(depth).map(|(a, b)| a.max(b));
-        if rescan.cause == RescanCause::MemoryLimit {
+        if rescan.cause == RescanCause::MemoryLimit || cause == RescanCause::Mounted {
             rescan.cause = cause;
         }
         if let Some(part) = part {

@@ -15,6 +15,7 @@ mod mark;
 mod measure;
 mod million;
 mod report;
+mod rules;
 mod second_host;
 mod sense;
 mod storm;
@@ -76,7 +77,7 @@ struct Benchmark {
     run: fn(&Bench, &mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: [Benchmark; 12] = [
+const BENCHMARKS: [Benchmark; 14] = [
     Benchmark {
         name: "init",
         what: "CPU of `tally init` against a bare walk with SHA-256 and `aide --init`",
@@ -116,6 +117,16 @@ const BENCHMARKS: [Benchmark; 12] = [
         run: fury::run,
     },
     Benchmark { name: "million", what: "the agent's memory with a million entries watched", run: million::run },
+    Benchmark {
+        name: "rules",
+        what: "log lines that OSSEC's decoders and rules decide in a CPU second",
+        run: rules::run,
+    },
+    Benchmark {
+        name: "ossec-scan",
+        what: "the manager's CPU for the first scan of an OSSEC agent, 50,000 files",
+        run: rules::scan,
+    },
     Benchmark { name: "build", what: "a cold build of README's first command", run: build::run },
 ];
 

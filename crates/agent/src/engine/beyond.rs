@@ -9,7 +9,7 @@ use tally_syscheck::{Mode, Watched};
 use tally_types::{DetectedBy, Digests, Entry, FileKind, PathBytes};
 
 use super::Engine;
-use super::examine::{Draft, Occasion, canonical};
+use super::examine::{Draft, Occasion, Other, canonical};
 use crate::log::LogLook;
 use crate::observer::Way;
 use crate::scan::Hint;
@@ -76,7 +76,7 @@ impl Engine {
         &mut self,
         (path, watched): (&PathBytes, &Watched),
         before: Option<&Entry>,
-        seen: Option<&(Entry, Hint)>,
+        (seen, other): (Option<&(Entry, Hint)>, Other),
         occasion: &Occasion,
         draft: &mut Draft<'_>,
     ) -> Result<Beyond, StateError> {
@@ -97,16 +97,22 @@ impl Engine {
         if self.split.knows(path, &last, &after.digests) && self.split.knows(path, &last, &before.digests) {
             return Ok(Beyond::Told);
         }
-        let record = if watched.mode == Mode::Log { self.log_record(path, draft)? } else { None };
-        let look = record.as_ref().map(|record| LogLook {
-            form: record.form,
-            record: Some(record),
-            hint: Some(last),
-            full: true,
-        });
-        let other = draft.observer_mut().observe_by(path, watched, look, occasion.way.other());
-        let Ok(Some(other)) = other else { return Ok(Beyond::Usual) };
-        let other = canonical(other.entry).digests;
+        let other = match other {
+            Other::Read(other) => other.map(|entry| *entry),
+            Other::NotRead => {
+                let record = if watched.mode == Mode::Log { self.log_record(path, draft)? } else { None };
+                let look = record.as_ref().map(|record| LogLook {
+                    form: record.form,
+                    record: Some(record),
+                    hint: Some(last),
+                    full: true,
+                });
+                let other = draft.observer_mut().observe_by(path, watched, look, occasion.way.other());
+                other.ok().flatten().map(|other| other.entry)
+            }
+        };
+        let Some(other) = other else { return Ok(Beyond::Usual) };
+        let other = canonical(other).digests;
         if other != after.digests {
             self.split.note(path, last, [after.digests.clone(), other.clone()]);
         }

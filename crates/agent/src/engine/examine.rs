@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tally_proto::entry as entry_codec;
 use tally_syscheck::{
-    Below, Difference, Kinds, Look, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
+    Below, Difference, Kinds, Look, Mode, Only, RescanCause, Signal, Watched, below, compare, is_move, normalise,
 };
 use tally_types::{
     Actor, AttributeSet, Change, ChangeKind, DetectedBy, Entry, EventBody, FileKind, PathBytes, Timestamp, Window,
 };
 
+use super::aside::{AT_ONCE_BYTES, LookJob, Wait};
 use super::beyond::Beyond;
 use super::latecomer::NOTE;
 use super::text::TEXTS_BYTES_AT_ONCE;
@@ -18,7 +19,7 @@ use super::{EVENTS_PER_COMMIT, Engine};
 use crate::log::{Form, LogLook, LogRecord, LogSeen};
 use crate::observer::{Observed, Observer, Way};
 use crate::overlay;
-use crate::scan::{Base, Hint};
+use crate::scan::{Base, Hint, Unseen};
 use crate::state::{Commit, KeptText, PathEdit, StateError};
 
 /// How deep directories are followed within one look. What lies deeper is left to a rescan.
@@ -65,6 +66,25 @@ impl Occasion {
             full: false,
             way: Way::Cache,
         }
+    }
+
+    /// This one, and then `now`, as one: everyone who had a part in it up to now.
+    #[must_use]
+    pub fn joined(&self, now: &Self) -> Self {
+        let mut joined = self.clone();
+        for actor in &now.actors {
+            if !joined.actors.contains(actor) && joined.actors.len() < Change::ACTORS_MAX {
+                joined.actors.push(Arc::clone(actor));
+            }
+        }
+        joined.records = joined.records.saturating_add(now.records);
+        joined.transient |= now.transient;
+        joined.written |= now.written;
+        joined.modified |= now.modified;
+        joined.made |= now.made;
+        joined.full |= now.full;
+        joined.insides_are_told &= now.insides_are_told;
+        joined
     }
 
     pub fn realtime(actors: Vec<Arc<Actor>>, records: u32, time: Timestamp) -> Self {
@@ -172,20 +192,42 @@ impl Engine {
         occasion: &Occasion,
         draft: &mut Draft<'_>,
     ) -> Result<(), StateError> {
-        let before = self.recorded(path, draft)?;
+        let joined;
+        let occasion = match self.waits(path, occasion, draft) {
+            Wait::No => occasion,
+            Wait::Yes => return Ok(()),
+            Wait::NoMore(all) => {
+                joined = *all;
+                &joined
+            }
+        };
         let watched = self.policy.judge(path);
-        let (seen, log) = match &watched {
-            None => (None, None),
-            Some(watched) => match self.see(path, watched, occasion, draft)? {
-                Seen::Is(seen) => (Some((seen.entry, seen.hint)), seen.log),
-                Seen::Nothing => (None, None),
-                // It could not be looked at: what was recorded stays, and the next scan tries again.
-                Seen::Unknown => return Ok(()),
-            },
+        let seen = match &watched {
+            None => Seen::Nothing,
+            Some(watched) => self.see(path, watched, occasion, draft)?,
+        };
+        self.examined((path, watched), seen, Other::NotRead, occasion, draft)
+    }
+
+    /// As `examine`, of what was seen.
+    pub(super) fn examined(
+        &mut self,
+        (path, watched): (&PathBytes, Option<Watched>),
+        seen: Seen,
+        other: Other,
+        occasion: &Occasion,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), StateError> {
+        let before = self.recorded(path, draft)?;
+        let (seen, log) = match seen {
+            Seen::Is(seen) => (Some((seen.entry, seen.hint)), seen.log),
+            Seen::Nothing => (None, None),
+            // It could not be looked at, or not yet: what was recorded stays. Otherwise the next scan tries again.
+            Seen::Unknown => return Ok(()),
         };
         let Some(watched) = watched else { return self.leave(path, before.as_ref(), draft) };
         let after = seen.as_ref().map(|(entry, _)| entry);
-        let beyond = self.beyond((path, &watched), before.as_ref(), seen.as_ref(), occasion, draft)?;
+        let beyond = self.beyond((path, &watched), before.as_ref(), (seen.as_ref(), other), occasion, draft)?;
         let usual = matches!(beyond, Beyond::Usual);
         let found = (!usual || occasion.way == Way::Disk).then(|| beyond.occasion(occasion));
         let occasion = found.as_ref().unwrap_or(occasion);
@@ -329,18 +371,21 @@ impl Engine {
         let record = if form.is_some() { self.log_record(path, draft)? } else { None };
         let hint = if form.is_some() { self.hint(path, draft)? } else { None };
         let look = form.map(|form| LogLook { form, record: record.as_ref(), hint, full: occasion.full });
-        match draft.observer.observe_by(path, watched, look, occasion.way) {
-            Ok(None) => Ok(Seen::Nothing),
-            Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
-                // The snapshot holds what its bytes say: what they cut must not look like a change at the next look.
-                Some(entry) => Ok(Seen::Is(Box::new(Observed { entry: canonical(entry), hint, log }))),
-                None => Ok(Seen::Nothing),
-            },
-            Err(unseen) => {
-                tracing::debug!(path = %path, reason = %unseen, "a path could not be looked at");
-                Ok(Seen::Unknown)
-            }
+        draft.observer.at_once = self.aside.has_room().then_some(AT_ONCE_BYTES);
+        let observed = draft.observer.observe_by(path, watched, look, occasion.way);
+        draft.observer.at_once = None;
+        if let Err(Unseen::Large) = observed {
+            let (last, before) = (self.hint(path, draft)?, self.recorded(path, draft)?);
+            let counts = |last: &Hint| !(last.racy && occasion.way == Way::Cache);
+            let digests = before.filter(|before| before.kind == FileKind::File && !before.digests.is_empty());
+            let known =
+                digests.map(|before| before.digests).zip(last.filter(counts)).filter(|_| watched.mode != Mode::Journal);
+            let (path, watched, full) = (path.clone(), *watched, occasion.full);
+            let job = LookJob { path, watched, way: occasion.way, form, record, hint, full, known };
+            self.look_aside(job, occasion);
+            return Ok(Seen::Unknown);
         }
+        Ok(Seen::of(observed, path, watched))
     }
 
     /// What is kept of a log, this draft included.
@@ -521,10 +566,34 @@ pub(super) struct Finding {
     pub notes: Vec<Arc<str>>,
 }
 
-enum Seen {
+pub(super) enum Seen {
     Is(Box<Observed>),
     Nothing,
     Unknown,
+}
+
+impl Seen {
+    pub fn of(observed: Result<Option<Observed>, Unseen>, path: &PathBytes, watched: &Watched) -> Self {
+        match observed {
+            Ok(None) => Self::Nothing,
+            Ok(Some(Observed { entry, hint, log })) => match normalise(entry, watched) {
+                // The snapshot holds what its bytes say: what they cut must not look like a change at the next look.
+                Some(entry) => Self::Is(Box::new(Observed { entry: canonical(entry), hint, log })),
+                None => Self::Nothing,
+            },
+            Err(unseen) => {
+                tracing::debug!(path = %path, reason = %unseen, "a path could not be looked at");
+                Self::Unknown
+            }
+        }
+    }
+}
+
+/// What the other way to the content gave, where the thread that reads aside has gone it already.
+pub(super) enum Other {
+    NotRead,
+    /// `None` if nothing could be read that way.
+    Read(Option<Box<Entry>>),
 }
 
 /// The entry as its bytes hold it.

@@ -12,13 +12,14 @@ use tally_syscheck::append_log::Verdict;
 use tally_syscheck::journal::is_journal;
 use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
 use tally_syscheck::{Difference, LogFamily, Watched, compare};
-use tally_types::{Attribute, AttributeSet, ByteRange, Change, ChangeKind, Entry, FileTime, PathBytes};
+use tally_types::{Attribute, AttributeSet, ByteRange, ChangeKind, Entry, FileTime, PathBytes};
 
 use super::Engine;
+use super::aside::AT_ONCE_BYTES;
 use super::examine::{Draft, Finding, Occasion};
 use crate::log::family::{self, Family, Found};
 use crate::log::{self, LogRecord, LogSeen};
-use crate::scan::Hint;
+use crate::scan::{Control, Hint};
 use crate::state::StateError;
 
 /// How long a file that is lost may yet turn up: a listing can miss one that is just being renamed.
@@ -83,8 +84,23 @@ impl Rotations {
     }
 }
 
+/// When a rotation was seen first, and when its files were last looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    since: Instant,
+    began: Instant,
+}
+
+impl Turn {
+    /// The time that reading took does not count: nothing was looked at anew meanwhile.
+    #[must_use]
+    pub fn later(self, by: Duration) -> Self {
+        Self { since: self.since + by, ..self }
+    }
+}
+
 /// The files of one log before and after, while a rotation is followed.
-struct Followed {
+pub(super) struct Followed {
     family: Family,
     rotation: Rotation,
     before: Vec<Before>,
@@ -110,9 +126,34 @@ impl Engine {
         self.commit(draft.take())?;
         let began = Instant::now();
         let pending = self.rotations.pending.remove(log);
-        let since = pending.as_ref().map_or_else(Instant::now, |pending| pending.since);
-        let occasion = joined(pending.map(|pending| pending.occasion), occasion);
-        let followed = if self.stuck.is_some() { None } else { self.compare_files(log, draft)? };
+        let since = pending.as_ref().map_or(began, |pending| pending.since);
+        let turn = Turn { since, began };
+        let occasion = pending.map_or_else(|| occasion.clone(), |pending| pending.occasion.joined(occasion));
+        let mut followed = if self.stuck.is_some() { None } else { self.list_files(log, draft)? };
+        if let Some(large) = followed.take_if(|followed| followed.bytes_to_read() > AT_ONCE_BYTES) {
+            // At the very end there is no time for it: it is lost again at the next start, and found.
+            if !is_last {
+                self.compare_aside(log, large, &occasion, turn);
+            }
+            return Ok(());
+        }
+        if let Some(followed) = &mut followed {
+            followed.compare(None);
+        }
+        self.conclude_rotation(log, followed, turn, occasion, draft, is_last)
+    }
+
+    /// Takes over what became of the files of a log that are compared, or lets it wait. `None`: they could not be looked at.
+    pub(super) fn conclude_rotation(
+        &mut self,
+        log: &PathBytes,
+        followed: Option<Followed>,
+        turn: Turn,
+        occasion: Occasion,
+        draft: &mut Draft<'_>,
+        is_last: bool,
+    ) -> Result<(), StateError> {
+        let Turn { since, began } = turn;
         let seen = followed.as_ref().map_or_else(|| blake3::hash(b""), |followed| followed.family.fingerprint());
         let not_before = Instant::now() + AGAIN.max(began.elapsed() * REST);
         let wait = |due| Pending { since, occasion: occasion.clone(), seen, not_before, due };
@@ -167,7 +208,7 @@ impl Engine {
         let mut draft = Draft::new(&base)?;
         let logs: Vec<PathBytes> = self.rotations.pending.keys().cloned().collect();
         for log in logs {
-            let Some(pending) = self.rotations.pending.get(&log) else { continue };
+            let Some(pending) = self.rotations.pending.get(&log).filter(|_| !self.aside.holds(&log)) else { continue };
             let occasion = pending.occasion.clone();
             let is_due = is_last || Instant::now() >= pending.due;
             let has_changed = || {
@@ -194,8 +235,8 @@ impl Engine {
         Ok(files)
     }
 
-    /// Makes every comparison; `None` if the files cannot be listed.
-    fn compare_files(&mut self, log: &PathBytes, draft: &Draft<'_>) -> Result<Option<Followed>, StateError> {
+    /// What is recorded of the files of a log, and what is there now; `None` if that cannot be listed.
+    fn list_files(&mut self, log: &PathBytes, draft: &Draft<'_>) -> Result<Option<Followed>, StateError> {
         let (mut members, mut before) = (Vec::new(), Vec::new());
         let expired_s =
             self.policy.kept_s(log).map(|keep_s| tally_sys::clock::realtime().secs.saturating_sub_unsigned(keep_s));
@@ -214,7 +255,7 @@ impl Engine {
             let place = members.iter().position(|member| member.path == *path)?;
             before[place].hint
         };
-        let mut family = match Family::list(draft.observer().root(), &self.policy, log, hint) {
+        let family = match Family::list(draft.observer().root(), &self.policy, log, hint) {
             Ok(family) => family,
             Err(error) => {
                 tracing::warn!(%error, log = %log, "the files of a log cannot be listed");
@@ -222,12 +263,7 @@ impl Engine {
             }
         };
         let presents = family.files.iter().map(|found| found.present.clone()).collect();
-        let mut rotation = Rotation::new(members, presents);
-        while let Some(comparison) = rotation.next() {
-            let verdict = family.compare(comparison, &before[comparison.member].record);
-            rotation.answer(comparison, verdict);
-        }
-        Ok(Some(Followed { family, rotation, before }))
+        Ok(Some(Followed { family, rotation: Rotation::new(members, presents), before }))
     }
 
     /// Adds to `draft` what became of each path. True if there are files that may still be unfinished, and were left out;
@@ -313,6 +349,27 @@ impl Engine {
 }
 
 impl Followed {
+    fn bytes_to_read(&self) -> u64 {
+        let missing = self.rotation.members().iter().filter(|member| {
+            let is_there = |found: &Found| found.present.path == member.path && found.present.is_untouched;
+            !self.family.files.iter().any(is_there)
+        });
+        self.family.bytes_to_read(missing.map(|member| member.size).fold(0, u64::saturating_add))
+    }
+
+    /// Makes every comparison.
+    pub fn compare(&mut self, control: Option<&Control>) {
+        while let Some(comparison) = self.rotation.next() {
+            let verdict = self.family.compare(comparison, &self.before[comparison.member].record, control);
+            self.rotation.answer(comparison, verdict);
+        }
+    }
+
+    /// Reads beforehand what taking over needs.
+    pub fn seal_all(&mut self, control: &Control) {
+        self.family.seal_all(control);
+    }
+
     /// The member whose path is that of a file.
     fn member_at(&self, present: usize) -> Option<usize> {
         let path = &self.family.files[present].present.path;
@@ -499,16 +556,4 @@ fn is_settled(found: &Found) -> bool {
     let now = tally_sys::clock::realtime();
     let FileTime { secs, .. } = found.stat.ctime;
     !(secs..=secs.saturating_add(WRITTEN_S)).contains(&now.secs)
-}
-
-/// Everyone who had a part in it up to now.
-fn joined(earlier: Option<Occasion>, now: &Occasion) -> Occasion {
-    let Some(mut joined) = earlier else { return now.clone() };
-    for actor in &now.actors {
-        if !joined.actors.contains(actor) && joined.actors.len() < Change::ACTORS_MAX {
-            joined.actors.push(Arc::clone(actor));
-        }
-    }
-    joined.records = joined.records.saturating_add(now.records);
-    joined
 }

@@ -110,6 +110,12 @@ impl Job {
         Self { direct, devices, ..self }
     }
 
+    /// As it is, and believes no file to be as it was.
+    #[must_use]
+    pub fn reading_everything(self) -> Self {
+        Self { rehash: Rehash::All, ..self }
+    }
+
     /// Whether it is one of the rolling scans, as which it counts when it is complete.
     pub const fn is_routine(&self) -> bool {
         self.routine

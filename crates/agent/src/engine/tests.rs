@@ -26,12 +26,14 @@ use crate::sensor::who::Tier;
 use crate::sensor::{self, Sensor, Source};
 use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 
+mod aside;
 mod container;
 mod device;
 mod disk;
 mod filesystems;
 pub(crate) mod journals;
 mod kept;
+mod logins;
 mod overflow;
 mod rotations;
 mod texts;

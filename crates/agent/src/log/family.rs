@@ -20,7 +20,7 @@ use tally_types::{FileKind, PathBytes};
 use super::unpack::unpack;
 use super::{Form, LogRecord};
 use crate::log;
-use crate::scan::Hint;
+use crate::scan::{Control, Hint, Paced};
 
 /// More rotated files of one log than this are not followed: each is a change of its own then.
 const FILES_MAX: usize = 2000;
@@ -106,8 +106,14 @@ impl Family {
         Ok(())
     }
 
-    /// Makes a comparison. What cannot be read does not hold what was sealed.
-    pub fn compare(&mut self, of: Comparison, sealed: &LogRecord) -> Verdict {
+    /// How many bytes there are to read until all is known, about; `sealed` is how many were sealed of what is not found.
+    pub fn bytes_to_read(&self, sealed: u64) -> u64 {
+        let touched = self.files.iter().filter(|found| !found.present.is_untouched);
+        touched.map(|found| found.present.size).fold(sealed, u64::saturating_add)
+    }
+
+    /// Makes a comparison, at the pace of `control`. What cannot be read does not hold what was sealed.
+    pub fn compare(&mut self, of: Comparison, sealed: &LogRecord, control: Option<&Control>) -> Verdict {
         let everything = Verdict::Rewritten(0..sealed.seal.size());
         if sealed.form.is_journal() != self.files[of.present].form.is_journal() {
             return everything;
@@ -123,10 +129,11 @@ impl Family {
         if of.unpacked {
             let packing = self.files[of.present].present.packing;
             let unpacked = packing.and_then(|packing| unpack(packing, file).ok());
-            let verdict = unpacked.map(|stream| append_log::check_stream(&mut UntilFault(stream), &sealed.seal));
+            let verdict = unpacked
+                .map(|stream| append_log::check_stream(&mut UntilFault(Paced::new(stream, control)), &sealed.seal));
             return verdict.and_then(Result::ok).unwrap_or(everything);
         }
-        match log::compare(&mut file, &stat, sealed) {
+        match log::compare(&mut Paced::new(&mut file, control), &stat, sealed) {
             Ok((verdict, record)) => {
                 if verdict.is_intact() {
                     self.seals.insert(of.present, (record, stat, verdict.clone()));
@@ -142,8 +149,24 @@ impl Family {
         if let Some(sealed) = self.seals.remove(&present) {
             return Ok(sealed);
         }
-        let (mut file, stat) = self.open(present)?;
-        let (record, _) = log::seal(&mut file, &stat, self.files[present].form)?;
+        self.read_seal(present, None)
+    }
+
+    /// Seals beforehand all files that are not as they were.
+    pub fn seal_all(&mut self, control: &Control) {
+        for present in 0..self.files.len() {
+            if self.files[present].present.is_untouched || self.seals.contains_key(&present) || control.is_cancelled() {
+                continue;
+            }
+            if let Ok(sealed) = self.read_seal(present, Some(control)) {
+                self.seals.insert(present, sealed);
+            }
+        }
+    }
+
+    fn read_seal(&self, present: usize, control: Option<&Control>) -> io::Result<(LogRecord, Stat, Verdict)> {
+        let (file, stat) = self.open(present)?;
+        let (record, _) = log::seal(&mut Paced::new(file, control), &stat, self.files[present].form)?;
         Ok((record, stat, Verdict::Unchanged))
     }
 

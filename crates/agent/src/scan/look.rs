@@ -176,6 +176,10 @@ impl<'a> Looker<'a> {
         if before.is_none() && !is_old {
             first = open::rewind(file).and_then(|()| self.content.next(file)).ok();
         }
+        let has_all = first.is_some_and(|first| first as u64 == state.size);
+        if want.at_once.is_some_and(|bytes| state.size > bytes) && !has_all && !is_too_large(&state, want) {
+            return Attempt::Done(Looked::Unseen(Unseen::Large));
+        }
         let (digests, undigested) = if is_too_large(&state, want) {
             (Digests::default(), Some(Undigested::TooLarge))
         } else {
@@ -340,6 +344,11 @@ pub struct Observer<'a> {
 impl<'a> Observer<'a> {
     pub fn new(base: &'a Base) -> Self {
         Self { looker: Looker::new(base, None), base }
+    }
+
+    /// Reads at the pace of `control`, and ends with it: then what it says is not to be used.
+    pub fn paced(base: &'a Base, control: &'a Control) -> Self {
+        Self { looker: Looker::new(base, Some(control)), base }
     }
 
     /// What is at `path`; `Ok(None)` if nothing is, or nothing that `want.only` lets through.

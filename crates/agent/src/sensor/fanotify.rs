@@ -458,18 +458,25 @@ impl Watcher {
         let come = self.mark(table);
         let policy = &self.policy;
         let is_watched = |point: &PathBytes| policy.judge(point).is_some() || policy.descend(point);
-        for root in gone.into_iter().filter(is_watched).chain(come) {
+        for root in gone.into_iter().filter(is_watched) {
             self.intake.rescan(&root, None, RescanCause::Asked);
+        }
+        for root in come {
+            self.intake.rescan(&root, None, RescanCause::Mounted);
         }
         self.tell_coverage();
     }
 
     /// Marks every local filesystem that holds a watched path; answers at which mounts those are that were not known yet. One
-    /// that seems known may have been mounted anew, without its mark; to mark it twice does no harm.
+    /// that seems known by device, number and place may have been mounted anew, as quickly as that: then its mark is gone.
     fn mark(&mut self, table: &Table) -> Vec<PathBytes> {
         let mut marked = Vec::new();
         let holding = holding_watched(table, &self.policy);
-        let new: Vec<bool> = holding.iter().map(|mount| !self.resolver.knows(mount)).collect();
+        let marks = self.group.devices_marked().ok();
+        let is_marked = |mount: &Mount| marks.as_ref().is_none_or(|marks| marks.contains(&mount.dev));
+        let is_new =
+            |mount: &&Mount| !self.resolver.knows(mount) || overlay::layers(mount).is_none() && !is_marked(mount);
+        let new: Vec<bool> = holding.iter().map(is_new).collect();
         self.resolver.learn_overlays(table);
         self.blind.extend(self.devices.mark(&self.group, &holding));
         let mut refused = HashMap::new();

@@ -33,7 +33,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Accumulator {
+pub(crate) struct Accumulator {
     entries: HashMap<Box<[u8]>, Entry>,
     lookups: u32,
     key: Vec<u8>,

@@ -95,6 +95,15 @@ fn names_and_cuts_lines() {
     assert_eq!(decoders.id("wall"), None);
 }
 
+/// One byte must not hide a line from the decoders, as it does in OSSEC.
+#[test]
+fn reads_lines_that_are_no_utf_8() {
+    let (decoders, _) = load(FILE);
+    let line = b"Feb  3 01:02:03 h door[3]: open by ann at 12 \xFF";
+    let found = read(&decoders, &mut DecodeState::default(), line, 0);
+    assert_eq!(found, (Some("door".to_owned()), fields(&[("dstuser", "ann"), ("id", "12")])));
+}
+
 #[test]
 fn joins_lines_of_one_thing() {
     let (decoders, faults) = load(&format!(

@@ -9,9 +9,11 @@ use super::draft::Draft;
 use super::spec::Spec;
 use super::{Loader, draft};
 use crate::answers::Patterns;
+use crate::condition::Condition;
 use crate::correlate::{Correlation, Feeds, Search};
 use crate::pattern::{Language, Pattern};
 use crate::rule::{Category, Options, Rule, RuleSet, Searched};
+use crate::selection::Selection;
 use crate::xml::{Faults, shown};
 
 pub(super) struct Tree {
@@ -46,6 +48,7 @@ impl Tree {
             places: BTreeMap::new(),
             top: (0..Category::ALL.len()).collect(),
             patterns: Patterns::default(),
+            selection: Selection::default(),
             searched: Searched::default(),
             warnings: Vec::new(),
         };
@@ -56,10 +59,13 @@ impl Tree {
         self.set.warnings = warnings;
         for rule in &mut self.set.rules {
             rule.conditions = rule.spec.conditions();
+            let asks = rule.conditions.iter().position(Condition::asks_the_past);
+            rule.asks_from = asks.unwrap_or(rule.conditions.len());
             let place = |list: &[RuleId]| list.iter().position(|id| *id == rule.outcome.id);
             rule.feeds.rule = place(&self.set.searched.rules).and_then(|place| u32::try_from(place).ok());
         }
         self.set.patterns = Patterns::new(patterns);
+        self.set.select();
         self.set
     }
 
@@ -304,6 +310,7 @@ fn blank(id: RuleId) -> Rule {
         options: Options::default(),
         noalert: false,
         conditions: Vec::new(),
+        asks_from: 0,
         spec: Spec::default(),
         group_text: String::new(),
         infos: Vec::new(),

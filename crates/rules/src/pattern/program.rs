@@ -29,9 +29,12 @@ pub(super) enum Op {
         mode: Mode,
         follow: u32,
     },
+    /// One way, then the other; each only where the text goes on with one of its bytes (`Program::follows`).
     Split {
         first: u32,
         second: u32,
+        first_if: u32,
+        second_if: u32,
     },
     Jump(u32),
     Save(u32),
@@ -227,16 +230,24 @@ impl Compiler {
 
     fn alternate(&mut self, nodes: &[Node], next: &First) -> Emitted {
         let mut jumps = Vec::new();
+        // What this one, or any behind it, can begin with.
+        let firsts: Vec<First> = nodes.iter().map(|node| First::of(node, next, self.program.utf)).collect();
+        let mut rests = firsts.clone();
+        for nth in (1..rests.len()).rev() {
+            let behind = rests[nth].clone();
+            rests[nth - 1].join(&behind);
+        }
         for (nth, node) in nodes.iter().enumerate() {
             if nth + 1 == nodes.len() {
                 self.emit(node, next)?;
                 continue;
             }
-            let split = self.push(Op::Split { first: 0, second: 0 })?;
+            let split = self.push(Op::Jump(0))?;
             let first = self.here();
             self.emit(node, next)?;
             jumps.push(self.push(Op::Jump(0))?);
-            self.program.ops[split] = Op::Split { first, second: self.here() };
+            let (first_if, second_if) = (self.follow(&firsts[nth]), self.follow(&rests[nth + 1]));
+            self.program.ops[split] = Op::Split { first, second: self.here(), first_if, second_if };
         }
         let end = self.here();
         jumps.into_iter().for_each(|jump| self.program.ops[jump] = Op::Jump(end));
@@ -257,29 +268,31 @@ impl Compiler {
         }
         let mut around = First::of(node, &First::anything(), self.program.utf);
         around.join(next);
+        let body_if = self.follow(&First::of(node, &around, self.program.utf));
+        let exit_if = self.follow(next);
         let next = &around;
         for _ in 0..min {
             self.emit(node, next)?;
         }
         match max {
-            None => self.endless(node, mode, next),
+            None => self.endless(node, mode, next, (body_if, exit_if)),
             Some(max) => {
                 let mut splits = Vec::new();
                 for _ in min..max {
-                    splits.push(self.push(Op::Split { first: 0, second: 0 })?);
+                    splits.push(self.push(Op::Jump(0))?);
                     self.emit(node, next)?;
                 }
                 let end = self.here();
                 for split in splits {
-                    self.program.ops[split] = branch(mode, place(split) + 1, end);
+                    self.program.ops[split] = branch(mode, (place(split) + 1, body_if), (end, exit_if));
                 }
                 Ok(())
             }
         }
     }
 
-    fn endless(&mut self, node: &Node, mode: Mode, next: &First) -> Emitted {
-        let split = self.push(Op::Split { first: 0, second: 0 })?;
+    fn endless(&mut self, node: &Node, mode: Mode, next: &First, (body_if, exit_if): (u32, u32)) -> Emitted {
+        let split = self.push(Op::Jump(0))?;
         if node.may_be_empty() {
             self.program.is_regular = false;
             let mark = place(self.program.slots);
@@ -291,8 +304,20 @@ impl Compiler {
             self.emit(node, next)?;
             self.push(Op::Jump(place(split)))?;
         }
-        self.program.ops[split] = branch(mode, place(split) + 1, self.here());
+        self.program.ops[split] = branch(mode, (place(split) + 1, body_if), (self.here(), exit_if));
         Ok(())
+    }
+
+    /// The place of what may come; nothing where that is anything.
+    fn follow(&mut self, next: &First) -> u32 {
+        if next.is_anything() {
+            return NO_FOLLOW;
+        }
+        let known = self.program.follows.iter().position(|known| known == next);
+        place(known.unwrap_or_else(|| {
+            self.program.follows.push(next.clone());
+            self.program.follows.len() - 1
+        }))
     }
 
     fn repeat_set(&mut self, set: &Set, min: u32, max: Option<u32>, mode: Mode, next: &First) -> Emitted {
@@ -303,11 +328,7 @@ impl Compiler {
             if max.is_none() && !next.meets(&First::of_set(set, self.program.utf)) {
                 mode = Mode::Possessive;
             } else {
-                let known = self.program.follows.iter().position(|known| known == next);
-                follow = place(known.unwrap_or_else(|| {
-                    self.program.follows.push(next.clone());
-                    self.program.follows.len() - 1
-                }));
+                follow = self.follow(next);
             }
         }
         let set = self.set(set);
@@ -316,11 +337,12 @@ impl Compiler {
     }
 }
 
-const fn branch(mode: Mode, body: u32, exit: u32) -> Op {
-    match mode {
-        Mode::Lazy => Op::Split { first: exit, second: body },
-        Mode::Greedy | Mode::Possessive => Op::Split { first: body, second: exit },
-    }
+const fn branch(mode: Mode, body: (u32, u32), exit: (u32, u32)) -> Op {
+    let ((first, first_if), (second, second_if)) = match mode {
+        Mode::Lazy => (exit, body),
+        Mode::Greedy | Mode::Possessive => (body, exit),
+    };
+    Op::Split { first, second, first_if, second_if }
 }
 
 fn folded(c: u32, utf: bool) -> Set {

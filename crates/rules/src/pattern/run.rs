@@ -72,8 +72,13 @@ pub(super) fn search(
     if text.len() < program.bytes_min || text.len() >= UNSET as usize {
         return Ok(None);
     }
+    if program.is_anchored && !program.first.allows(text, 0) {
+        return Ok(None);
+    }
     let track = groups || program.refers_back;
-    let mut run = Run { program, text, scratch, track, steps: 0, limit: STEPS_PLAIN, remembers: false };
+    // In a text of ASCII each byte is a character.
+    let utf = program.utf && !text.is_ascii();
+    let mut run = Run { program, text, scratch, track, utf, steps: 0, limit: STEPS_PLAIN, remembers: false };
     match run.whole() {
         Err(Exhausted) => {
             let bits = program.ops.len() * (text.len() + 1);
@@ -97,6 +102,8 @@ struct Run<'a> {
     text: &'a [u8],
     scratch: &'a mut Scratch,
     track: bool,
+    /// Whether a character may have several bytes.
+    utf: bool,
     steps: u32,
     limit: u32,
     remembers: bool,
@@ -120,7 +127,7 @@ impl Run<'_> {
                 None if first.allows_end() => start = self.text.len(),
                 None => return Ok(None),
             }
-            let is_inside = self.program.utf && self.text.get(start).is_some_and(|byte| is_continuation(*byte));
+            let is_inside = self.utf && self.text.get(start).is_some_and(|byte| is_continuation(*byte));
             if !is_inside && let Some(end) = self.attempt(start)? {
                 return Ok(Some(end));
             }
@@ -162,10 +169,17 @@ impl Run<'_> {
                     self.one(set, pos).map(|end| (op + 1, end))
                 }
                 Op::Loop { .. } => self.repeat(op, pos)?.map(|end| (op + 1, end)),
-                Op::Split { first, second } => {
-                    let first = *first as usize;
-                    self.scratch.frames.push(Frame::Branch { op: *second, at: at(pos) });
-                    (!self.has_failed(first, pos)).then_some((first, pos))
+                Op::Split { first, second, first_if, second_if } => {
+                    let (first, second) = (*first, *second);
+                    match (self.follows(*first_if, pos), self.follows(*second_if, pos)) {
+                        (true, true) => {
+                            self.scratch.frames.push(Frame::Branch { op: second, at: at(pos) });
+                            (!self.has_failed(first as usize, pos)).then_some((first as usize, pos))
+                        }
+                        (true, false) => Some((first as usize, pos)),
+                        (false, true) => Some((second as usize, pos)),
+                        (false, false) => None,
+                    }
                 }
                 Op::Jump(to) => Some((*to as usize, pos)),
                 Op::Save(slot) => {
@@ -261,7 +275,7 @@ impl Run<'_> {
     /// One character of the set; the place behind it.
     fn one(&self, set: &Set, pos: usize) -> Option<usize> {
         let byte = *self.text.get(pos)?;
-        if byte < 0x80 || !self.program.utf {
+        if byte < 0x80 || !self.utf {
             return set.has(byte).then_some(pos + 1);
         }
         let (c, length) = wide_char(&self.text[pos..]);
@@ -304,11 +318,12 @@ impl Run<'_> {
 
     /// Up to `count` of the set, or exactly as many.
     fn take(&self, set: &Set, pos: usize, count: u32, exactly: bool) -> Option<usize> {
-        if !self.program.utf || !exactly && set.wide_all() && count == u32::MAX {
+        let is_narrow = !self.utf || set.wide.is_empty();
+        if is_narrow || !exactly && set.wide_all() && count == u32::MAX {
             let rest = &self.text[pos..];
             let rest = &rest[..rest.len().min(count as usize)];
             // In UTF-8, all bytes of wide characters are taken, and so whole ones.
-            let wide = self.program.utf;
+            let wide = !is_narrow;
             let taken = rest.iter().position(|byte| !(set.has(*byte) || wide && *byte >= 0x80)).unwrap_or(rest.len());
             return (!exactly || taken == count as usize).then_some(pos + taken);
         }
@@ -335,7 +350,7 @@ impl Run<'_> {
                     None => break,
                 }
             }
-            while self.program.utf && pos > low && is_continuation(self.text[pos]) {
+            while self.utf && pos > low && is_continuation(self.text[pos]) {
                 pos -= 1;
             }
             if self.follows(follow, pos) {
@@ -410,7 +425,7 @@ impl Run<'_> {
     }
 
     fn before(&self, pos: usize, width: u32) -> Option<usize> {
-        if !self.program.utf {
+        if !self.utf {
             return pos.checked_sub(width as usize);
         }
         let mut pos = pos;

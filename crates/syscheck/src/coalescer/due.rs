@@ -87,8 +87,10 @@ pub enum RescanCause {
     MemoryLimit,
     /// A directory came or went with all that is in it.
     DirectoryMoved,
-    /// The agent wants to know: a new mount, a new policy, a watch that came too late.
+    /// The agent wants to know: a new policy, a watch that came too late.
     Asked,
+    /// A filesystem came: what is known of files by their times proves nothing, as it may have been altered elsewhere.
+    Mounted,
 }
 
 impl RescanCause {
@@ -97,6 +99,7 @@ impl RescanCause {
             Self::MemoryLimit => "memory-limit",
             Self::DirectoryMoved => "directory-moved",
             Self::Asked => "asked",
+            Self::Mounted => "mounted",
         }
     }
 }

@@ -14,6 +14,44 @@ use super::disk::{Disk, run, text};
 use super::{Host, Running, fanotify_is_missing, path};
 use crate::sensor::Source;
 
+#[test]
+fn what_is_altered_between_unmounting_and_mounting_again_is_found_however_quick_that_is() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let Some(disk) = Disk::new("ext4") else { return };
+    let host = Host::on(&disk.point());
+    host.write("file", &format!("MARKER-0{}", "x".repeat(8000)));
+    let file = host.at("file");
+    let_age(&file);
+    let (image, point) = (disk.image(), disk.point());
+    let mut agent = host.start();
+    let mut at = None;
+    for round in b'1'..=b'5' {
+        run("umount", &[text(&point)]).unwrap();
+        let at = *at.get_or_insert_with(|| {
+            let bytes = fs::read(&image).unwrap();
+            bytes.windows(8).position(|window| window == b"MARKER-0").unwrap() as u64 + 7
+        });
+        OpenOptions::new().write(true).open(&image).unwrap().write_all_at(&[round], at).unwrap();
+        run("mount", &["-o", "loop", text(&image), text(&point)]).unwrap();
+        // It may also be seen to go and to come again.
+        let digests = digests_of(&fs::read(&file).unwrap());
+        agent.wait("the altered content is told", |agent| {
+            let mut changes = agent.new_events().into_iter().filter_map(|body| match body {
+                EventBody::Change(change) if change.path == path(&file) => Some(*change),
+                _ => None,
+            });
+            changes.find(|change| change.after.as_ref().is_some_and(|after| after.digests == digests)).map(drop)
+        });
+    }
+    agent.stop();
+}
+
+fn digests_of(content: &[u8]) -> tally_types::Digests {
+    crate::scan::digests(tally_syscheck::Algorithms::SHA256, content)
+}
+
 fn opened(agent: &mut Running) -> (String, Vec<String>, u32) {
     agent.wait("it is told", |agent| {
         agent.new_events().into_iter().find_map(|body| match body {

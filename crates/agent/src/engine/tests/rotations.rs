@@ -43,6 +43,14 @@ impl Scene {
         }
     }
 
+    /// With another agent, on a host that has changed.
+    pub fn restarted(self, change: impl FnOnce(&mut Host)) -> Self {
+        let Self { mut host, agent, changes, lines } = self;
+        agent.stop();
+        change(&mut host);
+        Self { agent: host.start(), host, changes, lines }
+    }
+
     /// What is done while the agent is stopped.
     pub fn while_stopped(self, act: impl FnOnce(&Self)) -> Self {
         let Self { host, agent, changes, lines } = self;

@@ -12,7 +12,7 @@ use tally_syscheck::append_log::Verdict;
 use tally_syscheck::journal::is_journal;
 use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
 use tally_syscheck::{Difference, LogFamily, Watched, compare};
-use tally_types::{Attribute, AttributeSet, ByteRange, ChangeKind, Entry, FileTime, PathBytes};
+use tally_types::{Actor, Attribute, AttributeSet, ByteRange, ChangeKind, Entry, FileTime, PathBytes};
 
 use super::Engine;
 use super::aside::AT_ONCE_BYTES;
@@ -166,6 +166,10 @@ impl Engine {
         };
         let retention = match self.policy.kept_s(log) {
             Some(_) => Retention::ByAge,
+            // None has expired where nothing says when: every removal is told.
+            None if is_journal(log.file_name()) && occasion.actors.iter().any(|actor| is_stranger(actor)) => {
+                Retention::ByAge
+            }
             None if is_journal(log.file_name()) => Retention::ButOne,
             None => Retention::ByCount { credit: self.rotations.credit(log) },
         };
@@ -549,6 +553,20 @@ impl Followed {
 
 fn permissions() -> AttributeSet {
     [Attribute::Mode, Attribute::Owner, Attribute::Group].into_iter().collect()
+}
+
+/// Whether it is known who did it, and that is none of those who look after the journal's files. Where nobody is known, as after
+/// a scan, the order of removal has to do.
+fn is_stranger(actor: &Actor) -> bool {
+    const KEEPERS: [&[u8]; 4] = [b"systemd-journald", b"journalctl", b"systemd-tmpfiles", b"systemd"];
+    const PLACES: [&[u8]; 4] = [b"/usr/lib/systemd/", b"/lib/systemd/", b"/usr/bin/", b"/bin/"];
+    let is_keeper = |exe: &[u8]| {
+        // An upgrade replaces the file of a daemon that runs on.
+        let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+        let name = PLACES.iter().find_map(|place| exe.strip_prefix(*place));
+        name.is_some_and(|name| KEEPERS.contains(&name))
+    };
+    actor.exe.as_ref().is_some_and(|exe| !is_keeper(exe))
 }
 
 /// Whether a file has not changed for a while.

@@ -110,10 +110,11 @@ impl Job {
         Self { direct, devices, ..self }
     }
 
-    /// As it is, and believes no file to be as it was.
+    /// As it is, and believes no file to be as it was, nor the page cache: a mount namespace that nobody sees may have held the
+    /// filesystem, and with it the content of before.
     #[must_use]
     pub fn reading_everything(self) -> Self {
-        Self { rehash: Rehash::All, ..self }
+        Self { rehash: Rehash::All, direct: Rehash::All, ..self }
     }
 
     /// Whether it is one of the rolling scans, as which it counts when it is complete.

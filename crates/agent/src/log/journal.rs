@@ -119,6 +119,16 @@ mod tests {
             let mut altered = bytes.clone();
             altered[find(b"MESSAGE=133") + 9] = b'9';
             assert_eq!(verify(&altered).faults[0].what, journal::What::DataAltered);
+            // Taken out of the table of hashes: what the place leads to is what came behind it.
+            let mut altered = bytes.clone();
+            let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+            let data = find(b"MESSAGE=133") - if compact == "1" { 72 } else { 64 };
+            let place = number(104) as usize + (number(data + 16) % (number(112) / 16)) as usize * 16;
+            let first = number(place) as usize;
+            let from = if first == data { place } else { first + 24 };
+            assert_eq!(number(from) as usize, data, "the second of its chain, or the first");
+            altered[from..from + 8].copy_from_slice(&bytes[data + 24..data + 32]);
+            assert_eq!(verify(&altered).faults[0].what, journal::What::DataUnlinked);
             // In a compressed one, by the magic number of its frame.
             let mut altered = bytes.clone();
             altered[find(&[0x28, 0xb5, 0x2f, 0xfd]) + 20] ^= 0x55;

@@ -55,8 +55,10 @@ pub fn verify<'u, R: Read + Seek>(file: R, unpack: &'u mut Unpack<'u>) -> io::Re
     let mut faults: Vec<Fault> = journal.fault().copied().into_iter().collect();
     let Some(header) = journal.header else { return Ok(Verified { faults, ..Verified::default() }) };
     let end = journal.size();
-    let mut pass =
-        Pass { window: journal.window, header, unpack, found: Found::default(), bytes: Vec::new(), plain: Vec::new() };
+    let (found, bytes, plain) = Default::default();
+    let chains = [Chains::default(), Chains::default()];
+    let mut pass = Pass { window: journal.window, header, unpack, found, chains, bytes, plain };
+    pass.tables()?;
     let mut at = header.header_bytes;
     while at < end {
         let Ok(object) = Object::read(&mut pass.window, at, &header)? else { break };
@@ -64,6 +66,7 @@ pub fn verify<'u, R: Read + Seek>(file: R, unpack: &'u mut Unpack<'u>) -> io::Re
         at = object.next();
     }
     if faults.is_empty() {
+        pass.chains_end(end);
         pass.lists()?;
         pass.counts();
     }
@@ -96,16 +99,77 @@ impl Found {
     }
 }
 
+/// A table of hashes, by its places the field that has to come next: the first one of the table, then the one that the last
+/// that was seen leads to. A field is put at the end of its chain, so chains are in the order of the file.
+#[derive(Default)]
+struct Chains {
+    /// Empty where there are too many places.
+    next: Vec<u64>,
+}
+
+impl Chains {
+    fn read<R: Read + Seek>((at, size): (u64, u64), window: &mut Window<R>, bytes: &mut Vec<u8>) -> io::Result<Self> {
+        let places = size / TABLE_ITEM_BYTES;
+        let mut next = Vec::new();
+        if places <= TABLE_PLACES_MAX {
+            for start in (0..places).step_by(TABLE_PLACES_AT_ONCE as usize) {
+                let end = (start + TABLE_PLACES_AT_ONCE).min(places);
+                window.copy(at + start * TABLE_ITEM_BYTES..at + end * TABLE_ITEM_BYTES, bytes)?;
+                next.extend(bytes.chunks_exact(TABLE_ITEM_BYTES as usize).map(|item| u64_at(item, 0)));
+            }
+        }
+        Ok(Self { next })
+    }
+
+    /// Whether the field at `at` is the next one of its chain; `then` is where it leads.
+    fn follows(&mut self, hash: u64, at: u64, then: u64) -> bool {
+        let places = self.next.len() as u64;
+        let Some(place) = hash.checked_rem(places).and_then(|place| usize::try_from(place).ok()) else { return true };
+        let is_next = self.next[place] == at;
+        if is_next {
+            self.next[place] = then;
+        }
+        is_next
+    }
+}
+
+const TABLE_ITEM_BYTES: u64 = 16;
+/// Of a table with more places, 64 MiB, the chains are not followed. journald's largest has some 233,000.
+const TABLE_PLACES_MAX: u64 = 4 << 20;
+const TABLE_PLACES_AT_ONCE: u64 = 4096;
+
 struct Pass<'u, R> {
     window: Window<R>,
     header: Header,
     unpack: &'u mut Unpack<'u>,
     found: Found,
+    /// Of fields, and of their names.
+    chains: [Chains; 2],
     bytes: Vec<u8>,
     plain: Vec<u8>,
 }
 
 impl<R: Read + Seek> Pass<'_, R> {
+    fn tables(&mut self) -> io::Result<()> {
+        let Header { data_table, field_table, .. } = self.header;
+        let file_bytes = self.window.file_bytes()?;
+        for (chains, (at, size)) in self.chains.iter_mut().zip([data_table, field_table]) {
+            match at.checked_add(size).is_some_and(|end| end <= file_bytes) {
+                true => *chains = Chains::read((at, size), &mut self.window, &mut self.bytes)?,
+                false => self.found.fault(0, What::HeaderDamaged),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each chain ended with the last field that was seen of it. What lies behind `end` is not viewed yet.
+    fn chains_end(&mut self, end: u64) {
+        let open = self.chains.iter().flat_map(|chains| &chains.next).find(|next| (1..end).contains(*next));
+        if let Some(at) = open.copied() {
+            self.found.fault(at, What::DataUnlinked);
+        }
+    }
+
     fn object(&mut self, object: &Object) -> io::Result<()> {
         self.found.objects += 1;
         match object.kind {
@@ -131,7 +195,11 @@ impl<R: Read + Seek> Pass<'_, R> {
             self.found.fault(object.offset, What::DataUnreadable);
             return Ok(());
         }
-        let said = u64_at(self.window.get(object.offset, 24)?, 16);
+        let head = self.window.get(object.offset, 32)?;
+        let (said, then) = (u64_at(head, 16), u64_at(head, 24));
+        if !self.chains[usize::from(object.kind == Kind::Field)].follows(said, object.offset, then) {
+            self.found.fault(object.offset, What::DataUnlinked);
+        }
         self.window.copy(payload, &mut self.bytes)?;
         let content = match Compression::of(object.flags) {
             None => &self.bytes,

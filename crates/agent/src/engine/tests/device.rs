@@ -48,6 +48,41 @@ fn what_is_altered_between_unmounting_and_mounting_again_is_found_however_quick_
     agent.stop();
 }
 
+#[test]
+fn what_a_hidden_mount_namespace_keeps_in_memory_is_read_from_the_disk() {
+    if fanotify_is_missing() {
+        return;
+    }
+    let Some(disk) = Disk::new("ext4") else { return };
+    let host = Host::on(&disk.point());
+    host.write("file", &format!("MARKER-0{}", "x".repeat(8000)));
+    let file = host.at("file");
+    run("sync", &["-f", text(&file)]).unwrap();
+    let_age(&file);
+    let (image, point) = (disk.image(), disk.point());
+    let bytes = fs::read(&image).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"MARKER-0").unwrap() as u64 + 7;
+    let mut holder = Command::new("unshare");
+    holder.args(["-m", "sh", "-c", "echo; exec sleep 600"]);
+    let mut holder = holder.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let mut agent = host.start();
+    run("umount", &[text(&point)]).unwrap();
+    OpenOptions::new().write(true).open(&image).unwrap().write_all_at(b"1", at).unwrap();
+    run("mount", &["-o", "loop", text(&image), text(&point)]).unwrap();
+    let is_altered = |change: &Change| {
+        let after = change.after.as_ref().map(|after| &after.digests);
+        change.path == path(&file) && after.is_some() && after != change.before.as_ref().map(|before| &before.digests)
+    };
+    let changes = agent.changes(|changes| changes.iter().any(is_altered));
+    let now = digests_of(format!("MARKER-1{}", "x".repeat(8000)).as_bytes());
+    let told = changes.into_iter().find(is_altered).unwrap();
+    assert_eq!(told.after.map(|after| after.digests), Some(now), "{:?}", told.notes);
+    agent.stop();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
 fn digests_of(content: &[u8]) -> tally_types::Digests {
     crate::scan::digests(tally_syscheck::Algorithms::SHA256, content)
 }

@@ -224,6 +224,28 @@ fn what_is_cut_or_removed_is_told() {
 }
 
 #[test]
+fn the_oldest_archived_file_may_go_by_journald_and_by_nobody_else() {
+    if is_missing() {
+        return;
+    }
+    let (mut scene, mut journald) = scene();
+    settle(&mut scene);
+    let (_, old) = files(&scene);
+    journald.run("journalctl --vacuum-files=3 2>/dev/null");
+    settle(&mut scene);
+    assert!(!old[0].exists() && old[1].exists(), "{old:?}");
+    assert_eq!(scene.told(), Vec::<String>::new());
+    scene.run(&format!("rm {}", old[1].display()));
+    let change = scene.alert();
+    assert_eq!((change.path.clone(), change.kind), (path(&old[1]), ChangeKind::Removed));
+    assert!(
+        change.actors.iter().any(|actor| actor.exe.as_ref().is_some_and(|exe| exe.ends_with(b"/rm"))),
+        "{change:?}"
+    );
+    scene.agent.stop();
+}
+
+#[test]
 fn archived_files_that_go_all_at_once_are_told() {
     if is_missing() {
         return;

@@ -72,7 +72,9 @@ impl Ground {
         let config = self.fleet.site.path("agent.toml");
         let policy = format!(
             "exclude = [\"*.swp\"]\n[agent]\nscan_interval = \"1m\"\n[[watch]]\npath = \"{tree}\"\n\
-             [[watch]]\npath = \"{tree}/*/app.log\"\nmode = \"log\"\n"
+             [[watch]]\npath = [\"{tree}/*/app.log\", \"{tree}/*/wtmp\"]\nmode = \"log\"\n\
+             [[watch]]\npath = \"{tree}/*/kept.log\"\nmode = \"log\"\nkeep = \"30d\"\n\
+             [[watch]]\npath = \"{tree}/*/journal\"\nmode = \"journal\"\n"
         );
         fs::write(&config, policy).unwrap();
         let manager = self.fleet.manager();

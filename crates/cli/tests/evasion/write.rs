@@ -81,4 +81,13 @@ pub const TECHNIQUES: &[Technique] = &[
         .prepared("truncate -s 32M $O/img && mkfs.ext4 -qF $O/img && mkdir $D/fs && mount -o loop $O/img $D/fs && cp $F $D/fs/file && mount -o remount,ro $D/fs")
         .undone("umount -l $D/fs")
         .at(b"fs/file"),
+    t("W41", "timestomp by a library put before the program's own (LD_PRELOAD), which sets each time that it writes", "MITRE ATT&CK T1574.006, Dynamic Linker Hijacking",
+      "printf X | dd of=$F conv=notrunc status=none; LD_PRELOAD=$O/l.so touch $F")
+        .prepared("printf '#include <unistd.h>\\n#include <sys/stat.h>\\n#include <sys/syscall.h>\\nint futimens(int f, const struct timespec t[2]) { const struct timespec o[2] = {{1000000000, 0}, {1000000000, 0}}; return syscall(SYS_utimensat, f, 0, o, 0); }\\n' > $O/l.c; cc -shared -fPIC -w -o $O/l.so $O/l.c")
+        .actor(""),
+    t("W42", "written, while programs are shown the file as it was by a library put before their own (LD_PRELOAD)", "MITRE ATT&CK T1574.006, Dynamic Linker Hijacking",
+      "printf X | dd of=$F conv=notrunc status=none; LD_PRELOAD=$O/l.so cat $F > /dev/null")
+        .prepared("cp $F $O/kept; printf '#define _GNU_SOURCE\\n#include <dlfcn.h>\\n#include <fcntl.h>\\nint open(const char *p, int f, ...) { int (*o)(const char *, int, ...) = dlsym(RTLD_NEXT, \"open\"); return o(\"%%s\", f, 0600); }\\n' > $O/l.in; sed \"s,%s,$O/kept,\" $O/l.in > $O/l.c; cc -shared -fPIC -w -o $O/l.so $O/l.c")
+        .actor("dd")
+        .note("in the environment of single programs; `/etc/ld.so.preload`, which would reach the agent too from its next start on, is watched"),
 ];

@@ -40,6 +40,7 @@ pub fn run(options: &LogtestOptions) -> anyhow::Result<Outcome> {
             continue;
         }
         let now = now();
+        analysis.set_offset(tally_sys::clock::utc_offset_s(now.0.div_euclid(1_000_000)));
         let (judged, trace) = if options.verbose {
             let (judged, trace) = analysis.trace(&line, &location, now);
             (judged, Some(trace))
@@ -63,11 +64,8 @@ pub fn run(options: &LogtestOptions) -> anyhow::Result<Outcome> {
         }
     }
     output.flush()?;
-    if analysis.engine.exhausted() > 0 {
-        eprintln!(
-            "{} times a pattern took more steps than it may, and counted as no match",
-            analysis.engine.exhausted()
-        );
+    if analysis.exhausted() > 0 {
+        eprintln!("{} times a pattern took more steps than it may, and counted as no match", analysis.exhausted());
     }
     Ok(Outcome::Fine)
 }

@@ -70,6 +70,7 @@ fn run(options: Options) -> anyhow::Result<Outcome> {
         Command::Import(options) => import::run(&options),
         Command::Logtest(options) => logtest::run(&options),
         Command::Rules(RulesCommand::Test(options)) => logtest::cases::run(&options),
+        Command::Rules(RulesCommand::Reload(options)) => operate::rules_reload(&options),
         Command::Completions { shell } => pages::completions(shell),
         Command::ManPages { dir } => pages::man_pages(&dir),
         Command::AgentRun(options) => {

@@ -11,6 +11,10 @@ use crate::options::{
 };
 use crate::render::Kind;
 
+pub fn rules_reload(options: &AskOptions) -> Result<Outcome> {
+    show(options, Kind::Done, &json!({"op": "rules.reload"}))
+}
+
 pub fn run(command: Command) -> Result<Outcome> {
     match command {
         Command::Status(options) => seek(&options, Kind::Status, &json!({"op": "status"})),

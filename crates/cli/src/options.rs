@@ -144,6 +144,8 @@ pub struct LogtestOptions {
 pub enum RulesCommand {
     /// Run cases; exit code 1 if one fails
     Test(RulesTestOptions),
+    /// Have the manager read its rules, decoders and lists again; with a fault in them it keeps those it has
+    Reload(AskOptions),
 }
 
 #[derive(Debug, Args)]

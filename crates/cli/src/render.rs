@@ -92,6 +92,12 @@ fn status(out: &mut impl Write, value: &Value) -> io::Result<()> {
         let (size, root, time) = (number(ledger, "size"), text(ledger, "root"), text(ledger, "checkpoint_time"));
         writeln!(out, "\nledger: {size} records, root {root}, checkpoint {time}")?;
     }
+    if let Some(rules) = value.get("rules").filter(|rules| rules.is_object()) {
+        let digest: String = text(rules, "digest").chars().take(12).collect();
+        let (decoders, count, lists) = (number(rules, "decoders"), number(rules, "rules"), number(rules, "lists"));
+        let since = text(rules, "since");
+        writeln!(out, "rules: {count}, with {decoders} decoders and {lists} lists ({digest}), since {since}")?;
+    }
     for delivery in list(value, "deliveries") {
         writeln!(out, "delivery: {} {}", text(delivery, "name"), text(delivery, "state"))?;
     }

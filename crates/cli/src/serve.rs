@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
 use tally_manager::{Manager, ManagerConfig, Running};
 
 use crate::Outcome;
@@ -41,10 +41,29 @@ pub fn run(options: &ManagerOptions) -> Result<Outcome> {
         eprintln!("next: `tally token new` here, then on a host `tally-agent enrol --manager HOST --token T`");
     }
     let printer = print_alerts(&manager, options.ask.json);
+    let hangups = reload_on_hangup(&manager)?;
     stop.wait_long();
+    hangups.close();
     manager.shutdown();
     printer.join();
     Ok(Outcome::Fine)
+}
+
+/// SIGHUP has the rules read again, as `tally rules reload` does.
+fn reload_on_hangup(manager: &Running) -> Result<Handle> {
+    let mut signals = Signals::new([SIGHUP]).context("listen for SIGHUP")?;
+    let handle = signals.handle();
+    let reloader = manager.reloader();
+    std::thread::Builder::new().name("hangups".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            match reloader.as_ref().map(|reloader| reloader.reload("SIGHUP")) {
+                Some(Ok(message)) => tracing::info!(%message, "the rules were read again"),
+                Some(Err(error)) => tracing::error!(%error, "the rules could not be read again"),
+                None => return,
+            }
+        }
+    })?;
+    Ok(handle)
 }
 
 /// Warnings and errors of the daemons go to standard error, one a line.

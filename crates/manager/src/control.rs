@@ -43,7 +43,7 @@ pub enum OfflineError {
     #[error(transparent)]
     Authority(#[from] tally_net::AuthorityError),
     #[error(transparent)]
-    Rules(#[from] crate::manager::RulesError),
+    Rules(#[from] crate::rule_files::RulesError),
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
     #[error("write the answer: {0}")]
@@ -60,7 +60,7 @@ pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(),
     let store = Store::open(dir, now.wall)?;
     let authority = Authority::open_or_create(&dir.join(crate::manager::AUTHORITY_DIR))?;
     let config = ManagerConfig::for_state(dir.parent().unwrap_or(dir))?;
-    let analysis = crate::manager::analysis(&config)?;
+    let (analysis, _) = crate::rule_files::RuleDesk::open(&config, now.wall)?;
     let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
     let ingest = Ingest::open(Parts { store, analysis, authority, settings, live: Live::default() }, now)?;
     let reader = ingest.reader();

@@ -38,6 +38,7 @@ use crate::input::{Input, Source};
 use crate::live::Live;
 use crate::queue::{Next, Outlet, Queued, Room};
 use crate::responder::Responder;
+use crate::rule_files::RuleDesk;
 pub use ossec::{OssecDesk, OssecMember, Resend, StationOrder, StationReply};
 pub use scribe::MANAGER_NAME;
 pub use status::agent_status;
@@ -66,6 +67,8 @@ pub struct Ingest {
     store: Store,
     reader: Reader,
     analysis: Analysis,
+    /// Where its files are; none where the state is only looked at.
+    rules: Option<RuleDesk>,
     authority: Authority,
     settings: Settings,
     fleet: BTreeMap<AgentId, Member>,
@@ -187,6 +190,7 @@ impl Ingest {
             store,
             reader,
             analysis,
+            rules: None,
             authority,
             settings,
             fleet,
@@ -497,6 +501,8 @@ impl Ingest {
     fn tidy(&mut self, now: Moment) {
         if now.ms >= self.publish_ms {
             self.publish_ms = now.ms + PUBLISH_MS;
+            self.set_offset();
+            self.save_seen();
             if let Err(error) = self.store.publish() {
                 tracing::warn!(%error, "the ledger's directory could not be brought up to date");
             }
@@ -532,6 +538,7 @@ impl Ingest {
                 "the last inputs could not be stored; agents have not been told that they were, and keep them"
             );
         }
+        self.save_seen();
         // Each session sees that nobody answers it any more, and tells its agent.
         self.fleet.clear();
         self.live.feed.end();

@@ -38,6 +38,7 @@ mod policy;
 mod queue;
 mod responder;
 mod response;
+mod rule_files;
 mod session;
 mod sync;
 mod syslog_input;
@@ -48,5 +49,6 @@ pub use config::{
 };
 pub use feed::Alerts;
 pub use ingest::Resend;
-pub use manager::{Manager, OrderError, RulesError, Running, StartError, analysis};
+pub use manager::{Manager, OrderError, Reloader, Running, StartError};
 pub use moment::{MomentError, duration_us, moment};
+pub use rule_files::{RulesError, analysis};

@@ -21,9 +21,8 @@ use tally_net::{Accepted, AuthdPort, Authority, BindError, CloseCode, Conn, Fore
 use tally_ossec::station::Accept;
 use tally_proto::json;
 use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
-use tally_rules::{Analysis, List, Lists, Sources};
 use tally_store::{Reader, Store, StoreError};
-use tally_types::{AgentId, Diagnostic, Level};
+use tally_types::{AgentId, Level};
 use tally_web::Console;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
@@ -41,6 +40,7 @@ use crate::order::{Order, Reply};
 use crate::queue::{Inlet, queue};
 use crate::responder::Responder;
 use crate::response::Responses;
+use crate::rule_files::{RuleDesk, RulesError, own_name};
 use crate::session;
 use crate::syslog_input::{self, SyslogError};
 
@@ -50,8 +50,6 @@ pub const AUTHORITY_DIR: &str = "ca";
 const LOGS_DIR: &str = "logs";
 /// OSSEC's own level for mail.
 const MAIL_LEVEL: u32 = 7;
-/// A rule file larger than this is not one.
-const RULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long sessions may take to tell their agents that the manager stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long what is left may take at the end.
@@ -85,16 +83,32 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    #[error("read the rules {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the rules {path} have more than {RULE_BYTES_MAX} bytes")]
-    TooLarge { path: PathBuf },
-    #[error("the list {path}: {why}")]
-    List { path: PathBuf, why: String },
-    #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Faults { faults: Vec<Diagnostic> },
+/// Has the manager go on by what its files of rules, decoders and lists say now.
+#[derive(Clone, Debug)]
+pub struct Reloader(Inlet<Input>);
+
+impl Reloader {
+    /// What became of it; with a fault in the files, those that were loaded stay.
+    pub fn reload(&self, actor: &str) -> Result<String, OrderError> {
+        match order(&self.0, Order::RulesReload { actor: actor.into() })? {
+            Reply::Done(message) => Ok(message),
+            _ => Err(OrderError("the manager did not say what became of it".to_owned())),
+        }
+    }
+}
+
+fn stopped() -> OrderError {
+    OrderError("the manager is shutting down".to_owned())
+}
+
+fn order(inlet: &Inlet<Input>, order: Order) -> Result<Reply, OrderError> {
+    let (reply, replied) = mpsc::channel();
+    inlet.send_uncounted(Input::Order { order, reply }).map_err(|_| stopped())?;
+    match replied.recv_timeout(ORDER_TIME_MAX) {
+        Ok(Reply::Refused(why)) => Err(OrderError(why)),
+        Ok(reply) => Ok(reply),
+        Err(_) => Err(stopped()),
+    }
 }
 
 /// An order that was not carried out, in words.
@@ -116,7 +130,7 @@ impl Manager {
         let dir = config.dir();
         let store = Store::open(&dir, wall())?;
         let authority = Authority::open_or_create(&dir.join(AUTHORITY_DIR))?;
-        let analysis = analysis(&config)?;
+        let (analysis, rules) = RuleDesk::open(&config, clock.now().wall)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tally-manager")
@@ -133,6 +147,7 @@ impl Manager {
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
         let (station, orders) = mpsc::channel();
         let responder = respond(&responses, &mut ingest, &inlet, &station)?;
+        ingest.serve_rules(rules);
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
         ingest.commit(clock.now());
@@ -210,87 +225,6 @@ fn alert_files(
     AlertFiles::start(settings, reader, ledger_size.saturating_sub(1))
         .map(Some)
         .map_err(|source| StartError::AlertFiles { path, source })
-}
-
-/// Decoders and rules: OSSEC's whole set, if the configuration names one; what is built in, which gives way to that; then the
-/// operator's own.
-pub fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
-    let own = &config.analysis;
-    let decoders = texts(&expanded(&own.decoders)?)?;
-    let whole = texts(&expanded(&own.rules)?)?;
-    let added = texts(&config.rules)?;
-    let sources = Sources::with_shipped(pairs(&decoders), pairs(&whole), pairs(&added), lists(&expanded(&own.lists)?)?);
-    let analysis = Analysis::load(&sources, &own_name()).map_err(|faults| RulesError::Faults { faults })?;
-    for warning in analysis.engine.rules().warnings() {
-        tracing::warn!(%warning, "a rule file says what its writer cannot mean");
-    }
-    Ok(analysis)
-}
-
-fn pairs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
-    texts.iter().map(|(name, text)| (&**name, &**text)).collect()
-}
-
-fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
-    let mut texts = Vec::new();
-    for path in paths {
-        let failed = |source| RulesError::Read { path: path.clone(), source };
-        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
-            return Err(RulesError::TooLarge { path: path.clone() });
-        }
-        // Rule files of OSSEC's may hold bytes that are no UTF-8, in comments and names.
-        let bytes = std::fs::read(path).map_err(failed)?;
-        texts.push((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
-    }
-    Ok(texts)
-}
-
-fn lists(paths: &[PathBuf]) -> Result<Lists, RulesError> {
-    let mut lists = Lists::default();
-    for path in paths {
-        let failed = |source| RulesError::Read { path: path.clone(), source };
-        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
-            return Err(RulesError::TooLarge { path: path.clone() });
-        }
-        let bytes = std::fs::read(path).map_err(failed)?;
-        let shown = path.display().to_string();
-        let list = if shown.ends_with(".cdb") { List::from_cdb(&bytes) } else { List::from_text(&bytes) };
-        let list = list.map_err(|fault| RulesError::List { path: path.clone(), why: fault.to_string() })?;
-        // Rules of a site that moved name a list by the directory in which OSSEC has them.
-        let short = path.file_name().unwrap_or_default().to_string_lossy();
-        lists.insert(&shown, Some(list.clone()));
-        lists.insert(&short, Some(list.clone()));
-        lists.insert(&format!("lists/{short}"), Some(list));
-    }
-    Ok(lists)
-}
-
-/// `*` in the last part of a name stands for all that are there, in their order.
-fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RulesError> {
-    let mut expanded = Vec::new();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some((start, end)) = name.split_once('*') else {
-            expanded.push(path.clone());
-            continue;
-        };
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let failed = |source| RulesError::Read { path: dir.to_owned(), source };
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
-                found.push(name);
-            }
-        }
-        let (names, _) = tally_rules::order(found);
-        expanded.extend(names.into_iter().map(|name| dir.join(name)));
-    }
-    Ok(expanded)
-}
-
-fn own_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// What was opened beside the agents' port.
@@ -566,21 +500,19 @@ impl Running {
         }
     }
 
+    /// For another thread: has the rules read again. `None` while the manager ends.
+    pub fn reloader(&self) -> Option<Reloader> {
+        self.parts.as_ref().map(|parts| Reloader(parts.inlet.clone()))
+    }
+
     /// Withdraws an agent's identity.
     pub fn remove_agent(&self, agent: AgentId, actor: &str) -> Result<(), OrderError> {
         self.order(Order::AgentRemove { actor: actor.into(), agent }).map(drop)
     }
 
     fn order(&self, order: Order) -> Result<Reply, OrderError> {
-        let stopped = || OrderError("the manager is shutting down".to_owned());
         let parts = self.parts.as_ref().ok_or_else(stopped)?;
-        let (reply, replied) = mpsc::channel();
-        parts.inlet.send_uncounted(Input::Order { order, reply }).map_err(|_| stopped())?;
-        match replied.recv_timeout(ORDER_TIME_MAX) {
-            Ok(Reply::Refused(why)) => Err(OrderError(why)),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(stopped()),
-        }
+        self::order(&parts.inlet, order)
     }
 
     /// Alerts from now on, as schema-1 objects, until the manager ends.

@@ -37,6 +37,9 @@ pub enum Order {
         actor: Arc<str>,
         group: Arc<str>,
     },
+    RulesReload {
+        actor: Arc<str>,
+    },
     Promote(Box<Promotion>),
     /// Agents are told to do something.
     Instruct {

@@ -264,6 +264,8 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
         (name(), any::<[u8; 32]>()).prop_map(|(group, digest)| AdminAct::PolicySet { group, digest }),
         name().prop_map(|group| AdminAct::PolicyRemoved { group }),
         (text(256), text(1024)).prop_map(|(agent, order)| AdminAct::AgentOrdered { agent, order }),
+        (any::<[u8; 32]>(), 0..1u64 << 40, 0..1u64 << 40)
+            .prop_map(|(digest, decoders, rules)| AdminAct::RulesReloaded { digest, decoders, rules }),
     ]
 }
 

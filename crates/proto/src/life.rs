@@ -189,6 +189,7 @@ const TOKEN_REVOKED: u8 = 7;
 const POLICY_SET: u8 = 8;
 const POLICY_REMOVED: u8 = 9;
 const AGENT_ORDERED: u8 = 10;
+const RULES_RELOADED: u8 = 11;
 
 pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
     match act {
@@ -239,6 +240,12 @@ pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
             w.text(agent, WORD_BYTES_MAX);
             w.text(order, TEXT_BYTES_MAX);
         }
+        AdminAct::RulesReloaded { digest, decoders, rules } => {
+            w.u8(RULES_RELOADED);
+            w.raw(digest);
+            w.number((*decoders).min(NUMBER_MAX));
+            w.number((*rules).min(NUMBER_MAX));
+        }
     }
 }
 
@@ -265,6 +272,11 @@ pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
         MANAGER_STARTED => AdminAct::ManagerStarted { version: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         MANAGER_STOPPED => AdminAct::ManagerStopped,
         POLICY_SET => AdminAct::PolicySet { group: r.text(WHAT, NAME_BYTES_MAX)?.into(), digest: r.array(WHAT)? },
+        RULES_RELOADED => AdminAct::RulesReloaded {
+            digest: r.array(WHAT)?,
+            decoders: r.number_max(WHAT, NUMBER_MAX)?,
+            rules: r.number_max(WHAT, NUMBER_MAX)?,
+        },
         POLICY_REMOVED => AdminAct::PolicyRemoved { group: r.text(WHAT, NAME_BYTES_MAX)?.into() },
         AGENT_ORDERED => AdminAct::AgentOrdered {
             agent: r.text(WHAT, WORD_BYTES_MAX)?.into(),

@@ -166,6 +166,9 @@ pub fn admin(act: &AdminAct) -> String {
             format!("The agents of the group {} were given the policy {}.", shown(group), start_of(digest))
         }
         AdminAct::AgentOrdered { agent, order } => format!("Agent {} was ordered: {}.", shown(agent), shown(order)),
+        AdminAct::RulesReloaded { digest, decoders, rules } => {
+            format!("Rules were read again: {decoders} decoders and {rules} rules ({}).", start_of(digest))
+        }
         AdminAct::PolicyRemoved { group } => {
             format!("The policy of the group {} was removed: its agents watch by their own again.", shown(group))
         }

@@ -202,6 +202,10 @@ impl Analysis {
         self.engine.trace_line(&self.line.decoded)
     }
 
+    pub fn decoder_count(&self) -> usize {
+        self.reader.decoders.infos().count()
+    }
+
     /// Forgets all earlier lines.
     pub fn forget(&mut self) {
         self.accumulator = Accumulator::default();

@@ -14,7 +14,7 @@ use crate::rule::Category;
 
 /// Of one list that `if_matched_sid` searches, as in OSSEC (`analysisd.sid_prev_matched_max`).
 const BY_RULE_MAX: usize = 128;
-/// Of all that are remembered, as in OSSEC (`memory_size`).
+/// Of all that are remembered, as in OSSEC (`memory_size`), where nothing else is said.
 pub(crate) const REMEMBERED_MAX: usize = 8192;
 /// Of the texts and fields of all.
 pub(crate) const REMEMBERED_BYTES_MAX: usize = 32 << 20;
@@ -144,9 +144,11 @@ pub(crate) struct Present<'p> {
 /// A list of events by their numbers, the oldest first. Numbers of forgotten ones may still stand in front.
 type Numbers = VecDeque<u64>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     events: VecDeque<Past>,
+    /// Of all that are remembered.
+    pub events_max: usize,
     /// The number of the oldest event; each has the next.
     first: u64,
     bytes: usize,
@@ -157,6 +159,22 @@ pub(crate) struct Memory {
     counted: [u64; 17],
     /// How many were forgotten at a bound.
     pub forgotten: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            events_max: REMEMBERED_MAX,
+            first: 0,
+            bytes: 0,
+            by_rule: Vec::new(),
+            by_group: Vec::new(),
+            by_text: Vec::new(),
+            counted: [0; 17],
+            forgotten: 0,
+        }
+    }
 }
 
 impl Memory {
@@ -243,7 +261,7 @@ impl Memory {
 
     /// Forgets at the bounds; what is older than `age_s` goes along.
     pub fn bound(&mut self, now_s: i64, age_s: i64) {
-        if self.events.len() <= REMEMBERED_MAX && self.bytes <= REMEMBERED_BYTES_MAX {
+        if self.events.len() <= self.events_max && self.bytes <= REMEMBERED_BYTES_MAX {
             return;
         }
         let mut gone = 0;

@@ -149,6 +149,19 @@ impl Decoders {
         self.decoders.iter().map(|decoder| &decoder.info)
     }
 
+    /// The names in `<order>` that have no element of their own in rules.
+    pub fn dynamic_fields(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.decoders.iter().flat_map(|decoder| &decoder.order).filter_map(|slot| match slot {
+            Slot::Dynamic(name) => Some(name),
+            Slot::Static(_) => None,
+        })
+    }
+
+    /// Whether a line itself can name its fields, as one in JSON does.
+    pub fn has_any_field(&self) -> bool {
+        self.decoders.iter().any(|decoder| decoder.plugin == Some(Plugin::Json))
+    }
+
     /// Makes of a line all that can be known of it, without what earlier lines said.
     pub fn decode(&self, raw: &Raw<'_>, state: &mut DecodeState, decoded: &mut Decoded) {
         predecode(raw, decoded);

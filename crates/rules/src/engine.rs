@@ -92,12 +92,19 @@ impl Engine {
 
     /// As a new one would be, but for what it has allocated.
     pub fn forget(&mut self) {
+        let events_max = self.state.memory.events_max;
         self.state = State::new(&self.set);
+        self.state.memory.events_max = events_max;
     }
 
     /// Whether the alert that ends a silence begins no other, as in `ossec-logtest`.
     pub const fn set_as_logtest(&mut self, as_logtest: bool) {
         self.as_logtest = as_logtest;
+    }
+
+    /// How many events are remembered for rules that count.
+    pub const fn set_remembered(&mut self, events: usize) {
+        self.state.memory.events_max = events;
     }
 
     pub const fn set_offset(&mut self, local_less_utc_s: i32) {
@@ -154,6 +161,21 @@ impl Engine {
 
     pub fn first_seen(&self) -> impl Iterator<Item = &[u8]> {
         self.state.seen.keys()
+    }
+
+    /// What is to survive a restart: what was seen first, what is ignored, the last lines of `check_diff`.
+    pub fn seen_bytes(&self) -> Vec<u8> {
+        self.state.seen.to_bytes()
+    }
+
+    /// Another number whenever [`Self::seen_bytes`] are others.
+    pub const fn seen_version(&self) -> u64 {
+        self.state.seen.version()
+    }
+
+    /// Adds what an earlier run has seen. Whether all of the bytes were that.
+    pub fn add_seen_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.state.seen.add_bytes(bytes)
     }
 
     /// How many events, keys and lines were forgotten at a bound.

@@ -12,6 +12,8 @@ use tally_types::RuleId;
 use crate::decoded::{Decoded, FirstSeen, LogField};
 use crate::rule::Category;
 
+mod kept;
+
 /// Of one key, as in OSSEC.
 const KEY_BYTES_MAX: usize = 256;
 /// Of each kind of key.
@@ -34,6 +36,8 @@ struct Keys {
     known: HashSet<Arc<[u8]>>,
     order: VecDeque<Arc<[u8]>>,
     forgotten: u64,
+    /// How many were new.
+    added: u64,
 }
 
 impl Keys {
@@ -45,6 +49,7 @@ impl Keys {
         let key: Arc<[u8]> = key.into();
         self.known.insert(key.clone());
         self.order.push_back(key);
+        self.added += 1;
         if self.order.len() > KEYS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
@@ -109,6 +114,8 @@ pub(crate) struct Seen {
     diffs: BTreeMap<(RuleId, Bytes), Bytes>,
     diff_bytes: usize,
     diffs_forgotten: u64,
+    /// Grows with each line of `check_diff` that was another.
+    diffs_changed: u64,
 }
 
 impl Seen {
@@ -166,6 +173,7 @@ impl Seen {
             return None;
         }
         self.diff_bytes += log.len();
+        self.diffs_changed += 1;
         let before = match old {
             Some(old) => Some(std::mem::replace(old, log.into())),
             None => {
@@ -182,6 +190,11 @@ impl Seen {
             self.diffs_forgotten += 1;
         }
         before
+    }
+
+    /// Another number after each change.
+    pub const fn version(&self) -> u64 {
+        self.keys.added + self.ignored.added + self.diffs_changed
     }
 
     /// How many keys and lines were forgotten at a bound.

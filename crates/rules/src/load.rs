@@ -41,10 +41,10 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn of(decoders: &Decoders) -> Self {
-        let names = decoders.infos().map(|info| info.own_name.clone()).chain(Decoders::INTERNAL.map(Arc::from));
-        let decoders = names.filter_map(|name| decoders.id(&name).map(|id| (name, id))).collect();
-        Self { decoders, fields: BTreeSet::new(), any_field: true }
+    pub fn of(given: &Decoders) -> Self {
+        let names = given.infos().map(|info| info.own_name.clone()).chain(Decoders::INTERNAL.map(Arc::from));
+        let decoders = names.filter_map(|name| given.id(&name).map(|id| (name, id))).collect();
+        Self { decoders, fields: given.dynamic_fields().cloned().collect(), any_field: given.has_any_field() }
     }
 }
 

@@ -166,3 +166,18 @@ fn lines_that_were_read_before_a_reload() {
     let rule = analysis.engine.rule(&outcome).map(|rule| rule.id().0);
     assert!(matches!(rule, Some(107 | 201)), "{rule:?}");
 }
+
+/// A field that none of the decoders sets can be meant by nobody, unless lines name their fields themselves.
+#[test]
+fn warns_of_fields_that_no_decoder_sets() {
+    let rules = r#"<group name="g,"><rule id="100" level="3"><field name="shade">x</field><field name="hue">x</field></rule></group>"#;
+    let decoders = r#"<decoder name="d"><program_name>^d</program_name></decoder>
+<decoder name="e"><parent>d</parent><regex>(\S+)</regex><order>hue</order></decoder>"#;
+    let json = r#"<decoder name="j"><prematch>^{</prematch><plugin_decoder>JSON_Decoder</plugin_decoder></decoder>"#;
+    for (decoders, warnings) in [(decoders.to_owned(), 1), (format!("{decoders}{json}"), 0)] {
+        let sources = Sources { decoders: vec![("d", &decoders)], rules: vec![("r", rules)], ..Sources::default() };
+        let analysis = Analysis::load(&sources, "probe").unwrap();
+        let told: Vec<String> = analysis.engine.rules().warnings().iter().map(ToString::to_string).collect();
+        assert!(told.len() == warnings && told.iter().all(|text| text.contains("\"shade\"")), "{told:?}");
+    }
+}

@@ -77,6 +77,17 @@ pub fn local(secs: i64) -> LocalTime {
     }
 }
 
+/// By how many seconds the host's own zone is ahead of UTC at that time.
+pub fn utc_offset_s(secs: i64) -> i32 {
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both point to values of the right type that outlive the call; a failure leaves zeros.
+    let parts = unsafe {
+        libc::localtime_r(&secs, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    i32::try_from(parts.tm_gmtoff).unwrap_or(0)
+}
+
 /// The identity of this boot: 16 random bytes.
 pub fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;

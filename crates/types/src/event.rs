@@ -185,6 +185,12 @@ pub enum AdminAct {
         agent: Arc<str>,
         order: Arc<str>,
     },
+    /// The manager goes on by what its files of rules, decoders and lists say now; the digest is SHA-256 over all of them.
+    RulesReloaded {
+        digest: [u8; 32],
+        decoders: u64,
+        rules: u64,
+    },
 }
 
 impl AdminAct {
@@ -200,6 +206,7 @@ impl AdminAct {
             Self::PolicySet { .. } => "policy-set",
             Self::PolicyRemoved { .. } => "policy-removed",
             Self::AgentOrdered { .. } => "agent-ordered",
+            Self::RulesReloaded { .. } => "rules-reloaded",
         }
     }
 }

@@ -108,6 +108,7 @@ impl Desk<'_> {
             Request::PolicyRemove { group } => {
                 self.order(Order::PolicyRemove { actor: actor.into(), group: group.into() }, answer)
             }
+            Request::RulesReload {} => self.order(Order::RulesReload { actor: actor.into() }, answer),
             Request::LogList { agent } => self.log_list(agent.as_deref(), answer),
             Request::Explain { path, agent } => self.explain(&path, agent.as_deref(), answer),
             Request::ConsoleLink {} => self.console_link(answer),

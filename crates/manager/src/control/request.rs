@@ -90,6 +90,8 @@ pub enum Request {
     PolicyList {},
     #[serde(rename = "policy.remove")]
     PolicyRemove { group: String },
+    #[serde(rename = "rules.reload")]
+    RulesReload {},
     #[serde(rename = "log.list")]
     LogList { agent: Option<String> },
     #[serde(rename = "explain")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tally_net::Token;
 use tally_ossec::control as legacy;
 use tally_ossec::response::{Arguments, is_name};
+use tally_proto::json::RulesStatus;
 use tally_proto::message::{Refused, RefusedCode};
 use tally_proto::session::ManagerIn;
 use tally_store::{NewToken, Promotion, Selected, StoreError};
@@ -14,6 +15,7 @@ use tally_types::{AdminAct, AgentId, Event, EventBody, Life, Timestamp};
 use super::{Ingest, StationOrder, StationReply, event_record};
 use crate::clock::Moment;
 use crate::order::{self, Instruction, Order, Recipient, Reply};
+use crate::rule_files::RuleDesk;
 
 /// A token for more hosts than this is a mistake.
 const TOKEN_USES_MAX: u32 = 1_000_000;
@@ -41,6 +43,7 @@ impl Ingest {
             },
             Order::PolicyRemove { actor, group } => self.policy_remove(now, &actor, &group),
             Order::Instruct { actor, to, what } => self.instruct(now, &actor, to, what),
+            Order::RulesReload { actor } => self.rules_reload(now, &actor),
             Order::Promote(promotion) => self.promote(now, *promotion),
             Order::ConsoleLogin { detail } => self.console_login(now, detail),
         };
@@ -219,6 +222,41 @@ const fn not_for_ours(what: &Instruction) -> &'static str {
         }
         Instruction::Restart => "an agent of Tallystick is a service of its host: it is started anew there",
         Instruction::Respond { .. } => "an agent of Tallystick runs no responses yet",
+    }
+}
+
+impl Ingest {
+    /// Gives the manager its rules' files, so that they can be read again.
+    pub fn serve_rules(&mut self, mut desk: RuleDesk) {
+        desk.resume(&mut self.analysis);
+        self.rules = Some(desk);
+        self.set_offset();
+    }
+
+    /// Hours in rules are the host's, also after the clocks were put forward.
+    pub(super) fn set_offset(&mut self) {
+        let now = tally_sys::clock::realtime().secs;
+        self.analysis.set_offset(tally_sys::clock::utc_offset_s(now));
+    }
+
+    pub(super) fn save_seen(&mut self) {
+        if let Some(desk) = &mut self.rules {
+            desk.save(&self.analysis);
+        }
+    }
+
+    fn rules_reload(&mut self, now: Moment, actor: &Arc<str>) -> Result<Reply, StoreError> {
+        let Some(desk) = &mut self.rules else {
+            return Ok(Reply::Refused("no manager runs; it reads its rules when it starts".to_owned()));
+        };
+        match desk.reload(&mut self.analysis, now.wall) {
+            Err(error) => return Ok(Reply::Refused(format!("{error}\nthe rules that were loaded stay"))),
+            Ok(false) => return Ok(Reply::Done("the files say what is loaded already".to_owned())),
+            Ok(true) => {}
+        }
+        let RulesStatus { digest, decoders, rules, lists, .. } = desk.loaded.clone();
+        self.transact(now, |scribe| scribe.act(actor, AdminAct::RulesReloaded { digest, decoders, rules }))?;
+        Ok(Reply::Done(format!("{rules} rules, {decoders} decoders and {lists} lists are loaded")))
     }
 }
 

@@ -28,7 +28,13 @@ impl Ingest {
             problems.push(format!("The ledger's state cannot be read: {error}."));
             LedgerStatus::default()
         });
-        Status { problems, agents, ledger, deliveries: Vec::new() }
+        Status {
+            problems,
+            agents,
+            ledger,
+            rules: self.rules.as_ref().map(|desk| desk.loaded.clone()),
+            deliveries: Vec::new(),
+        }
     }
 
     /// What an operator should know, the gravest first, in sentences.

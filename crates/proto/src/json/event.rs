@@ -305,6 +305,11 @@ fn admin_object(act: &AdminAct) -> Value {
             put(o, "agent_id", &**agent);
             put(o, "order", &**order);
         }
+        AdminAct::RulesReloaded { digest, decoders, rules } => {
+            put(o, "rules", hex(digest));
+            put(o, "decoder_count", *decoders);
+            put(o, "rule_count", *rules);
+        }
     }
     object.into()
 }

@@ -16,7 +16,20 @@ pub struct Status {
     pub problems: Vec<String>,
     pub agents: Vec<AgentStatus>,
     pub ledger: LedgerStatus,
+    /// `None` where no manager runs.
+    pub rules: Option<RulesStatus>,
     pub deliveries: Vec<DeliveryStatus>,
+}
+
+/// Which decoders, rules and lists events are put before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesStatus {
+    /// SHA-256 over all of them.
+    pub digest: [u8; 32],
+    pub decoders: u64,
+    pub rules: u64,
+    pub lists: u64,
+    pub since: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +96,16 @@ pub fn status(status: &Status) -> Value {
             "checkpoint_time": status.ledger.checkpoint_time.map(|time| time.to_string()),
         }),
     );
+    let rules = status.rules.as_ref().map(|rules| {
+        json!({
+            "digest": hex(&rules.digest),
+            "decoders": rules.decoders,
+            "rules": rules.rules,
+            "lists": rules.lists,
+            "since": rules.since.to_string(),
+        })
+    });
+    put(&mut object, "rules", rules);
     let deliveries = status.deliveries.iter().map(|delivery| {
         json!({
             "name": &*delivery.name,

@@ -245,6 +245,7 @@ fn status_object() {
         problems: vec!["Agent 002 (db) was never seen.".to_owned()],
         agents: vec![agent, never],
         ledger: LedgerStatus { size: 814, root: Some([0xcd; 32]), checkpoint_time: Some(TIME) },
+        rules: Some(RulesStatus { digest: [0xef; 32], decoders: 41, rules: 380, lists: 2, since: TIME }),
         deliveries: vec![DeliveryStatus { name: "mail".into(), waiting: 2, last_error: Some("refused".into()) }],
     };
     golden("status.json", &status(&full));
@@ -310,6 +311,7 @@ fn every_administrative_act() {
         AdminAct::PolicySet { group: "web".into(), digest: [0xef; 32] },
         AdminAct::PolicyRemoved { group: "web".into() },
         AdminAct::AgentOrdered { agent: "007".into(), order: "scan".into() },
+        AdminAct::RulesReloaded { digest: [0xef; 32], decoders: 41, rules: 380 },
     ];
     let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
     golden("admin.json", &lines);

@@ -1,0 +1,233 @@
+//! The files of decoders, rules and lists: read at the start, and again when an operator asks.
+//!
+//! All or nothing: with a fault in any of them, what is loaded goes on. What rules remember of earlier events stays.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use ring::digest::{Context, SHA256};
+use tally_proto::json::RulesStatus;
+use tally_rules::{Analysis, List, Lists, Sources};
+use tally_types::{Diagnostic, Timestamp};
+
+use crate::config::{self, ManagerConfig};
+
+/// A rule file larger than this is not one.
+const RULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// In the manager's own directory.
+const SEEN_FILE: &str = "rules-seen";
+
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("read the rules {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the rules {path} have more than {RULE_BYTES_MAX} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("the list {path}: {why}")]
+    List { path: PathBuf, why: String },
+    #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Faults { faults: Vec<Diagnostic> },
+}
+
+/// What a manager of this configuration would put events before.
+pub fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
+    RuleDesk::open(config, Timestamp(0)).map(|(analysis, _)| analysis)
+}
+
+/// Where they are, and what was loaded of them.
+#[derive(Debug)]
+pub struct RuleDesk {
+    files: config::Analysis,
+    added: Vec<PathBuf>,
+    pub loaded: RulesStatus,
+    /// What rules have seen, over restarts.
+    seen: PathBuf,
+    saved: u64,
+}
+
+impl RuleDesk {
+    /// Decoders and rules: OSSEC's whole set, if the configuration names one; what is built in, which gives way to that; then
+    /// the operator's own.
+    pub fn open(config: &ManagerConfig, now: Timestamp) -> Result<(Analysis, Self), RulesError> {
+        let files = Files::read(&config.analysis, &config.rules)?;
+        let mut analysis =
+            Analysis::load(&files.sources(), &own_name()).map_err(|faults| RulesError::Faults { faults })?;
+        if let Some(events) = config.analysis.remembered_events {
+            analysis.engine.set_remembered(events as usize);
+        }
+        warn(&analysis);
+        let loaded = files.status(&analysis, now);
+        let (files, added) = (config.analysis.clone(), config.rules.clone());
+        Ok((analysis, Self { files, added, loaded, seen: config.dir().join(SEEN_FILE), saved: 0 }))
+    }
+
+    /// Takes over what the run before has seen.
+    pub fn resume(&mut self, analysis: &mut Analysis) {
+        match std::fs::read(&self.seen) {
+            Ok(bytes) if analysis.engine.add_seen_bytes(&bytes) => {}
+            Ok(_) => tracing::warn!(path = %self.seen.display(), "what rules had seen before is not whole"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, path = %self.seen.display(), "what rules had seen before cannot be read")
+            }
+        }
+        self.saved = analysis.engine.seen_version();
+    }
+
+    /// Keeps what rules have seen, if that is more than before. After a crash what was seen since the last time is new again.
+    pub fn save(&mut self, analysis: &Analysis) {
+        let version = analysis.engine.seen_version();
+        if version == self.saved {
+            return;
+        }
+        match replace(&self.seen, &analysis.engine.seen_bytes()) {
+            Ok(()) => self.saved = version,
+            Err(error) => tracing::warn!(%error, path = %self.seen.display(), "what rules have seen cannot be kept"),
+        }
+    }
+
+    /// Whether anything is other than it was.
+    pub fn reload(&mut self, analysis: &mut Analysis, now: Timestamp) -> Result<bool, RulesError> {
+        let files = Files::read(&self.files, &self.added)?;
+        if files.digest == self.loaded.digest {
+            return Ok(false);
+        }
+        analysis.reload(&files.sources()).map_err(|faults| RulesError::Faults { faults })?;
+        warn(analysis);
+        self.loaded = files.status(analysis, now);
+        Ok(true)
+    }
+}
+
+/// Whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+fn warn(analysis: &Analysis) {
+    for warning in analysis.engine.rules().warnings() {
+        tracing::warn!(%warning, "a rule file says what its writer cannot mean");
+    }
+}
+
+/// What they say, each with its name.
+struct Files {
+    decoders: Vec<(String, String)>,
+    whole: Vec<(String, String)>,
+    added: Vec<(String, String)>,
+    lists: Lists,
+    list_count: usize,
+    digest: [u8; 32],
+}
+
+impl Files {
+    fn read(files: &config::Analysis, added: &[PathBuf]) -> Result<Self, RulesError> {
+        let decoders = texts(&expanded(&files.decoders)?)?;
+        let whole = texts(&expanded(&files.rules)?)?;
+        let added = texts(added)?;
+        let list_paths = expanded(&files.lists)?;
+        let mut digest = Context::new(&SHA256);
+        // What is built in belongs to it: another version of this program may say something else.
+        add(&mut digest, env!("CARGO_PKG_VERSION").as_bytes());
+        for texts in [&decoders, &whole, &added] {
+            add(&mut digest, &(texts.len() as u64).to_be_bytes());
+            texts.iter().for_each(|(_, text)| add(&mut digest, text.as_bytes()));
+        }
+        let lists = lists(&list_paths, &mut digest)?;
+        let mut value = [0; 32];
+        value.copy_from_slice(digest.finish().as_ref());
+        Ok(Self { decoders, whole, added, lists, list_count: list_paths.len(), digest: value })
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources::with_shipped(pairs(&self.decoders), pairs(&self.whole), pairs(&self.added), self.lists.clone())
+    }
+
+    fn status(&self, analysis: &Analysis, since: Timestamp) -> RulesStatus {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        RulesStatus {
+            digest: self.digest,
+            decoders: count(analysis.decoder_count()),
+            rules: count(analysis.engine.rules().rules().count()),
+            lists: count(self.list_count),
+            since,
+        }
+    }
+}
+
+fn add(digest: &mut Context, bytes: &[u8]) {
+    digest.update(&(bytes.len() as u64).to_be_bytes());
+    digest.update(bytes);
+}
+
+fn pairs(texts: &[(String, String)]) -> Vec<(&str, &str)> {
+    texts.iter().map(|(name, text)| (&**name, &**text)).collect()
+}
+
+fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
+    let mut texts = Vec::new();
+    for path in paths {
+        let failed = |source| RulesError::Read { path: path.clone(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
+            return Err(RulesError::TooLarge { path: path.clone() });
+        }
+        // Rule files of OSSEC's may hold bytes that are no UTF-8, in comments and names.
+        let bytes = std::fs::read(path).map_err(failed)?;
+        texts.push((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    Ok(texts)
+}
+
+fn lists(paths: &[PathBuf], digest: &mut Context) -> Result<Lists, RulesError> {
+    let mut lists = Lists::default();
+    for path in paths {
+        let failed = |source| RulesError::Read { path: path.clone(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > RULE_BYTES_MAX {
+            return Err(RulesError::TooLarge { path: path.clone() });
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
+        add(digest, &bytes);
+        let shown = path.display().to_string();
+        let list = if shown.ends_with(".cdb") { List::from_cdb(&bytes) } else { List::from_text(&bytes) };
+        let list = list.map_err(|fault| RulesError::List { path: path.clone(), why: fault.to_string() })?;
+        // Rules of a site that moved name a list by the directory in which OSSEC has them.
+        let short = path.file_name().unwrap_or_default().to_string_lossy();
+        lists.insert(&shown, Some(list.clone()));
+        lists.insert(&short, Some(list.clone()));
+        lists.insert(&format!("lists/{short}"), Some(list));
+    }
+    Ok(lists)
+}
+
+/// `*` in the last part of a name stands for all that are there, in their order.
+fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RulesError> {
+    let mut expanded = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((start, end)) = name.split_once('*') else {
+            expanded.push(path.clone());
+            continue;
+        };
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let failed = |source| RulesError::Read { path: dir.to_owned(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
+                found.push(name);
+            }
+        }
+        let (names, _) = tally_rules::order(found);
+        expanded.extend(names.into_iter().map(|name| dir.join(name)));
+    }
+    Ok(expanded)
+}
+
+/// The host's name.
+pub fn own_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}

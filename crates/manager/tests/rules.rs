@@ -1,0 +1,158 @@
+//! A manager with OSSEC's whole rule set; and one that reads its rules anew while it works, by order, refusing faulty ones.
+#![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+
+use serde_json::Value;
+use tally_manager::{Manager, ManagerConfig, Running};
+use tally_types::RuleId;
+use tempfile::TempDir;
+
+/// The first line tells that all before it were decided.
+const LAST: &str = "Nov 24 15:00:00 plc1 plc: the last one of all";
+
+fn local(rules: &str) -> String {
+    format!("<group name=\"local,\">{rules}</group>\n")
+}
+
+fn rule(id: u32, attributes: &str, conditions: &str) -> String {
+    format!("<rule id=\"{id}\" {attributes}>{conditions}<description>{id}</description></rule>")
+}
+
+fn start(dir: &Path, analysis: &str, rules: &str) -> Running {
+    let path = dir.join("local_rules.xml");
+    std::fs::write(&path, rules).unwrap();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nconsole = \"127.0.0.1:0\"\nrules = [{path:?}]\nalert_level = 1\n{analysis}\n[[syslog]]\nlisten = \
+         \"127.0.0.1:0\"\ntransport = \"tcp\"\nallow = [\"127.0.0.0/8\"]\n"
+    );
+    let (config, faults) = ManagerConfig::parse(&text, "manager.toml", dir);
+    assert!(faults.is_empty(), "{faults:?}");
+    Manager::start(config).unwrap()
+}
+
+fn send(to: SocketAddr, lines: &[&str]) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    lines.iter().for_each(|line| stream.write_all(format!("{line}\n").as_bytes()).unwrap());
+}
+
+/// The rule of each line that was an alert, until the last one of all.
+fn alerts(alerts: impl Iterator<Item = Value>) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for alert in alerts {
+        let Some(text) = alert["log"]["text"].as_str() else { continue };
+        if text == LAST {
+            return found;
+        }
+        found.insert(text.to_owned(), alert["rule"]["id"].as_u64().unwrap());
+    }
+    panic!("the manager ended")
+}
+
+#[test]
+fn decides_by_the_whole_rule_set_of_ossec() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/ossec");
+    if !data.is_dir() {
+        eprintln!("skipped: no conformance data");
+        return;
+    }
+    let data = data.canonicalize().unwrap();
+    let analysis =
+        format!("[analysis]\ndecoders = [{:?}]\nrules = [{:?}]\n", data.join("decoder.xml"), data.join("rules/*.xml"));
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let last = local(&rule(100_100, "level=\"12\"", "<match>the last one of all</match>"));
+    let manager = start(dir.path(), &analysis, &last);
+    let watched = manager.alerts();
+    let text = std::fs::read_to_string(data.join("cases.jsonl")).unwrap();
+    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<&str> = cases.iter().map(|case| case["log"].as_str().unwrap()).collect();
+    lines.push(LAST);
+    send(manager.syslog_addrs()[0], &lines);
+    let found = alerts(watched);
+    let (mut wrong, mut equal, mut counted) = (Vec::new(), 0, 0);
+    let config = format!("listen = \"127.0.0.1:0\"\n{analysis}");
+    let (config, _) = ManagerConfig::parse(&config, "manager.toml", dir.path());
+    let rules = tally_manager::analysis(&config).unwrap();
+    // The cases were decided one by one; here one comes after the other, and some rules count.
+    let counts = |id: u64| {
+        let rule = rules.engine.rules().rule(RuleId(u32::try_from(id).unwrap()));
+        rule.is_some_and(|rule| rule.frequency().is_some())
+    };
+    for case in &cases {
+        let log = case["log"].as_str().unwrap();
+        let expected = case["actual_rule"].as_u64().filter(|_| case["actual_alert"] == true);
+        match (found.get(log).copied(), expected) {
+            (one, other) if one == other => equal += usize::from(other.is_some()),
+            (Some(one), _) if counts(one) => counted += 1,
+            (one, other) => wrong.push(format!("{one:?}, not {other:?}: {log}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(equal > 120 && counted < 30, "{equal} equal, {counted} counted");
+    let status = manager.status().unwrap().rules.unwrap();
+    assert!(status.rules > 1000 && status.decoders > 300, "{status:?}");
+    manager.shutdown();
+}
+
+#[test]
+fn reads_its_rules_anew_and_remembers_what_it_saw() {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let base = [
+        rule(100_100, "level=\"12\"", "<match>the last one of all</match>"),
+        rule(100_101, "level=\"5\"", "<match>pump stopped</match>"),
+        rule(100_102, "level=\"10\" frequency=\"2\" timeframe=\"600\"", "<if_matched_sid>100101</if_matched_sid>"),
+    ]
+    .concat();
+    let manager = start(dir.path(), "", &local(&base));
+    let (address, reloader, first) =
+        (manager.syslog_addrs()[0], manager.reloader().unwrap(), manager.status().unwrap().rules.unwrap());
+    let say = |texts: &[&str]| {
+        let watched = manager.alerts();
+        let lines: Vec<String> = texts.iter().map(|text| format!("Nov 24 15:00:00 plc1 plc: {text}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).chain([LAST]).collect();
+        send(address, &lines);
+        let found = alerts(watched);
+        lines.iter().filter_map(|line| found.get(*line).copied()).collect::<Vec<u64>>()
+    };
+    assert_eq!(say(&["pump stopped 1", "pump stopped 2", "valve opened"]), [100_101, 100_101]);
+    assert_eq!(reloader.reload("ann").unwrap(), "the files say what is loaded already");
+
+    let path = dir.path().join("local_rules.xml");
+    let more = [base.clone(), rule(100_103, "level=\"7\"", "<match>valve opened</match>")].concat();
+    std::fs::write(&path, local(&more)).unwrap();
+    let said = reloader.reload("ann").unwrap();
+    let second = manager.status().unwrap().rules.unwrap();
+    assert!(said.contains(&format!("{} rules", second.rules)) && second.rules == first.rules + 1, "{said}");
+    assert!(second.digest != first.digest && second.since > first.since);
+    // The two before the reload count.
+    assert_eq!(say(&["pump stopped 3", "pump stopped 4", "valve opened again"]), [100_101, 100_102, 100_103]);
+
+    std::fs::write(&path, local(&format!("{more}\n<rule id=\"100104\" level=\"x\"></rule>"))).unwrap();
+    let fault = reloader.reload("ann").unwrap_err().to_string();
+    assert!(fault.contains("local_rules.xml:2:") && fault.contains("stay"), "{fault}");
+    assert_eq!(manager.status().unwrap().rules.unwrap(), second);
+    assert_eq!(say(&["valve opened once more"]), [100_103]);
+    manager.shutdown();
+}
+
+/// The line that `check_diff` compares with is kept over a restart.
+#[test]
+fn what_was_seen_survives_a_restart() {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let rules = [
+        rule(100_100, "level=\"12\"", "<match>the last one of all</match>"),
+        rule(100_101, "level=\"5\"", "<match>tank</match><check_diff/>"),
+    ]
+    .concat();
+    for (level, expected) in [(5, None), (6, Some(100_101)), (6, None)] {
+        let manager = start(dir.path(), "", &local(&rules));
+        let watched = manager.alerts();
+        let line = format!("Nov 24 15:00:00 plc1 plc: tank level {level}");
+        send(manager.syslog_addrs()[0], &[&line, LAST]);
+        assert_eq!(alerts(watched).get(&line).copied(), expected, "{level}");
+        manager.shutdown();
+    }
+}

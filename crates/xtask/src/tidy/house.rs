@@ -71,7 +71,7 @@ pub const OWNED: &[Owned] = &[
     owned("libc", &["sys"]),
     owned("aya", &["sys"]),
     owned("zstd", &["proto", "agent"]),
-    owned("flate2", &["agent", "ossec", "delivery", "cli"]),
+    owned("flate2", &["agent", "ossec", "delivery", "cli", "manager"]),
     // What AWS's older services answer with.
     owned("quick-xml", &["delivery"]),
     owned("aes", &["ossec"]),
@@ -88,7 +88,7 @@ pub const OWNED: &[Owned] = &[
     owned("tracing-subscriber", &["agent", "cli"]),
     owned("signal-hook", &["agent", "cli"]),
     owned("crossbeam-channel", &["agent"]),
-    owned("md-5", &["agent", "ossec"]),
+    owned("md-5", &["agent", "ossec", "manager"]),
     owned("tokio", &["net", "web", "delivery", "agent", "manager"]),
     owned("anyhow", &["agent", "manager", "cli", "xtask"]),
     owned("rustix", &["xtask"]),

@@ -10,7 +10,7 @@ mod syslog;
 #[cfg(test)]
 mod tests;
 
-pub use json::json;
+pub use json::{archive_json, json};
 pub use of_change::{Sums, full_log};
 pub use syslog::{Syslog, syslog};
 
@@ -28,7 +28,8 @@ pub struct LocalTime {
     pub second: u8,
 }
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// As directories and times name them.
+pub const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl LocalTime {
     pub fn month_name(&self) -> &'static str {
@@ -118,20 +119,28 @@ impl Alert {
         format!("{}.{}", self.time, self.number)
     }
 
-    /// What stands before the location. OSSEC takes an agent's location for a host's name where a line names none, and repeats it.
+    /// What is told as the host's name. Of an agent's events OSSEC tells the location, whatever host a line names.
     fn host(&self) -> String {
         match (&self.hostname, &self.agent) {
-            (Some(hostname), _) => hostname.clone(),
-            (None, Some(_)) => self.location(),
+            (_, Some(_)) => self.location(),
+            (Some(hostname), None) => hostname.clone(),
             (None, None) => self.manager.clone(),
         }
+    }
+
+    /// Host and location. Where both are the same the location stands alone, but in events of files twice, as in the original.
+    fn place(&self) -> String {
+        let location = one_line(&self.location());
+        if self.agent.is_some() && self.file.is_none() {
+            return location;
+        }
+        format!("{}->{location}", one_line(&self.host()))
     }
 
     /// As `alerts.log` has it, with the empty line at its end.
     pub fn text(&self) -> String {
         let mut out = format!("** Alert {}:{} - {}\n", self.id(), if self.mail { " mail " } else { "" }, self.groups);
-        let (host, location) = (one_line(&self.host()), one_line(&self.location()));
-        let _ = writeln!(out, "{} {host}->{location}", self.local.stamp());
+        let _ = writeln!(out, "{} {}", self.local.stamp(), self.place());
         let _ = writeln!(out, "Rule: {} (level {}) -> '{}'", self.rule, self.level, one_line(&self.description));
         let fields = &self.fields;
         let named = [
@@ -166,8 +175,7 @@ impl Alert {
 
     /// As `archives.log` has any event, an alert or not.
     pub fn archive(&self) -> String {
-        let (host, location) = (one_line(&self.host()), one_line(&self.location()));
-        format!("{} {host}->{location} {}\n", self.local.stamp(), one_line(&self.full_log))
+        format!("{} {} {}\n", self.local.stamp(), self.place(), one_line(&self.full_log))
     }
 }
 

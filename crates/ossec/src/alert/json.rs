@@ -11,6 +11,31 @@ type Object = Map<String, Value>;
 
 /// Without the line's end.
 pub fn json(alert: &Alert) -> String {
+    Value::from(object(alert)).to_string()
+}
+
+/// As `archives.json` has any event: without a rule where it is no alert, with an object for the decoder, other names for the
+/// log and its source, and the sums of a file beside all else.
+pub fn archive_json(event: &Alert) -> String {
+    let mut out = Object::new();
+    for (key, value) in object(event) {
+        match (&*key, value) {
+            ("rule", _) if event.rule == 0 => {}
+            ("decoder_desc", _) => {}
+            ("decoder", name) => {
+                let named = Object::from_iter([("name".to_owned(), name)]);
+                out.insert(key, named.into());
+            }
+            ("SyscheckFile", Value::Object(file)) => out.extend(file),
+            ("full_log", log) => drop(out.insert("log".into(), log)),
+            ("logfile", name) => drop(out.insert("filename".into(), name)),
+            (_, value) => drop(out.insert(key, value)),
+        }
+    }
+    Value::from(out).to_string()
+}
+
+fn object(alert: &Alert) -> Object {
     let mut out = Object::new();
     let (location, fields) = (alert.location(), &alert.fields);
     out.insert("rule".into(), rule(alert).into());
@@ -58,7 +83,7 @@ pub fn json(alert: &Alert) -> String {
     }
     put(&mut out, "timestamp", Some(&alert.local.stamp()));
     put(&mut out, "logfile", Some(&alert.source));
-    Value::from(out).to_string()
+    out
 }
 
 fn rule(alert: &Alert) -> Object {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
 
@@ -66,6 +67,47 @@ fn texts_are_those_of_the_real_program() {
     let Some(log) = sample("alerts.log") else { return };
     assert!(log.starts_with(&started().text()), "{}", started().text());
     assert!(log.contains(&added().text()), "{}", added().text());
+}
+
+/// Of an agent's line the location stands alone, whatever host the line names.
+#[test]
+fn an_agents_line_is_placed_as_by_the_real_program() {
+    let agent = Some(("agent1".to_owned(), "127.0.0.1".to_owned()));
+    let hostname = Some("other".to_owned());
+    let local = LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 36 };
+    let line = Alert {
+        time: 1_795_489_056,
+        number: 1,
+        local,
+        rule: 501,
+        level: 3,
+        mail: true,
+        description: "New ossec agent connected.".into(),
+        source: "ossec".into(),
+        full_log: "ossec: Agent started: 'agent1->127.0.0.1'.".into(),
+        agent,
+        hostname,
+        ..started()
+    };
+    let Some(log) = sample("alerts.log") else { return };
+    assert!(log.contains(&line.text()), "{}", line.text());
+    let archived = "2026 Nov 24 02:57:36 (agent1) 127.0.0.1->ossec ossec: Agent started: 'agent1->127.0.0.1'.\n";
+    assert_eq!(line.archive(), archived);
+    let of_device = Alert { agent: None, source: "192.0.2.7".into(), ..line };
+    assert!(of_device.archive().starts_with("2026 Nov 24 02:57:36 other->192.0.2.7 ossec: "));
+}
+
+#[test]
+fn an_archived_event_has_names_of_its_own() {
+    let plain = archive_json(&Alert { rule: 0, ..started() });
+    assert_eq!(
+        plain,
+        "{\"id\":\"1795489026.1\",\"TimeStamp\":1795489026000,\"decoder\":{\"name\":\"ossec\"},\"location\":\"ossec-monitord\",\
+         \"log\":\"ossec: Ossec started.\",\"hostname\":\"vm\",\"agent_name\":\"vm\",\"timestamp\":\"2026 Nov 24 02:57:06\",\
+         \"filename\":\"ossec-monitord\"}"
+    );
+    let file: Value = serde_json::from_str(&archive_json(&added())).unwrap();
+    assert_eq!((&file["rule"]["sidid"], &file["md5_after"]), (&554.into(), &"f37b09596c2dbc5c87926760ec76cca5".into()));
 }
 
 #[test]

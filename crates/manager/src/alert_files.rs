@@ -6,25 +6,28 @@
 
 mod told;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tally_ossec::alert::{Alert, LocalTime, json};
+use tally_ossec::alert::{Alert, json};
 use tally_store::{Filter, Reader, StoreError};
-use tally_types::{AgentId, Level, Timestamp};
+use tally_types::{AgentId, Level};
 
-use told::told;
+use crate::day_files::{DayFiles, Form, finish};
+pub use told::{Addresses, Host, Told, local};
 
 /// How often new alerts are looked for.
 const EVERY: Duration = Duration::from_millis(500);
 /// Alerts that are written between two looks at the ledger.
 const AT_ONCE: u64 = 1000;
+/// How often it is looked whether a day is over, and how long after its end that may be: all that it had is written by then.
+const FINISH_EVERY: Duration = Duration::from_secs(60);
+const FINISH_AFTER_S: i64 = 60;
 /// Of the end of a file, to find its last alert.
 const TAIL_BYTES: u64 = 256 * 1024;
 
@@ -39,6 +42,10 @@ pub struct Settings {
     pub mail_level: Level,
     /// The manager's own name.
     pub hostname: String,
+    /// Whether days that are over are packed.
+    pub compress: bool,
+    /// Where `client.keys` is.
+    pub ossec: PathBuf,
 }
 
 /// The thread. Dropping it writes what there is and ends it.
@@ -57,11 +64,14 @@ impl AlertFiles {
             .map(|(kind, _)| Days::open(&settings.dir, kind, from))
             .collect::<io::Result<_>>()?;
         let (stop, stopping) = channel();
-        let mut writer = Writer { settings, reader, files, failed: None };
+        let addresses = Addresses::new(settings.ossec.clone());
+        let mut writer = Writer { settings, reader, files, addresses, finished: Instant::now(), failed: None };
         let run = move || {
             loop {
                 let ends = stopping.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
-                writer.round();
+                if writer.round() {
+                    writer.finish_days();
+                }
                 if ends {
                     return;
                 }
@@ -85,13 +95,29 @@ struct Writer {
     settings: Settings,
     reader: Reader,
     files: Vec<Days>,
+    addresses: Addresses,
+    finished: Instant,
     /// Why it could not write, told once.
     failed: Option<String>,
 }
 
 impl Writer {
-    /// Writes what is new, all of it if that can be done.
-    fn round(&mut self) {
+    /// Packs the days that are over.
+    fn finish_days(&mut self) {
+        if !self.settings.compress || self.finished.elapsed() < FINISH_EVERY {
+            return;
+        }
+        self.finished = Instant::now();
+        let today = local(crate::clock::wall().micros() / 1_000_000 - FINISH_AFTER_S);
+        for file in &self.files {
+            if let Err(error) = finish(&self.settings.dir, file.files.form(), &today) {
+                tracing::warn!(%error, "a day's file of alerts cannot be packed; it is tried again");
+            }
+        }
+    }
+
+    /// Writes what is new, all of it if that can be done. Whether it could.
+    fn round(&mut self) -> bool {
         loop {
             match self.write_some() {
                 Ok(true) => {}
@@ -105,13 +131,14 @@ impl Writer {
                         );
                         self.failed = Some(why);
                     }
-                    return;
+                    return false;
                 }
             }
         }
         if self.failed.take().is_some() {
             tracing::info!("alerts are written to their files again");
         }
+        true
     }
 
     /// Whether there may be more.
@@ -126,12 +153,21 @@ impl Writer {
         let is_more = rows.len() as u64 == AT_ONCE;
         for row in rows {
             let agent = if row.about == AgentId::MANAGER { None } else { self.reader.agent(row.about)? };
-            let alert = told(&row, agent.as_ref().map(|agent| &*agent.name), &self.settings);
+            let host = agent.as_ref().map(|agent| Host { name: &agent.name, address: self.addresses.of(&agent.name) });
+            let told = Told {
+                time: row.alert.time,
+                number: row.index,
+                about: row.about,
+                event: &row.alert.event,
+                rule: Some(&row.alert.rule),
+                mail: row.alert.rule.level >= self.settings.mail_level,
+            };
+            let alert = told.alert(host, &self.settings.hostname);
             for file in self.files.iter_mut().filter(|file| file.written < row.index) {
-                file.put(row.alert.time, &alert, row.index)?;
+                file.put(&alert, row.index)?;
             }
         }
-        self.files.iter_mut().try_for_each(Days::sync)?;
+        self.files.iter().try_for_each(|file| file.files.sync())?;
         Ok(is_more)
     }
 }
@@ -150,82 +186,37 @@ enum Kind {
     Json,
 }
 
-impl Kind {
-    const fn extension(self) -> &'static str {
-        match self {
-            Self::Text => "log",
-            Self::Json => "json",
-        }
-    }
-}
-
 /// The files of one kind, one a day.
 struct Days {
-    dir: PathBuf,
+    files: DayFiles,
     kind: Kind,
     /// The ledger number of the last alert that is in them.
     written: u64,
-    open: Option<(PathBuf, File)>,
 }
 
 impl Days {
     fn open(logs: &Path, kind: Kind, from: u64) -> io::Result<Self> {
-        let dir = logs.join("alerts");
-        fs::create_dir_all(&dir)?;
-        let newest = dir.join(format!("alerts.{}", kind.extension()));
-        let written = match File::options().read(true).append(true).open(&newest) {
+        let form = match kind {
+            Kind::Text => Form::Alerts,
+            Kind::Json => Form::AlertObjects,
+        };
+        let files = DayFiles::new(logs, form)?;
+        let written = match File::options().read(true).append(true).open(files.newest()) {
             Ok(mut file) => last_number(&mut file, kind)?.unwrap_or(from),
             Err(error) if error.kind() == io::ErrorKind::NotFound => from,
             Err(error) => return Err(error),
         };
-        Ok(Self { dir, kind, written, open: None })
+        Ok(Self { files, kind, written })
     }
 
-    fn put(&mut self, time: Timestamp, alert: &Alert, index: u64) -> io::Result<()> {
-        let path = self.path(&alert.local);
-        if self.open.as_ref().is_none_or(|(open, _)| *open != path) {
-            self.turn(&path)?;
-        }
+    fn put(&mut self, alert: &Alert, index: u64) -> io::Result<()> {
         let text = match self.kind {
             Kind::Text => alert.text(),
             Kind::Json => json(alert) + "\n",
         };
-        let Some((_, file)) = &mut self.open else { return Ok(()) };
-        let before = file.metadata()?.len();
-        if let Err(error) = file.write_all(text.as_bytes()) {
-            // Half an alert is none: who reads the file would take it for one.
-            let _ = file.set_len(before);
-            return Err(error);
-        }
-        debug_assert!(time.micros() / 1_000_000 == alert.time);
+        self.files.put(&alert.local, text.as_bytes())?;
         self.written = index;
         Ok(())
-    }
-
-    /// `alerts/2026/Nov/ossec-alerts-24.log`.
-    fn path(&self, local: &LocalTime) -> PathBuf {
-        let month = self.dir.join(local.year.to_string()).join(local.month_name());
-        month.join(format!("ossec-alerts-{:02}.{}", local.day, self.kind.extension()))
-    }
-
-    /// Goes on with another day's file.
-    fn turn(&mut self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path.parent().unwrap_or(&self.dir))?;
-        let file = OpenOptions::new().append(true).read(true).create(true).mode(0o640).open(path)?;
-        let newest = self.dir.join(format!("alerts.{}", self.kind.extension()));
-        let link = self.dir.join(format!(".alerts.{}.new", self.kind.extension()));
-        // By a name of its own first, so that the newest is never missing.
-        let _ = fs::remove_file(&link);
-        fs::hard_link(path, &link)?;
-        // Where both are the same file already a rename does nothing.
-        fs::rename(&link, &newest)?;
-        let _ = fs::remove_file(&link);
-        self.open = Some((path.to_owned(), file));
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.open.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
     }
 }
 

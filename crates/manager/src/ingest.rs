@@ -29,8 +29,11 @@ use tally_proto::session::ManagerIn;
 use tally_proto::{Position, Record};
 use tally_rules::Analysis;
 use tally_store::{Reader, Store, StoreError};
-use tally_types::{AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, LogLine, Timestamp};
+use tally_types::{
+    AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, LogLine, LogQueue, Timestamp,
+};
 
+use crate::archive::{Archive, Gap};
 use crate::clock::{Clock, Moment};
 use crate::deadman::Deadmen;
 use crate::fleet::Member;
@@ -86,6 +89,7 @@ pub struct Ingest {
     own: Position,
     group: Group,
     stuck: Option<Stuck>,
+    archive: Option<Archive>,
     live: Live,
     /// Whether the problems may be others than those last shown.
     may_have_news: bool,
@@ -203,6 +207,7 @@ impl Ingest {
             own,
             group: Group::default(),
             stuck: None,
+            archive: None,
             live,
             may_have_news: true,
             publish_ms: now.ms + PUBLISH_MS,
@@ -211,6 +216,11 @@ impl Ingest {
         };
         ingest.resume_ossec(now)?;
         Ok(ingest)
+    }
+
+    /// Has every event archived from now on, if that is wished for.
+    pub fn archive_in(&mut self, archive: Option<Archive>) {
+        self.archive = archive;
     }
 
     pub fn reader(&self) -> Reader {
@@ -344,6 +354,7 @@ impl Ingest {
                 self.unstick(now);
                 drop(group.rooms);
                 group.after.into_iter().for_each(|after| self.carry_out(now, after));
+                self.tell_gap(now);
                 // What was noticed on the way out.
                 if !self.group.work.is_empty() {
                     self.commit(now);
@@ -367,19 +378,42 @@ impl Ingest {
         now: Moment,
         act: impl FnOnce(&mut Scribe<'_, '_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        if let Some(archive) = &mut self.archive {
+            archive.begin();
+        }
         let tx = self.store.begin()?;
-        let mut scribe =
-            Scribe::new(tx, &mut self.analysis, &self.fleet, &self.live, self.settings.alert_level, now.wall);
+        let scribe = Scribe::new(tx, &mut self.analysis, &self.fleet, &self.live, self.settings.alert_level, now.wall);
+        let mut scribe = scribe.archived_in(self.archive.as_mut());
         scribe.answers_alerts(self.responder.is_some());
         let done = act(&mut scribe)?;
         let Finished { tx, shown, changes, triggers } = scribe.finish();
-        tx.commit(now.wall)?;
+        // First: what is committed is asked of no agent again.
+        if let Some(archive) = &mut self.archive {
+            archive.write(now.wall);
+        }
+        if let Err(error) = tx.commit(now.wall) {
+            if let Some(archive) = &mut self.archive {
+                archive.take_back();
+            }
+            return Err(error.into());
+        }
         self.changes += changes;
         self.live.show(&shown);
         if let Some(responder) = &self.responder {
             triggers.into_iter().for_each(|trigger| responder.fire(trigger));
         }
         Ok(done)
+    }
+
+    /// Events that are not in the archive are themselves an event.
+    fn tell_gap(&mut self, now: Moment) {
+        let Some(Gap { events, since, why }) = self.archive.as_mut().and_then(Archive::take_gap) else { return };
+        let text = format!(
+            "tallystick: the collection of events in the archive has a gap: {events} events since {since} are not in it: {why}"
+        );
+        let line = LogLine::new("tallystick", LogQueue::Local, text.into_bytes());
+        let event = self.own_event(now.wall, EventBody::Log(Box::new(line)));
+        self.push(Work::Record(event_record(AgentId::MANAGER, AgentId::MANAGER, now.wall, event)));
     }
 
     fn carry_out(&mut self, now: Moment, after: After) {

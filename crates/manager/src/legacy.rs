@@ -29,7 +29,7 @@ use crate::input::{Input, OssecHeard, OssecKey};
 use crate::queue::Inlet;
 
 pub use enrol::{Enrolment, serve as serve_enrolment};
-pub use file::KeyFile;
+pub use file::{KeyFile, Seen};
 
 /// How long the thread sleeps when nothing comes, at most: orders and the end are noticed so late.
 const NAP: Duration = Duration::from_millis(50);
@@ -70,7 +70,7 @@ struct Worker {
     /// To which of our addresses each agent speaks: from there it is answered.
     routes: HashMap<SocketAddr, IpAddr>,
     random: SystemRandom,
-    seen: file::Seen,
+    seen: Seen,
     keys_ms: u64,
     shared_ms: u64,
     counts_ms: u64,
@@ -87,7 +87,7 @@ impl Worker {
             agents: HashMap::new(),
             routes: HashMap::new(),
             random: SystemRandom::new(),
-            seen: file::Seen::default(),
+            seen: Seen::default(),
             keys_ms: 0,
             shared_ms: 0,
             counts_ms: COUNTS_MS,

@@ -21,9 +21,11 @@
 //! | `moment` | times as operators write them |
 
 mod alert_files;
+mod archive;
 mod clock;
 mod config;
 pub mod control;
+mod day_files;
 mod deadman;
 mod feed;
 mod fleet;

@@ -28,6 +28,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use crate::alert_files::{self, AlertFiles};
+use crate::archive::{self, Archive};
 use crate::clock::{Clock, wall};
 use crate::config::{LogFiles, ManagerConfig};
 use crate::control::{self, Office};
@@ -79,6 +80,8 @@ pub enum StartError {
     Syslog(#[from] SyslogError),
     #[error("write alerts.log or alerts.json in {path}: {source}")]
     AlertFiles { path: PathBuf, source: io::Error },
+    #[error("write archives.log or archives.json in {path}: {source}")]
+    Archive { path: PathBuf, source: io::Error },
     #[error("start a thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -141,7 +144,7 @@ impl Manager {
         let legacy = OpenLegacy::open(&config, &authority, &mut server, &responses.ar_conf(), &runtime)?;
         let (inlet, outlet) = queue();
         let syslog = syslog_input::start(&config.syslog, &authority, &runtime, &inlet)?;
-        let (ledger_size, recorded) = (store.head().size, config.alerts_log.clone());
+        let ledger_size = store.head().size;
         let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
@@ -149,10 +152,11 @@ impl Manager {
         let responder = respond(&responses, &mut ingest, &inlet, &station)?;
         ingest.serve_rules(rules);
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
+        ingest.archive_in(archive(&config)?);
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
         ingest.commit(clock.now());
         let reader = ingest.reader();
-        let alert_files = alert_files(&recorded, &dir, reader.clone(), ledger_size)?;
+        let alert_files = alert_files(&config, reader.clone(), ledger_size)?;
         let thread =
             std::thread::Builder::new().name("tally-ingest".to_owned()).spawn(move || ingest.run(&outlet, clock))?;
         let (stopping, stop) = watch::channel(false);
@@ -207,24 +211,48 @@ fn respond(
 }
 
 /// Begins to write `alerts.log` and `alerts.json`, where the configuration asks for one of them.
-fn alert_files(
-    wanted: &LogFiles,
-    own: &Path,
-    reader: Reader,
-    ledger_size: u64,
-) -> Result<Option<AlertFiles>, StartError> {
+fn alert_files(config: &ManagerConfig, reader: Reader, ledger_size: u64) -> Result<Option<AlertFiles>, StartError> {
+    let wanted = &config.alerts_log;
     if !wanted.text && !wanted.json {
         return Ok(None);
     }
-    let path = wanted.dir.clone().unwrap_or_else(|| own.join(LOGS_DIR));
-    let hostname = own_name();
-    let mail_level = Level::new(MAIL_LEVEL).unwrap_or(Level::MAX);
-    let settings =
-        alert_files::Settings { dir: path.clone(), text: wanted.text, json: wanted.json, mail_level, hostname };
+    let path = logs_dir(wanted, config);
+    let mail_level = config.mail.as_ref().map_or(MAIL_LEVEL, |mail| mail.level);
+    let settings = alert_files::Settings {
+        dir: path.clone(),
+        text: wanted.text,
+        json: wanted.json,
+        mail_level: Level::new(mail_level).unwrap_or(Level::MAX),
+        hostname: own_name(),
+        compress: !wanted.keep_plain,
+        ossec: config.ossec.dir.clone(),
+    };
     // The ledger's last record there was has a number one below its size.
     AlertFiles::start(settings, reader, ledger_size.saturating_sub(1))
         .map(Some)
         .map_err(|source| StartError::AlertFiles { path, source })
+}
+
+/// `archives.log` and `archives.json`, where the configuration asks for one of them.
+fn archive(config: &ManagerConfig) -> Result<Option<Archive>, StartError> {
+    let wanted = &config.archive;
+    if !wanted.text && !wanted.json {
+        return Ok(None);
+    }
+    let path = logs_dir(wanted, config);
+    let settings = archive::Settings {
+        dir: path.clone(),
+        text: wanted.text,
+        json: wanted.json,
+        compress: !wanted.keep_plain,
+        hostname: own_name(),
+        ossec: config.ossec.dir.clone(),
+    };
+    Archive::open(settings).map(Some).map_err(|source| StartError::Archive { path, source })
+}
+
+fn logs_dir(wanted: &LogFiles, config: &ManagerConfig) -> PathBuf {
+    wanted.dir.clone().unwrap_or_else(|| config.dir().join(LOGS_DIR))
 }
 
 /// What was opened beside the agents' port.

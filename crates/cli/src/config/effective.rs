@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_managers_too() {
-        let text = "heartbeat_s = 5\n[archive]\ntext = true\n[[forward]]\nserver = 'h:514'\nrules = [1, 2]\n[[syslog]]\nallow = ['::1']\n";
+        let text = "heartbeat_s = 5\n[archive]\ntext = true\ncompress = false\n[[forward]]\nserver = 'h:514'\nrules = [1, 2]\n[[syslog]]\nallow = ['::1']\n";
         let state = std::path::Path::new("/s");
         let (config, _) = ManagerConfig::parse(text, "a", state);
         let shown = toml(&config.effective());

@@ -1,7 +1,9 @@
 //! The files against a real store: what is recorded is in them once, whatever ends when.
 
-use tally_types::RuleMatch;
+use std::fs;
+
 use tally_types::{Change, ChangeKind, DetectedBy, Epoch, Event, EventBody, EventId, PathBytes, RuleId};
+use tally_types::{RuleMatch, Timestamp};
 
 use super::*;
 use tally_proto::Record;
@@ -49,7 +51,8 @@ impl Host {
 
     fn settings(&self) -> Settings {
         let mail_level = Level::new(7).unwrap();
-        Settings { dir: self.logs.path().to_owned(), text: true, json: true, mail_level, hostname: "vm".into() }
+        let dir = self.logs.path().to_owned();
+        Settings { ossec: dir.clone(), dir, text: true, json: true, mail_level, hostname: "vm".into(), compress: true }
     }
 
     /// Writes what there is.

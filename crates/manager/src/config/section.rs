@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use super::table::Table;
 
 /// Tables that are read and checked but have no effect yet, each with what is missing. Whoever builds it takes the line out.
-pub const NOT_DONE: [(&str, &str); 4] = [
-    ("archive", "archives.log is not written"),
+pub const NOT_DONE: [(&str, &str); 3] = [
     ("mail", "no mail is sent"),
     ("forward", "alerts are not forwarded"),
     ("agentless", "no host is looked at over ssh"),
@@ -104,13 +103,16 @@ pub struct LogFiles {
     pub json: bool,
     /// In the manager's own directory if nothing else is said.
     pub dir: Option<PathBuf>,
+    /// Do not pack the files of days that are over, nor sum them up.
+    pub keep_plain: bool,
 }
 
 impl LogFiles {
     pub(super) fn read(mut table: Table<'_, '_, '_>) -> Self {
         let text = table.truth("text").unwrap_or(false);
         let json = table.truth("json").unwrap_or(false);
-        let files = Self { text, json, dir: table.path("dir") };
+        let compress = table.truth("compress").unwrap_or(true);
+        let files = Self { text, json, dir: table.path("dir"), keep_plain: !compress };
         table.finish();
         files
     }

@@ -91,7 +91,7 @@ fn syslog(input: &SyslogInput) -> Value {
 }
 
 fn files(files: &LogFiles) -> Value {
-    json!({ "text": files.text, "json": files.json, "dir": files.dir })
+    json!({ "text": files.text, "json": files.json, "dir": files.dir, "compress": !files.keep_plain })
 }
 
 fn mail(mail: &Mail) -> Value {

@@ -15,6 +15,7 @@ use tally_types::{
 };
 
 use super::Work;
+use crate::archive::Archive;
 use crate::fleet::Member;
 use crate::live::{Live, Shown};
 use crate::response::Trigger;
@@ -31,6 +32,8 @@ pub struct Scribe<'s, 'i> {
     changes: u64,
     /// Alerts that may have responses; `None` where there are no responses at all.
     triggers: Option<Vec<Trigger>>,
+    /// Where every event goes, if anywhere.
+    archive: Option<&'i mut Archive>,
     /// The snapshots of agents of OSSEC's as they were at the beginning.
     roots: BTreeMap<AgentId, NodeHash>,
 }
@@ -65,8 +68,14 @@ impl<'s, 'i> Scribe<'s, 'i> {
             shown: Vec::new(),
             changes: 0,
             triggers: None,
+            archive: None,
             roots: BTreeMap::new(),
         }
+    }
+
+    /// Has every event archived.
+    pub fn archived_in(self, archive: Option<&'i mut Archive>) -> Self {
+        Self { archive, ..self }
     }
 
     pub const fn tx(&mut self) -> &mut Transaction<'s> {
@@ -124,6 +133,9 @@ impl<'s, 'i> Scribe<'s, 'i> {
         let name = self.name(*about, event);
         let subject = Subject { about: *about, agent_name: &name, event, times_changed, now: *received };
         let found = self.analysis.engine.evaluate(&subject).filter(|found| self.is_alert(found));
+        if let Some(archive) = &mut self.archive {
+            archive.put(*about, &name, *received, event, found.as_ref());
+        }
         let origin = Origin { id: *id, about: *about, agent_name: &name, ledger_index: Some(index) };
         self.show(origin, found, index, event)
     }
@@ -144,10 +156,17 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Err(error) => return Err(error),
         }
         let name = self.name(about, event);
-        let Some(found) = self.judge(about, &name, received, line) else { return self.tx.pass_over(id) };
+        let found = self.judge(about, &name, received, line);
+        if found.is_none() && self.archive.is_none() {
+            return self.tx.pass_over(id);
+        }
         let decoding = decoding(self.analysis.decoded());
         let body = EventBody::Log(Box::new(LogLine { decoding: Some(Box::new(decoding)), ..line.clone() }));
         let event = Event { body, ..event.clone() };
+        if let Some(archive) = &mut self.archive {
+            archive.put(about, &name, received, &event, found.as_ref());
+        }
+        let Some(found) = found else { return self.tx.pass_over(id) };
         let index = match self.tx.append(&Record::Event { id, about, received, event: event.clone() }) {
             Ok(Stored::Now(index)) => index,
             Ok(Stored::Before) | Err(StoreError::NoSuchAgent(_)) => return Ok(()),

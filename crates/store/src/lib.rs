@@ -9,6 +9,7 @@
 //! | `ledger/` | the ledger, readable by any client of C2SP tile logs (`log`) |
 //! | `ledger.key` | the key that signs it |
 //! | `manager.db` | the database (`schema`) |
+//! | `deliveries.db` | how far each delivery has come (`deliveries`) |
 //! | `lock` | held while a manager runs |
 //!
 //! If the database is lost, opening the store makes it again from the ledger. What then is missing: snapshots and baselines
@@ -19,6 +20,7 @@
 mod adoption;
 mod agent;
 mod code;
+mod deliveries;
 mod error;
 mod file;
 mod garbage;
@@ -43,6 +45,7 @@ mod transaction;
 mod verify;
 
 pub use agent::{Adopting, Agent, Report};
+pub use deliveries::{DeadLetter, DeliveryBook, DeliveryState, Progress};
 pub use error::{LedgerFault, Result, StoreError};
 pub use garbage::Collected;
 pub use history::{KeyEdit, change_edits, undo_edits};

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use tally_proto::Record;
 use tally_types::{
     AdminAct, AgentId, Alert, ChangeKind, Event, EventBody, EventId, Level, PathBytes, RuleId, Timestamp, Verdict,
@@ -307,6 +307,23 @@ fn alert_row(row: &Row<'_>) -> Result<AlertRow> {
     };
     let alert = Alert { event_id, rule, time, event };
     Ok(AlertRow { index, about, alert, event_index, received, verdict: code::verdict_of(row.get(3)?) })
+}
+
+pub fn count_from(
+    conn: &Connection,
+    from: u64,
+    alerts: bool,
+    level_min: Option<Level>,
+) -> Result<(u64, Option<Timestamp>)> {
+    let (table, time) = if alerts { ("alerts", "time") } else { ("events", "received") };
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
+    let level = level_min.map_or(-1, |level| i64::from(level.value()));
+    let rows = format!("FROM {table} WHERE ledger_index >= ?1 AND coalesce(level, 0) >= ?2");
+    let mut statement = conn.prepare_cached(&format!("SELECT count(*) {rows}"))?;
+    let count: i64 = statement.query_row(params![from, level], |row| row.get(0))?;
+    let mut statement = conn.prepare_cached(&format!("SELECT {time} {rows} ORDER BY ledger_index LIMIT 1"))?;
+    let first = statement.query_row(params![from, level], |row| row.get(0)).optional()?;
+    Ok((count.max(0) as u64, first.map(Timestamp)))
 }
 
 pub fn acts(conn: &Connection, filter: &Filter<'_>, each: &mut dyn FnMut(ActRow) -> ControlFlow<()>) -> Result<()> {

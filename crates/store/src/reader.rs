@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _};
 use tally_ledger::Hash;
 use tally_snapshot::{Difference, NodeHash, NodeStore, apply, diff};
-use tally_types::{AgentId, EventId, PathBytes, RuleId, Timestamp};
+use tally_types::{AgentId, EventId, Level, PathBytes, RuleId, Timestamp};
 
 use crate::agent::{self, Agent};
 use crate::error::{Result, StoreError};
@@ -106,6 +106,35 @@ impl Reader {
     /// Administrative acts; of the filter only times, numbers, order and limit count.
     pub fn acts(&self, filter: &Filter<'_>, each: &mut dyn FnMut(ActRow) -> ControlFlow<()>) -> Result<()> {
         list::acts(&*self.pool.take_in_transaction()?, filter, each)
+    }
+
+    /// How many alerts (or events) have a number from `from` on, and the time of the first of them.
+    pub fn count_from(&self, from: u64, alerts: bool, level_min: Option<Level>) -> Result<(u64, Option<Timestamp>)> {
+        list::count_from(&*self.pool.take()?, from, alerts, level_min)
+    }
+
+    /// The alert with this number.
+    pub fn alert_at(&self, index: u64) -> Result<Option<AlertRow>> {
+        let filter =
+            Filter { after: index.checked_sub(1), before: Some(index + 1), limit: Some(1), ..Filter::default() };
+        let mut found = None;
+        self.alerts(&filter, &mut |row| {
+            found = Some(row);
+            ControlFlow::Break(())
+        })?;
+        Ok(found.filter(|row| row.index == index))
+    }
+
+    /// The event with this number.
+    pub fn event_at(&self, index: u64) -> Result<Option<EventRow>> {
+        let filter =
+            Filter { after: index.checked_sub(1), before: Some(index + 1), limit: Some(1), ..Filter::default() };
+        let mut found = None;
+        self.events(&filter, &mut |row| {
+            found = Some(row);
+            ControlFlow::Break(())
+        })?;
+        Ok(found.filter(|row| row.index == index))
     }
 
     pub fn event(&self, id: EventId) -> Result<Option<EventRow>> {

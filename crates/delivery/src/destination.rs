@@ -9,6 +9,7 @@ use crate::mail::{self, Mail};
 use crate::message::Message;
 use crate::nats::{self, Nats};
 use crate::siem::{self, Siem};
+use crate::syslog::{self, Syslog};
 use crate::webhook::{self, Webhook};
 
 /// What became of a batch.
@@ -64,12 +65,14 @@ pub enum Kind {
     Incident(incident::Service),
     Siem(siem::Service),
     Nats,
+    Syslog,
     Webhook,
     Aws(aws::Kind),
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 17] = [
+        ("syslog", Self::Syslog),
         ("cloudwatch", Self::Aws(aws::Kind::CloudWatch)),
         ("s3", Self::Aws(aws::Kind::S3)),
         ("securityhub", Self::Aws(aws::Kind::SecurityHub)),
@@ -100,6 +103,7 @@ pub enum Settings {
     Incident(incident::Settings),
     Siem(siem::Settings),
     Nats(nats::Settings),
+    Syslog(syslog::Settings),
     Webhook(webhook::Settings),
     Aws(aws::Settings),
 }
@@ -112,6 +116,7 @@ impl Settings {
             Kind::Incident(service) => incident::Settings::read(service, keys).map(Self::Incident),
             Kind::Siem(service) => siem::Settings::read(service, keys).map(Self::Siem),
             Kind::Nats => nats::Settings::read(keys).map(Self::Nats),
+            Kind::Syslog => syslog::Settings::read(keys).map(Self::Syslog),
             Kind::Webhook => webhook::Settings::read(keys).map(Self::Webhook),
             Kind::Aws(kind) => aws::Settings::read(kind, keys).map(Self::Aws),
         }
@@ -123,6 +128,7 @@ impl Settings {
             Self::Incident(settings) => Kind::Incident(settings.service),
             Self::Siem(settings) => Kind::Siem(settings.service),
             Self::Nats(_) => Kind::Nats,
+            Self::Syslog(_) => Kind::Syslog,
             Self::Webhook(_) => Kind::Webhook,
             Self::Aws(settings) => Kind::Aws(settings.kind()),
         }
@@ -135,6 +141,7 @@ impl Settings {
             Self::Incident(settings) => settings.target(),
             Self::Siem(settings) => settings.url.clone(),
             Self::Nats(settings) => settings.target(),
+            Self::Syslog(settings) => settings.target(),
             Self::Webhook(settings) => settings.url.clone(),
             Self::Aws(settings) => settings.target(),
         }
@@ -148,6 +155,7 @@ pub enum Destination {
     Incident(Box<Incident>),
     Siem(Box<Siem>),
     Nats(Box<Nats>),
+    Syslog(Box<Syslog>),
     Webhook(Box<Webhook>),
     Aws(Box<aws::Destination>),
 }
@@ -160,6 +168,7 @@ impl Destination {
             Settings::Incident(settings) => Self::Incident(Box::new(Incident::new(settings.clone()))),
             Settings::Siem(settings) => Self::Siem(Box::new(Siem::new(settings.clone()))),
             Settings::Nats(settings) => Self::Nats(Box::new(Nats::new(settings.clone()))),
+            Settings::Syslog(settings) => Self::Syslog(Box::new(Syslog::new(settings.clone()))),
             Settings::Webhook(settings) => Self::Webhook(Box::new(Webhook::new(settings.clone()))),
             Settings::Aws(settings) => Self::Aws(Box::new(aws::Destination::new(settings))),
         }
@@ -172,6 +181,7 @@ impl Destination {
             Self::Incident(incident) => incident.send(batch).await,
             Self::Siem(siem) => siem.send(batch).await,
             Self::Nats(nats) => nats.send(batch).await,
+            Self::Syslog(syslog) => syslog.send(batch).await,
             Self::Webhook(webhook) => webhook.send(batch).await,
             Self::Aws(aws) => aws.send(batch).await,
         }
@@ -183,6 +193,7 @@ impl Destination {
             Self::Incident(incident) => incident.limits(),
             Self::Siem(siem) => siem.limits(),
             Self::Nats(nats) => nats.limits(),
+            Self::Syslog(syslog) => syslog.limits(),
             Self::Webhook(webhook) => webhook.limits(),
             Self::Aws(aws) => aws.limits(),
         }
@@ -191,6 +202,7 @@ impl Destination {
     /// Ends connections in good order.
     pub async fn close(&mut self) {
         match self {
+            Self::Syslog(syslog) => syslog.close().await,
             Self::Mail(_) | Self::Incident(_) | Self::Siem(_) | Self::Nats(_) | Self::Webhook(_) | Self::Aws(_) => {}
         }
     }

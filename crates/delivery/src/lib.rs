@@ -12,6 +12,7 @@
 //! | `group` | messages of one cause, told as one |
 //! | `aws` | CloudWatch Logs, S3, Security Hub, queues of AWS, and whose account they are |
 //! | `mail` | e-mail, one for each window |
+//! | `syslog`, `webhook` | what their names say |
 //! | `keys` | the keys of one `[[delivery]]`, with their places in the file |
 //! | `template` | texts with placeholders |
 //! | `secret` | passwords and tokens, from anywhere but the file |
@@ -32,6 +33,7 @@ mod mock;
 pub mod nats;
 mod secret;
 pub mod siem;
+pub mod syslog;
 mod template;
 pub mod tls;
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! Which TCP connection an open socket is: its far end, from the kernel's tables of connections.
+//! Which TCP connection an open socket is: its far end, from the kernel's tables of connections; and what of it has arrived.
 //!
 //! Source: proc_pid_net(5), /proc/PID/net/tcp and tcp6: one line a connection, addresses as hexadecimal words in the
 //! machine's own order. They are those of the network namespace that the process is in.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// As much of a table as is searched: some 100,000 connections.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
@@ -32,6 +33,15 @@ pub fn remotes(pid: u32, inodes: &[u64]) -> io::Result<Vec<SocketAddr>> {
     }
     let of = |inode: &u64| connections.iter().find(|connection| connection.inode == *inode);
     Ok(inodes.iter().filter_map(of).map(|connection| connection.remote).collect())
+}
+
+/// How many bytes were written to a connection that the far kernel has not confirmed yet (tcp(7), SIOCOUTQ).
+pub fn unconfirmed(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SIOCOUTQ has the number of TIOCOUTQ (linux/sockios.h).
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the request writes one int, which outlives the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(bytes).unwrap_or(0)) }
 }
 
 /// The established connections of a table; what is no such line is passed over.

@@ -24,11 +24,12 @@ fn version_flag(program: &str) -> &'static str {
         "/usr/sbin/postconf" => "mail_version",
         "/usr/sbin/saslpasswd2" => "-v",
         "/usr/sbin/saslpluginviewer" => "-a",
+        "rsyslogd" => "-v",
         _ => "--version",
     }
 }
 
-const NEEDED: [Needed; 31] = [
+const NEEDED: [Needed; 33] = [
     Needed { package: "chromium", program: "chromium", why: "the console is tested in a browser" },
     Needed { package: "chromium-driver", program: "chromedriver", why: "the browser is driven by WebDriver" },
     Needed { package: "aide", program: "aide", why: "`tally check` is compared with it" },
@@ -50,6 +51,8 @@ const NEEDED: [Needed; 31] = [
         why: "journals that are verified are written by it too",
     },
     Needed { package: "bsdutils", program: "logger", why: "syslog is sent by it" },
+    Needed { package: "rsyslog", program: "rsyslogd", why: "alerts are delivered to it" },
+    Needed { package: "rsyslog-openssl", program: "rsyslogd", why: "it takes TLS by this" },
     Needed { package: "xz-utils", program: "xz", why: "logs are compressed by it" },
     Needed { package: "zstd", program: "zstd", why: "logs are compressed by it" },
     Needed { package: "bzip2", program: "bzip2", why: "logs are compressed by it" },

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::ask::ask;
 use crate::options::{
-    AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DiffOptions, DriftOptions, ExplainOptions,
-    FilterOptions, LedgerCommand, LogCommand, PromoteOptions, SnapshotCommand, TokenCommand,
+    AgentCommand, AlertCommand, AskOptions, ChangeCommand, Command, DeliveryCommand, DiffOptions, DriftOptions,
+    ExplainOptions, FilterOptions, LedgerCommand, LogCommand, PromoteOptions, SnapshotCommand, TokenCommand,
 };
 use crate::render::Kind;
 
@@ -44,6 +44,7 @@ pub fn run(command: Command) -> Result<Outcome> {
         Command::Log(LogCommand::List { ask, agent }) => {
             show(&ask, Kind::Logs, &json!({"op": "log.list", "agent": agent}))
         }
+        Command::Delivery(command) => delivery(command),
         Command::Explain(ExplainOptions { ask, path, agent }) => {
             show(&ask, Kind::Explained, &json!({"op": "explain", "path": path, "agent": agent}))
         }
@@ -81,6 +82,23 @@ fn token(command: TokenCommand) -> Result<Outcome> {
         }
         TokenCommand::List(ask) => show(&ask, Kind::Tokens, &json!({"op": "token.list"})),
         TokenCommand::Revoke { ask, id } => show(&ask, Kind::Done, &json!({"op": "token.revoke", "id": id})),
+    }
+}
+
+fn delivery(command: DeliveryCommand) -> Result<Outcome> {
+    match command {
+        DeliveryCommand::List(ask) => show(&ask, Kind::Deliveries, &json!({"op": "delivery.list"})),
+        DeliveryCommand::Test { ask, name } => show(&ask, Kind::Done, &json!({"op": "delivery.test", "name": name})),
+        DeliveryCommand::Pause { ask, name } => show(&ask, Kind::Done, &json!({"op": "delivery.pause", "name": name})),
+        DeliveryCommand::Resume { ask, name } => {
+            show(&ask, Kind::Done, &json!({"op": "delivery.resume", "name": name}))
+        }
+        DeliveryCommand::Replay { ask, name, since, which, retry } => {
+            let kind = if which.is_some() && !retry { Kind::DeadLetters } else { Kind::Done };
+            let request =
+                json!({"op": "delivery.replay", "name": name, "since": since, "dead": which.is_some(), "retry": retry});
+            show(&ask, kind, &request)
+        }
     }
 }
 

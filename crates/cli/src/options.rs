@@ -61,6 +61,9 @@ pub enum Command {
     /// What agents watch, for each group of them
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// The ways out for alerts: how they are, tests, pause, replay
+    #[command(subcommand)]
+    Delivery(DeliveryCommand),
     /// Whether a path is watched, by which line, in which way, and why
     Explain(ExplainOptions),
     /// Check and show configuration files, Tallystick's and OSSEC's
@@ -200,6 +203,46 @@ pub struct ManagerOptions {
     /// Address of the console page
     #[arg(long, value_name = "ADDR:PORT")]
     pub console: Option<std::net::SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeliveryCommand {
+    /// Every delivery: state, what waits, last success, last error
+    List(AskOptions),
+    /// Send one message that says that it is a test
+    Test {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// As the configuration names it
+        name: String,
+    },
+    /// Deliver nothing until it is resumed; what comes meanwhile waits in the ledger
+    Pause {
+        #[command(flatten)]
+        ask: AskOptions,
+        name: String,
+    },
+    /// Go on
+    Resume {
+        #[command(flatten)]
+        ask: AskOptions,
+        name: String,
+    },
+    /// Deliver again: all from a time on, or what the destination refused
+    Replay {
+        #[command(flatten)]
+        ask: AskOptions,
+        name: String,
+        /// All from this time on: 2026-11-24T07:00:00Z, or back from now: 90s, 30m, 2h, 7d
+        #[arg(long, value_name = "TIME", required_unless_present = "which", conflicts_with = "which")]
+        since: Option<String>,
+        /// "dead": what the destination refused for good; it is listed, and sent again with --retry
+        #[arg(value_name = "dead", value_parser = ["dead"])]
+        which: Option<String>,
+        /// Send what was refused once more
+        #[arg(long, requires = "which")]
+        retry: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

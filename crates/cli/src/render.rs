@@ -33,6 +33,8 @@ pub enum Kind {
     Policy,
     Explained,
     Logs,
+    Deliveries,
+    DeadLetters,
 }
 
 /// Writes one object in the form that `kind` has for a person.
@@ -59,6 +61,10 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
             writeln!(out, "{size:>14} bytes {chunks:>6} chunks  told {at}  {}", text(value, "path"))
         }
         Kind::Explained => explained(out, value),
+        Kind::Deliveries => delivery_line(out, value),
+        Kind::DeadLetters => {
+            writeln!(out, "{:>10}  {}  {}", number(value, "ledger_index"), text(value, "time"), text(value, "reason"))
+        }
         Kind::Done => writeln!(out, "{}", text(value, "message")),
     }
 }
@@ -99,7 +105,30 @@ fn status(out: &mut impl Write, value: &Value) -> io::Result<()> {
         writeln!(out, "rules: {count}, with {decoders} decoders and {lists} lists ({digest}), since {since}")?;
     }
     for delivery in list(value, "deliveries") {
-        writeln!(out, "delivery: {} {}", text(delivery, "name"), text(delivery, "state"))?;
+        delivery_line(out, delivery)?;
+    }
+    Ok(())
+}
+
+/// `NAME  KIND  STATE  N waiting since TIME, …  TARGET`, and the last error on a line of its own.
+fn delivery_line(out: &mut impl Write, delivery: &Value) -> io::Result<()> {
+    let waiting = match text(delivery, "oldest_waiting") {
+        since if since.is_empty() => format!("{} waiting", number(delivery, "waiting")),
+        since => format!("{} waiting since {since}", number(delivery, "waiting")),
+    };
+    writeln!(
+        out,
+        "delivery: {:<16} {:<11} {:<8} {waiting}, {} sent, {} refused for good, last success {}  {}",
+        text(delivery, "name"),
+        text(delivery, "kind"),
+        text(delivery, "state"),
+        number(delivery, "sent"),
+        number(delivery, "dead"),
+        or_dash(&text(delivery, "last_success")),
+        text(delivery, "target"),
+    )?;
+    if text(delivery, "state") == "failing" {
+        writeln!(out, "       {}: {}", text(delivery, "last_error_time"), text(delivery, "last_error"))?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use tally_types::{Diagnostic, Level, did_you_mean};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+pub use delivery::Delivery;
 pub use ossec::OssecConfig;
 pub use section::{
     Agentless, Analysis, Command, Forward, LogFiles, Mail, MailRoute, Response, Selection, SyslogInput, Transport,
@@ -23,6 +24,7 @@ use table::Table;
 
 use crate::response::Responses;
 
+mod delivery;
 mod ossec;
 mod section;
 mod show;
@@ -43,7 +45,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const HEARTBEAT_S: u32 = 10;
 const HEARTBEAT_S_RANGE: std::ops::RangeInclusive<u32> = 1..=600;
 const ALERT_LEVEL: u32 = 3;
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "listen",
     "console",
     "heartbeat_s",
@@ -61,6 +63,7 @@ const KEYS: [&str; 17] = [
     "responses",
     "response",
     "agentless",
+    "delivery",
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +93,8 @@ pub struct ManagerConfig {
     /// Addresses that no response may hit.
     pub never: Vec<String>,
     pub agentless: Vec<Agentless>,
+    /// Where alerts and events go.
+    pub deliveries: Vec<Delivery>,
     /// What the file asks for and does not get, as it is not done yet or has no counterpart: told at each start.
     pub warnings: Vec<Diagnostic>,
     /// How agents of OSSEC's are served.
@@ -129,6 +134,7 @@ impl ManagerConfig {
             responses: Vec::new(),
             never: Vec::new(),
             agentless: Vec::new(),
+            deliveries: Vec::new(),
             warnings: Vec::new(),
             ossec,
         }
@@ -211,6 +217,12 @@ impl ManagerConfig {
         for (number, why) in Responses::new(&config).1 {
             reader.fault(config.responses[number].at, why);
         }
+        for forward in delivery::forwards(&config.forward) {
+            match forward {
+                Ok(forward) => config.deliveries.push(forward),
+                Err(message) => reader.fault(0, message),
+            }
+        }
         reader.faults.sort_by_key(|f| (f.line, f.column));
         config.warnings.sort_by_key(|f| (f.line, f.column));
         (config, reader.faults)
@@ -283,7 +295,25 @@ impl<'t> Reader<'t> {
                     table.finish();
                 }
             }
+            "delivery" => self.deliveries(config, value),
             _ => self.tables(value, "[[agentless]]", |table| config.agentless.extend(Agentless::read(table))),
+        }
+    }
+
+    fn deliveries(&mut self, config: &mut ManagerConfig, value: &Spanned<DeValue<'_>>) {
+        let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= delivery::DELIVERIES_MAX) else {
+            let most = delivery::DELIVERIES_MAX;
+            return self
+                .fault(value.span().start, format!("expected at most {most} of [[delivery]], with two brackets"));
+        };
+        for item in array {
+            let Some(read) = Delivery::read(self, item) else { continue };
+            if delivery::has_name(&config.deliveries, &read.name) {
+                let at = item.span().start;
+                self.fault(at, format!("there are two deliveries \"{}\": each has a name of its own", read.name));
+            } else {
+                config.deliveries.push(read);
+            }
         }
     }
 

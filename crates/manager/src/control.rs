@@ -4,6 +4,7 @@
 //! manager's own directory, which only its owner can enter, and has mode 0600 itself.
 
 pub mod answer;
+mod deliveries;
 mod desk;
 mod fault;
 mod listing;
@@ -70,6 +71,7 @@ pub fn answer_offline(dir: &Path, line: &str, mut out: impl Write) -> Result<(),
         orders: Orders::Offline(Box::new(RefCell::new(ingest))),
         console: None,
         responses: None,
+        deliveries: None,
         clock,
     };
     desk.answer(line, &own_name(), &mut out)?;

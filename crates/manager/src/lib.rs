@@ -18,6 +18,7 @@
 //! | `live`, `feed` | what is shown as it happens |
 //! | `control` | the control socket and its answers |
 //! | `alert_files` | `alerts.log` and `alerts.json`, as OSSEC has them |
+//! | `deliveries` | the ways out: one task for each destination |
 //! | `moment` | times as operators write them |
 
 mod alert_files;
@@ -27,6 +28,7 @@ mod config;
 pub mod control;
 mod day_files;
 mod deadman;
+mod deliveries;
 mod feed;
 mod fleet;
 mod ingest;
@@ -46,7 +48,7 @@ mod sync;
 mod syslog_input;
 
 pub use config::{
-    Agentless, Analysis, CONSOLE_PORT, Command, ConfigError, Forward, LISTEN_PORT, LogFiles, Mail, MailRoute,
+    Agentless, Analysis, CONSOLE_PORT, Command, ConfigError, Delivery, Forward, LISTEN_PORT, LogFiles, Mail, MailRoute,
     ManagerConfig, OssecConfig, Response, Selection, SyslogInput, Transport,
 };
 pub use feed::Alerts;

@@ -21,7 +21,7 @@ use tally_net::{Accepted, AuthdPort, Authority, BindError, CloseCode, Conn, Fore
 use tally_ossec::station::Accept;
 use tally_proto::json;
 use tally_proto::message::{EnrolAnswer, EnrolRequest, Refused, RefusedCode};
-use tally_store::{Reader, Store, StoreError};
+use tally_store::{DeliveryBook, Reader, Store, StoreError};
 use tally_types::{AgentId, Level};
 use tally_web::Console;
 use tokio::runtime::Runtime;
@@ -32,6 +32,7 @@ use crate::archive::{self, Archive};
 use crate::clock::{Clock, wall};
 use crate::config::{LogFiles, ManagerConfig};
 use crate::control::{self, Office};
+use crate::deliveries::{self, Deliveries, RunningDeliveries};
 use crate::feed::Alerts;
 use crate::ingest::{Ingest, ORDER_TIME_MAX, OssecDesk, Parts, Settings, StationOrder};
 use crate::input::{ConnectionId, Input, Source};
@@ -134,17 +135,13 @@ impl Manager {
         let store = Store::open(&dir, wall())?;
         let authority = Authority::open_or_create(&dir.join(AUTHORITY_DIR))?;
         let (analysis, rules) = RuleDesk::open(&config, clock.now().wall)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("tally-manager")
-            .enable_all()
-            .build()?;
+        let runtime = runtime()?;
         let (mut server, ports) = runtime.block_on(open_ports(&config, &authority, &dir))?;
         let responses = Arc::new(Responses::new(&config).0);
         let legacy = OpenLegacy::open(&config, &authority, &mut server, &responses.ar_conf(), &runtime)?;
         let (inlet, outlet) = queue();
         let syslog = syslog_input::start(&config.syslog, &authority, &runtime, &inlet)?;
-        let ledger_size = store.head().size;
+        let (ledger_key, ledger_size) = (store.ledger_key(), store.head().size);
         let settings = Settings { heartbeat_ms: config.heartbeat_ms, alert_level: config.alert_level };
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
@@ -157,6 +154,8 @@ impl Manager {
         ingest.commit(clock.now());
         let reader = ingest.reader();
         let alert_files = alert_files(&config, reader.clone(), ledger_size)?;
+        let ledger = (&*ledger_key, ledger_size);
+        let (deliveries, delivering) = deliver(&config, &reader, &inlet, &live, ledger, &runtime)?;
         let thread =
             std::thread::Builder::new().name("tally-ingest".to_owned()).spawn(move || ingest.run(&outlet, clock))?;
         let (stopping, stop) = watch::channel(false);
@@ -172,7 +171,8 @@ impl Manager {
         });
         let link = console.as_ref().map(OpenConsole::links);
         let socket = dir.join(control::SOCKET_NAME);
-        let office = Office { reader, dir, inlet: inlet.clone(), console: link, responses: Some(responses), clock };
+        let office =
+            Office { reader, dir, inlet: inlet.clone(), console: link, responses: Some(responses), clock, deliveries };
         runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
         Ok(Running {
             listen,
@@ -190,6 +190,7 @@ impl Manager {
                 stopping,
                 socket,
                 alert_files,
+                delivering,
             }),
         })
     }
@@ -208,6 +209,32 @@ fn respond(
     let started = Responder::start(responses.clone(), ingest.reader(), inlet.clone(), station.clone())?;
     ingest.respond_by(started.0.clone());
     Ok(Some(started))
+}
+
+/// Begins to deliver. `ledger` is its public key, and its size when the manager started.
+fn deliver(
+    config: &ManagerConfig,
+    reader: &Reader,
+    inlet: &Inlet<Input>,
+    live: &Live,
+    ledger: (&str, u64),
+    runtime: &Runtime,
+) -> Result<(Deliveries, RunningDeliveries), StoreError> {
+    Deliveries::start(deliveries::Parts {
+        config: &config.deliveries,
+        book: DeliveryBook::open(&config.dir())?,
+        reader: reader.clone(),
+        inlet: inlet.clone(),
+        manager: own_name(),
+        ledger_key: ledger.0,
+        ledger_size: ledger.1,
+        news: &live.news,
+        runtime: runtime.handle(),
+    })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tally-manager").enable_all().build()
 }
 
 /// Begins to write `alerts.log` and `alerts.json`, where the configuration asks for one of them.
@@ -481,6 +508,7 @@ struct RunningParts {
     socket: PathBuf,
     /// Ended last: it writes what is recorded to the end.
     alert_files: Option<AlertFiles>,
+    delivering: RunningDeliveries,
 }
 
 impl Running {
@@ -555,7 +583,18 @@ impl Running {
 
     fn stop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
-        let RunningParts { runtime, inlet, thread, legacy, responder, sessions, stopping, socket, alert_files } = parts;
+        let RunningParts {
+            runtime,
+            inlet,
+            thread,
+            legacy,
+            responder,
+            sessions,
+            stopping,
+            socket,
+            alert_files,
+            delivering,
+        } = parts;
         stopping.send_replace(true);
         // What it has taken is brought to the ingest thread before that ends.
         legacy.stop();
@@ -577,6 +616,7 @@ impl Running {
         drop(alert_files);
         let console = self.console.take();
         runtime.block_on(async {
+            delivering.stop().await;
             let _ = sessions.await;
             if let Some(console) = console {
                 let _ = console.served.await;

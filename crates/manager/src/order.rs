@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tally_ossec::station::OrderError;
 use tally_proto::json;
 use tally_snapshot::NodeHash;
-use tally_types::{AgentId, Timestamp};
+use tally_types::{AgentId, Life, Timestamp};
 
 use crate::policy::GroupText;
 
@@ -46,6 +46,10 @@ pub enum Order {
         actor: Arc<str>,
         to: Recipient,
         what: Instruction,
+    },
+    /// Something in the manager's own life.
+    Notice {
+        life: Life,
     },
     /// Somebody asked for a link to the console.
     ConsoleLogin {

@@ -22,7 +22,9 @@ pub use operator::{
     response, token,
 };
 pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
-pub use status::{AgentStatus, DeliveryStatus, LedgerStatus, RulesStatus, Status, Told, agent_status, status};
+pub use status::{
+    AgentStatus, DeliveryStatus, LedgerStatus, RulesStatus, Status, Told, agent_status, dead_letter, delivery, status,
+};
 
 /// The schema that every outermost object names.
 pub const SCHEMA: u64 = 1;

@@ -36,6 +36,7 @@ pub fn life_of(about: AgentId, event: &Life) -> String {
             format!("The manager started (version {}).", shown(version))
         }
         Life::Stopped { reason } if about == AgentId::MANAGER => format!("The manager stopped: {}.", shown(reason)),
+        event if about == AgentId::MANAGER => life(event).replacen("The agent's ", "The manager's ", 1),
         event => life(event),
     }
 }

@@ -121,6 +121,18 @@ fn life_cases() -> Vec<Case> {
         case("state full", life(Life::StateFull { detail: "no space".into() })),
         case("part impaired", life(Life::Impaired { part: "unit".into(), detail: "masked".into() })),
         case("part restored", life(Life::Restored { part: "unit".into() })),
+        Case {
+            about: 0,
+            ..case("delivery fails", life(Life::Impaired { part: "delivery siem".into(), detail: "refused".into() }))
+        },
+        Case {
+            about: 0,
+            ..case(
+                "messages refused",
+                life(Life::Impaired { part: "dead letters of delivery siem".into(), detail: "400".into() }),
+            )
+        },
+        Case { about: 0, ..case("delivery works again", life(Life::Restored { part: "delivery siem".into() })) },
         case("policy applied", life(Life::PolicyApplied { origin: "the manager".into(), digest: [1; 32] })),
         case("policy refused", life(Life::PolicyRefused { detail: "g:1:1: no".into() })),
         case("device opened", life(Life::DeviceOpened { device: "sda1".into(), mounts: vec![], actor: None })),

@@ -83,6 +83,14 @@ impl Line {
     }
 
     async fn send_at_length(&mut self, frames: &[Bytes]) -> Result<(), LineError> {
+        // Before anything is sent: a far end that closes with something unread takes its reason back.
+        if std::mem::take(&mut self.is_new) && matches!(self.stream, Stream::Tls(_)) {
+            let until = Instant::now() + REFUSAL_TIME;
+            while Instant::now() < until {
+                self.check().await?;
+                sleep(LOOK_MAX).await;
+            }
+        }
         self.check().await?;
         let written = match &mut self.stream {
             Stream::Udp(socket) => datagrams(socket, frames).await,
@@ -95,13 +103,6 @@ impl Line {
             return Err(LineError::Send { target: self.target.clone(), source });
         }
         self.confirmed().await?;
-        if std::mem::take(&mut self.is_new) && matches!(self.stream, Stream::Tls(_)) {
-            let until = Instant::now() + REFUSAL_TIME;
-            while Instant::now() < until {
-                self.check().await?;
-                sleep(LOOK_MAX).await;
-            }
-        }
         self.check().await
     }
 

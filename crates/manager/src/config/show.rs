@@ -37,6 +37,14 @@ impl ManagerConfig {
             ("command", self.commands.iter().map(command).collect()),
             ("response", self.responses.iter().map(response).collect()),
             ("agentless", self.agentless.iter().map(agentless).collect()),
+            (
+                "delivery",
+                self.deliveries
+                    .iter()
+                    .map(|delivery| delivery.shown.clone())
+                    .filter(|shown| !shown.is_null())
+                    .collect(),
+            ),
         ];
         for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
             out.insert(name.to_owned(), Value::Array(list));

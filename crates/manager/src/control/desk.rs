@@ -17,6 +17,7 @@ use super::answer::Answer;
 use super::fault::Fault;
 use super::request::Request;
 use crate::clock::Clock;
+use crate::deliveries::Deliveries;
 use crate::ingest::{Ingest, ORDER_TIME_MAX, agent_status};
 use crate::input::Input;
 use crate::moment::duration_us;
@@ -40,6 +41,8 @@ pub struct Desk<'d> {
     /// Where there are any.
     pub responses: Option<&'d Responses>,
     pub clock: Clock,
+    /// Those at work; `None` where no manager runs.
+    pub deliveries: Option<&'d Deliveries>,
 }
 
 /// Who carries orders out.
@@ -111,6 +114,14 @@ impl Desk<'_> {
             Request::RulesReload {} => self.order(Order::RulesReload { actor: actor.into() }, answer),
             Request::LogList { agent } => self.log_list(agent.as_deref(), answer),
             Request::Explain { path, agent } => self.explain(&path, agent.as_deref(), answer),
+            Request::DeliveryList {} => self.delivery_list(answer),
+            Request::DeliveryTest { name } => self.delivery_test(&name, answer),
+            Request::DeliveryPause { name } => self.delivery_pause(&name, true, answer),
+            Request::DeliveryResume { name } => self.delivery_pause(&name, false, answer),
+            Request::DeliveryReplay { name, since, dead, retry } => {
+                let dead = dead.unwrap_or(false).then_some(retry.unwrap_or(false));
+                self.delivery_replay(&name, since.as_deref(), dead, answer)
+            }
             Request::ConsoleLink {} => self.console_link(answer),
         }
     }
@@ -219,6 +230,8 @@ impl Desk<'_> {
                 "The manager is not running: nothing is taken in. Start it with \"tally up\" or \"tally manager\".";
             status.problems.insert(0, sentence.to_owned());
         }
+        status.deliveries = self.delivery_statuses()?;
+        status.problems.extend(Deliveries::problems(&status.deliveries));
         answer.add_findings(status.problems.len() as u64);
         Ok(answer.object(&json::status(&status))?)
     }

@@ -96,6 +96,16 @@ pub enum Request {
     LogList { agent: Option<String> },
     #[serde(rename = "explain")]
     Explain { path: String, agent: Option<String> },
+    #[serde(rename = "delivery.list")]
+    DeliveryList {},
+    #[serde(rename = "delivery.test")]
+    DeliveryTest { name: String },
+    #[serde(rename = "delivery.pause")]
+    DeliveryPause { name: String },
+    #[serde(rename = "delivery.resume")]
+    DeliveryResume { name: String },
+    #[serde(rename = "delivery.replay")]
+    DeliveryReplay { name: String, since: Option<String>, dead: Option<bool>, retry: Option<bool> },
     #[serde(rename = "console.link")]
     ConsoleLink {},
 }

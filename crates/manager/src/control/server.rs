@@ -15,6 +15,7 @@ use super::desk::{Desk, Orders};
 use super::request::REQUEST_BYTES_MAX;
 use super::{SOCKET_NAME, answer::Answer};
 use crate::clock::Clock;
+use crate::deliveries::Deliveries;
 use crate::input::Input;
 use crate::queue::Inlet;
 use crate::response::Responses;
@@ -33,6 +34,7 @@ pub struct Office {
     pub console: Option<Box<dyn Fn() -> String + Send + Sync>>,
     pub clock: Clock,
     pub responses: Option<Arc<Responses>>,
+    pub deliveries: Deliveries,
 }
 
 /// Opens the socket in `dir`, in place of one that a killed manager left. The caller holds the lock of `dir`.
@@ -93,6 +95,7 @@ fn answer(office: &Office, actor: &str, stream: BlockingStream) -> io::Result<()
         console: link.as_ref().map(|link| link as &(dyn Fn() -> String + Sync)),
         responses: office.responses.as_deref(),
         clock: office.clock,
+        deliveries: Some(&office.deliveries),
     };
     match std::str::from_utf8(&line) {
         Ok(text) if line.ends_with(b"\n") => desk.answer(text, actor, &mut out),

@@ -45,6 +45,12 @@ impl Ingest {
             Order::Instruct { actor, to, what } => self.instruct(now, &actor, to, what),
             Order::RulesReload { actor } => self.rules_reload(now, &actor),
             Order::Promote(promotion) => self.promote(now, *promotion),
+            Order::Notice { life } => {
+                self.notice(now, AgentId::MANAGER, life);
+                self.commit(now);
+                let refused = self.refusal().map(|refused| refused.text.to_string());
+                Ok(refused.map_or_else(|| Reply::Done("it is on record".to_owned()), Reply::Refused))
+            }
             Order::ConsoleLogin { detail } => self.console_login(now, detail),
         };
         done.unwrap_or_else(|error| Reply::Refused(error.to_string()))

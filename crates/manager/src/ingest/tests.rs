@@ -330,6 +330,7 @@ fn an_agent_that_is_named_like_a_number_is_not_taken_for_another() {
         dir: std::path::Path::new("/nonexistent"),
         orders: crate::control::Orders::Offline(Box::new(std::cell::RefCell::new(ingest))),
         responses: None,
+        deliveries: None,
         console: None,
         clock: Clock::start(),
     };

@@ -7,7 +7,7 @@ use tally_types::{AgentId, AgentState, Timestamp};
 
 use crate::message::{Blind, Usage};
 
-use super::{hex, outermost, put, texts};
+use super::{Object, hex, outermost, put, put_time, texts};
 
 /// The state of everything that one manager answers for.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +78,58 @@ pub struct LedgerStatus {
 #[derive(Clone, Debug)]
 pub struct DeliveryStatus {
     pub name: Arc<str>,
+    pub kind: Arc<str>,
+    /// Where it leads, in words; empty where that is not known.
+    pub target: Arc<str>,
+    /// `working`, `failing`, `paused`, or `removed` from the configuration.
+    pub state: &'static str,
     pub waiting: u64,
+    /// The time of the first that waits.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Taken since the delivery was set up.
+    pub sent: u64,
+    /// Refused for good.
+    pub dead: u64,
+    pub last_success: Option<Timestamp>,
     pub last_error: Option<Arc<str>>,
+    pub last_error_at: Option<Timestamp>,
+    pub failing_since: Option<Timestamp>,
+}
+
+/// One line of `tally delivery list`.
+pub fn delivery(delivery: &DeliveryStatus) -> Value {
+    let mut object = outermost();
+    object.append(&mut delivery_object(delivery));
+    object.into()
+}
+
+/// One line of `tally delivery replay NAME dead`.
+pub fn dead_letter(delivery: &str, index: u64, time: Timestamp, reason: &str, is_retried: bool) -> Value {
+    let mut object = outermost();
+    put(&mut object, "delivery", delivery);
+    put(&mut object, "ledger_index", index);
+    put_time(&mut object, "time", time);
+    put(&mut object, "reason", reason);
+    put(&mut object, "retried", is_retried);
+    object.into()
+}
+
+fn delivery_object(delivery: &DeliveryStatus) -> Object {
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let mut object = Object::new();
+    put(&mut object, "name", &*delivery.name);
+    put(&mut object, "kind", &*delivery.kind);
+    put(&mut object, "target", &*delivery.target);
+    put(&mut object, "state", delivery.state);
+    put(&mut object, "waiting", delivery.waiting);
+    put(&mut object, "oldest_waiting", time(delivery.oldest_waiting));
+    put(&mut object, "sent", delivery.sent);
+    put(&mut object, "dead", delivery.dead);
+    put(&mut object, "last_success", time(delivery.last_success));
+    put(&mut object, "last_error", delivery.last_error.as_deref());
+    put(&mut object, "last_error_time", time(delivery.last_error_at));
+    put(&mut object, "failing_since", time(delivery.failing_since));
+    object
 }
 
 pub fn status(status: &Status) -> Value {
@@ -106,13 +156,7 @@ pub fn status(status: &Status) -> Value {
         })
     });
     put(&mut object, "rules", rules);
-    let deliveries = status.deliveries.iter().map(|delivery| {
-        json!({
-            "name": &*delivery.name,
-            "waiting": delivery.waiting,
-            "last_error": delivery.last_error.as_deref(),
-        })
-    });
+    let deliveries = status.deliveries.iter().map(|delivery| Value::from(delivery_object(delivery)));
     put(&mut object, "deliveries", deliveries.collect::<Value>());
     object.into()
 }

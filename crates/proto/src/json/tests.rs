@@ -246,7 +246,20 @@ fn status_object() {
         agents: vec![agent, never],
         ledger: LedgerStatus { size: 814, root: Some([0xcd; 32]), checkpoint_time: Some(TIME) },
         rules: Some(RulesStatus { digest: [0xef; 32], decoders: 41, rules: 380, lists: 2, since: TIME }),
-        deliveries: vec![DeliveryStatus { name: "mail".into(), waiting: 2, last_error: Some("refused".into()) }],
+        deliveries: vec![DeliveryStatus {
+            name: "siem".into(),
+            kind: "syslog".into(),
+            target: "tls://logs.example.com:6514".into(),
+            state: "failing",
+            waiting: 2,
+            oldest_waiting: Some(Timestamp(1)),
+            sent: 7,
+            dead: 1,
+            last_success: Some(Timestamp(2)),
+            last_error: Some("refused".into()),
+            last_error_at: Some(Timestamp(3)),
+            failing_since: Some(Timestamp(3)),
+        }],
     };
     golden("status.json", &status(&full));
     golden("status-empty.json", &status(&Status::default()));

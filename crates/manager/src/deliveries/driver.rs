@@ -1,0 +1,356 @@
+//! The task of one delivery: reads, sends, moves the cursor, and waits when that fails.
+//!
+//! A message that its destination refuses for good goes to the dead letters; so does one on which the destination fails
+//! again and again while it takes the next. Neither holds back the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tally_delivery::{BatchLimits, Destination, Message, Sent};
+use tally_store::{DeliveryState, Progress, StoreError};
+use tally_types::{Life, Timestamp};
+use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
+
+use super::backoff::Backoff;
+use super::batch::{self, Batch};
+use super::{Line, Shared};
+use crate::clock::wall;
+
+/// When nothing is told, there is a look all the same.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A destination that has not answered by then has failed. Its own time-outs are shorter.
+const SEND_TIME_MAX: Duration = Duration::from_secs(300);
+/// After so many failures with one message alone, the next one is tried.
+const PROBE_AFTER: u32 = 8;
+/// Dead letters that are tried again at once.
+const RETRIED_MAX: u64 = 100;
+/// At most so often it is told that there are dead letters.
+const DEAD_TOLD_US: i64 = 3_600_000_000;
+
+pub struct Driver {
+    shared: Arc<Shared>,
+    line: Arc<Line>,
+    news: broadcast::Receiver<tally_web::Live>,
+    stop: watch::Receiver<bool>,
+    destination: Destination,
+    backoff: Backoff,
+    dead_told: Option<Timestamp>,
+}
+
+/// What comes after a step.
+enum Next {
+    AtOnce,
+    /// When there is something new.
+    News,
+    After(Duration),
+}
+
+/// Why a batch was not taken as a whole.
+struct Trouble {
+    why: String,
+    after: Option<Duration>,
+    is_wrong: bool,
+}
+
+/// How far a batch came.
+struct Outcome {
+    /// The messages before this one are settled.
+    settled: usize,
+    /// Of these.
+    refused: Vec<(usize, String)>,
+    trouble: Option<Trouble>,
+}
+
+impl Driver {
+    pub fn new(
+        shared: Arc<Shared>,
+        line: Arc<Line>,
+        news: broadcast::Receiver<tally_web::Live>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let destination = Destination::new(&line.config.settings);
+        let backoff = Backoff::new(line.config.retry_first);
+        Self { shared, line, news, stop, destination, backoff, dead_told: None }
+    }
+
+    pub async fn run(mut self) {
+        while !*self.stop.borrow() {
+            // Only what comes after this look is news.
+            self.news = self.news.resubscribe();
+            let next = match self.step().await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(delivery = self.line.config.name, %error, "a delivery cannot read or note how far it is");
+                    Next::After(self.backoff.failed(random(), None, false))
+                }
+            };
+            self.pause(next).await;
+        }
+        self.destination.close().await;
+    }
+
+    async fn pause(&mut self, next: Next) {
+        let stopped = async { drop(self.stop.wait_for(|stop| *stop).await) };
+        match next {
+            Next::AtOnce => tokio::task::yield_now().await,
+            Next::News => tokio::select! {
+                () = stopped => {}
+                () = self.line.wake.notified() => {}
+                _ = self.news.recv() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            },
+            Next::After(wait) => tokio::select! {
+                () = stopped => {}
+                () = self.line.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            },
+        }
+    }
+
+    async fn step(&mut self) -> Result<Next, StoreError> {
+        let name = self.line.config.name.clone();
+        let state = self.blocking(move |shared| shared.book().get(&name)).await?;
+        let Some(state) = state.filter(|state| !state.is_paused) else { return Ok(Next::News) };
+        if let Some(next) = self.retry_dead().await? {
+            return Ok(next);
+        }
+        let limits = self.limits();
+        let (line, cursor) = (self.line.clone(), state.cursor);
+        let batch = self
+            .blocking(move |shared| batch::read(shared, line.config.events, &line.config.select, cursor, limits))
+            .await?;
+        if batch.messages.is_empty() {
+            if batch.next > cursor && (batch.is_more || batch.next - cursor >= 1000) {
+                self.advance(cursor, batch.next, 0, Vec::new()).await?;
+            }
+            return Ok(if batch.is_more { Next::AtOnce } else { Next::News });
+        }
+        if !limits.wait.is_zero()
+            && !batch.is_more
+            && batch.messages.len() < limits.count_max
+            && self.is_young(&batch, limits)
+        {
+            return Ok(Next::After(limits.wait / 4));
+        }
+        self.deliver(&state, batch).await
+    }
+
+    /// Whether a batch that is not full may wait for more: until its first message has waited so long.
+    fn is_young(&self, batch: &Batch, limits: BatchLimits) -> bool {
+        let waited_us = batch.messages.first().map_or(i64::MAX, |message| wall().since(message.received));
+        u128::try_from(waited_us).is_ok_and(|us| us < limits.wait.as_micros())
+    }
+
+    /// While it fails, smaller batches: what one message causes then hits only that one.
+    fn limits(&self) -> BatchLimits {
+        let limits = self.destination.limits();
+        let count_max = (limits.count_max >> self.backoff.failures().saturating_sub(2).min(31)).max(1);
+        BatchLimits { count_max, ..limits }
+    }
+
+    async fn deliver(&mut self, state: &DeliveryState, batch: Batch) -> Result<Next, StoreError> {
+        let mut outcome = self.send(&batch.messages).await;
+        if outcome.trouble.is_some() && outcome.settled == 0 && self.backoff.failures() >= PROBE_AFTER {
+            self.probe(&batch, &mut outcome).await?;
+        }
+        let Outcome { settled, refused, trouble } = outcome;
+        let sent = (settled - refused.len()) as u64;
+        let number = |at: usize| batch.messages.get(at).map_or(batch.next, |message| message.index);
+        let refused: Vec<_> = refused.into_iter().map(|(at, why)| (number(at), why)).collect();
+        if settled > 0 {
+            let to = if trouble.is_none() { batch.next } else { number(settled) };
+            self.tell_refused(&refused).await;
+            self.advance(state.cursor, to, sent, refused).await?;
+        }
+        match trouble {
+            None => {
+                self.recovered(state).await?;
+                Ok(if batch.is_more { Next::AtOnce } else { Next::News })
+            }
+            Some(trouble) => self.failed(state, trouble).await,
+        }
+    }
+
+    /// Sends a batch in order. What is refused as a whole is halved until it is known which message is meant.
+    async fn send(&mut self, messages: &[Message]) -> Outcome {
+        let mut refused = Vec::new();
+        let mut parts: Vec<_> = std::iter::once(0..messages.len()).collect();
+        while let Some(part) = parts.pop() {
+            let sent = timeout(SEND_TIME_MAX, self.destination.send(&messages[part.clone()])).await;
+            let sent = sent.unwrap_or_else(|_| Sent::again(format!("no answer within {} s", SEND_TIME_MAX.as_secs())));
+            let trouble = match sent {
+                Sent::Done { refused: some } => {
+                    let inside = some.into_iter().filter(|(at, _)| *at < part.len());
+                    refused.extend(inside.map(|(at, why)| (part.start + at, why)));
+                    continue;
+                }
+                Sent::Refused { why } if part.len() == 1 => {
+                    refused.push((part.start, why));
+                    continue;
+                }
+                Sent::Refused { .. } => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                    continue;
+                }
+                Sent::Again { why, after } => Trouble { why, after, is_wrong: false },
+                Sent::Wrong { why } => Trouble { why, after: None, is_wrong: true },
+            };
+            return Outcome { settled: part.start, refused, trouble: Some(trouble) };
+        }
+        Outcome { settled: messages.len(), refused, trouble: None }
+    }
+
+    /// It has failed with one message for long: if the next is taken, it is that message.
+    async fn probe(&mut self, batch: &Batch, outcome: &mut Outcome) -> Result<(), StoreError> {
+        let Some(Trouble { is_wrong: false, why, .. }) = &outcome.trouble else { return Ok(()) };
+        let why = format!("it fails on this message again and again, and takes the next: {why}");
+        let (line, from) = (self.line.clone(), batch.next);
+        let limits = BatchLimits { count_max: 1, ..self.destination.limits() };
+        let next = self
+            .blocking(move |shared| batch::read(shared, line.config.events, &line.config.select, from, limits))
+            .await?;
+        // It comes once more with the next batch: with the same id.
+        if let [_] = &next.messages[..]
+            && self.send(&next.messages).await.trouble.is_none()
+        {
+            outcome.refused = vec![(0, why)];
+            outcome.settled = batch.messages.len().min(1);
+            outcome.trouble = None;
+        }
+        Ok(())
+    }
+
+    /// Tries dead letters again that somebody asked for.
+    async fn retry_dead(&mut self) -> Result<Option<Next>, StoreError> {
+        let line = self.line.clone();
+        let (letters, messages) = self
+            .blocking(move |shared| {
+                let letters = shared.book().dead(&line.config.name, true, RETRIED_MAX)?;
+                let numbers: Vec<_> = letters.iter().map(|letter| letter.index).collect();
+                let messages = batch::by_number(shared, line.config.events, &numbers)?;
+                Ok((letters, messages))
+            })
+            .await?;
+        if letters.is_empty() {
+            return Ok(None);
+        }
+        let outcome = self.send(&messages).await;
+        let name = self.line.config.name.clone();
+        let settled: Vec<_> = messages[..outcome.settled].iter().map(|message| message.index).collect();
+        let refused: Vec<_> = outcome.refused.into_iter().map(|(at, why)| (messages[at].index, why)).collect();
+        self.blocking(move |shared| {
+            let mut book = shared.book();
+            for index in settled {
+                let why = refused.iter().find(|(refused, _)| *refused == index).map(|(_, why)| &**why);
+                book.settle_dead(&name, index, why, wall())?;
+            }
+            // What the ledger's rows do not show any more cannot be sent.
+            for letter in letters.iter().filter(|letter| messages.iter().all(|message| message.index != letter.index)) {
+                book.settle_dead(&name, letter.index, Some("the manager does not have it any more"), wall())?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Some(match outcome.trouble {
+            None => Next::AtOnce,
+            Some(trouble) => Next::After(self.backoff.failed(random(), trouble.after, trouble.is_wrong)),
+        }))
+    }
+
+    async fn advance(&self, from: u64, cursor: u64, sent: u64, refused: Vec<(u64, String)>) -> Result<(), StoreError> {
+        let name = self.line.config.name.clone();
+        self.blocking(move |shared| {
+            let progress = Progress { from, cursor, sent, refused: &refused, now: wall() };
+            shared.book().advance(&name, progress)
+        })
+        .await
+    }
+
+    async fn recovered(&mut self, state: &DeliveryState) -> Result<(), StoreError> {
+        self.backoff.succeeded();
+        let Some(since) = state.failing_since else { return Ok(()) };
+        let (name, is_told) = (self.line.config.name.clone(), state.is_told);
+        tracing::info!(delivery = name, since = %since, "a delivery works again");
+        self.blocking(move |shared| {
+            if is_told {
+                shared.record(Life::Restored { part: part(&name) });
+            }
+            shared.book().recover(&name)
+        })
+        .await
+    }
+
+    async fn failed(&mut self, state: &DeliveryState, trouble: Trouble) -> Result<Next, StoreError> {
+        let Trouble { why, after, is_wrong } = trouble;
+        let wait = self.backoff.failed(random(), after, is_wrong);
+        let now = wall();
+        let since = state.failing_since.unwrap_or(now);
+        let for_us = u128::try_from(now.since(since)).unwrap_or(0);
+        let is_due = !state.is_told && (is_wrong || for_us >= self.line.config.failing_max.as_micros());
+        let (name, is_told) = (self.line.config.name.clone(), state.is_told);
+        if state.last_error.as_deref() != Some(&*why) || state.failing_since.is_none() {
+            tracing::warn!(delivery = name, why, "a delivery fails; what is to be delivered waits in the ledger");
+        }
+        self.blocking(move |shared| {
+            let detail = format!("it has failed since {since}: {why}");
+            let is_told =
+                is_told || (is_due && shared.record(Life::Impaired { part: part(&name), detail: detail.into() }));
+            shared.book().fail(&name, &why, since, is_told, now)
+        })
+        .await?;
+        Ok(Next::After(wait))
+    }
+
+    /// An alert that there are dead letters, not for each of them.
+    async fn tell_refused(&mut self, refused: &[(u64, String)]) {
+        let Some((index, why)) = refused.first() else { return };
+        tracing::error!(
+            delivery = self.line.config.name,
+            count = refused.len(),
+            index,
+            why,
+            "messages were refused for good"
+        );
+        let now = wall();
+        if self.dead_told.is_some_and(|told| now.since(told) < DEAD_TOLD_US) {
+            return;
+        }
+        self.dead_told = Some(now);
+        let part = format!("dead letters of delivery {}", self.line.config.name).into();
+        let detail =
+            format!("its destination refused {} messages for good, the first is {index}: {why}", refused.len());
+        let recorded =
+            self.blocking(move |shared| Ok(shared.record(Life::Impaired { part, detail: detail.into() }))).await;
+        if !recorded.unwrap_or(false) {
+            self.dead_told = None;
+        }
+    }
+
+    /// What reads or writes a database, on a thread that may wait.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(done) => done,
+            Err(error) => Err(StoreError::Failed(error.to_string())),
+        }
+    }
+}
+
+fn part(name: &str) -> Arc<str> {
+    format!("delivery {name}").into()
+}
+
+/// Any number, for jitter.
+fn random() -> u64 {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0; 8];
+    // Without randomness there is no jitter, which is no harm.
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

@@ -118,7 +118,7 @@ fn status_and_agents_have_the_keys_of_schema_1() {
     let _up = site.up();
     site.settle(&site.own_name(), &site.tree());
     let status = site.ask(0, &["status"]).one();
-    assert_eq!(keys(&status), ["schema", "healthy", "problems", "agents", "ledger", "deliveries"]);
+    assert_eq!(keys(&status), ["schema", "healthy", "problems", "agents", "ledger", "rules", "deliveries"]);
     assert_eq!((&status["schema"], &status["healthy"]), (&Value::from(1), &Value::Bool(true)));
     let agent = &status["agents"][0];
     let named = ["id", "name", "group", "state", "last_seen", "root", "entries", "lag_ms", "dropped", "can", "cannot"];

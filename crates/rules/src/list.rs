@@ -49,6 +49,9 @@ impl List {
         if bytes.len() > LIST_BYTES_MAX {
             return Err(ListError::TooLarge(bytes.len()));
         }
+        if bytes.len() < HEAD_BYTES {
+            return Err(ListError::Damaged(bytes.len()));
+        }
         let number = |at: usize| {
             let four = bytes.get(at..at + 4).and_then(|four| <[u8; 4]>::try_from(four).ok());
             four.map(|four| u32::from_le_bytes(four) as usize).ok_or(ListError::Damaged(at))
@@ -250,7 +253,7 @@ mod tests {
         let bytes = cdb(&[(b"a", b"1"), (b"a", b"2"), (b"", b"")]);
         let list = List::from_cdb(&bytes).unwrap();
         assert_eq!((list.value(b"a"), list.value(b""), list.len()), (Some(&b"1"[..]), Some(&b""[..]), 2));
-        assert_eq!(List::from_cdb(&bytes[..100]).unwrap_err(), ListError::Damaged(104));
+        assert_eq!(List::from_cdb(&bytes[..100]).unwrap_err(), ListError::Damaged(100));
         let mut long = bytes;
         long[2048] = 255;
         assert_eq!(List::from_cdb(&long).unwrap_err(), ListError::Damaged(2048));

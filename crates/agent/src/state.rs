@@ -21,7 +21,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -53,6 +53,11 @@ const RECOUNT_BYTES: i64 = 16 << 20;
 /// syncs this disk waits meanwhile.
 const COMMITS_PER_TIDYING: usize = 64;
 const EDITS_PER_COMMIT: usize = 32;
+/// A commit of so many edits is one of a storm, as an installation of packages is, which itself syncs all the time: then the
+/// log is moved that often only, or after so many commits.
+const EDITS_IN_STORM: usize = 64;
+const TIDYING_IN_STORM: Duration = Duration::from_secs(5);
+const COMMITS_PER_TIDYING_IN_STORM: usize = 64 * COMMITS_PER_TIDYING;
 /// Superseded nodes deleted in one commit, so that a commit stays short.
 const DEAD_NODES_PER_COMMIT: u32 = 2_000;
 
@@ -100,6 +105,7 @@ pub struct State {
     outbox_bytes: i64,
     /// Commits since the file was last asked to be tidied.
     commits: usize,
+    tidied: Instant,
     tidier: Tidier,
     _lock: fs::File,
 }
@@ -180,8 +186,9 @@ impl State {
         let outbox_bytes = outbox::bytes(&db)?;
         let tidier = Tidier::start(&path)?;
         let now_at = Position::default();
-        let (keep_nodes, commits) = (true, 0);
-        let mut state = Self { now: now_at, db, nodes, path, keep_nodes, outbox_bytes, commits, tidier, _lock: lock };
+        let (keep_nodes, commits, tidied) = (true, 0, Instant::now());
+        let mut state =
+            Self { now: now_at, db, nodes, path, keep_nodes, outbox_bytes, commits, tidied, tidier, _lock: lock };
         state.begin_epoch(now)?;
         Ok(state)
     }
@@ -363,16 +370,23 @@ impl State {
                 }
                 self.now = position;
                 self.commits += 1 + commit.edits.len() / EDITS_PER_COMMIT;
-                if self.commits >= COMMITS_PER_TIDYING {
-                    self.commits = 0;
-                    self.tidier.tidy();
-                }
+                self.tidy_if_due(commit.edits.len());
                 Ok(position)
             }
             Err(error) => {
                 self.roll_back();
                 Err(error)
             }
+        }
+    }
+
+    fn tidy_if_due(&mut self, edits: usize) {
+        let is_storm = edits >= EDITS_IN_STORM
+            && self.tidied.elapsed() < TIDYING_IN_STORM
+            && self.commits < COMMITS_PER_TIDYING_IN_STORM;
+        if self.commits >= COMMITS_PER_TIDYING && !is_storm {
+            (self.commits, self.tidied) = (0, Instant::now());
+            self.tidier.tidy();
         }
     }
 

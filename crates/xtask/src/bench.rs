@@ -2,6 +2,7 @@
 //! docs/performance.md. A number means little without the machine, so the report names it.
 
 mod aide;
+mod audit;
 mod baseline;
 mod build;
 mod check;
@@ -21,6 +22,7 @@ mod sense;
 mod storm;
 mod tree;
 mod unpack;
+mod who;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +48,9 @@ pub struct Options {
     /// Where the tree is made and kept for the next run; it should lie on ext4
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
+    /// Of `sense`, only the work that has this in its name; again for more
+    #[arg(long, value_name = "NAME")]
+    work: Vec<String>,
     /// Measure the release builds that are there, instead of building first
     #[arg(long)]
     no_build: bool,
@@ -68,6 +73,8 @@ pub struct Bench {
     memory: TempDir,
     files: u64,
     rounds: usize,
+    /// Of `sense`; empty is all.
+    works: Vec<String>,
 }
 
 /// One benchmark: its file says how it measures.
@@ -77,7 +84,7 @@ struct Benchmark {
     run: fn(&Bench, &mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 15] = [
     Benchmark {
         name: "init",
         what: "CPU of `tally init` against a bare walk with SHA-256 and `aide --init`",
@@ -108,8 +115,13 @@ const BENCHMARKS: [Benchmark; 14] = [
     },
     Benchmark {
         name: "sense",
-        what: "git, gcc, dpkg, tar and a loop of files: bare, under a mark, inotify, auditd, the agent",
+        what: "git, gcc, dpkg, apt-get, tar and a loop of files: bare, under a mark, inotify, auditd, the agent",
         run: sense::run,
+    },
+    Benchmark {
+        name: "who",
+        what: "which source names the program behind a change how often, and what that costs",
+        run: who::run,
     },
     Benchmark {
         name: "fury",
@@ -178,6 +190,7 @@ impl Bench {
             dir,
             files: options.files,
             rounds: options.rounds,
+            works: options.work.clone(),
         })
     }
 

@@ -25,7 +25,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     for number in 0..bench.rounds {
         let floor_s = cost(scratch, &[&floor, "hash", &tree.display().to_string()], &[])?.cpu_s;
         let mut manager = Manager::start(bench, &format!("baseline-{number}"))?;
-        let agent = manager.add_agent(bench, "a", &[&tree])?;
+        let agent = manager.add_agent(bench, "a", &[&tree], &[])?;
         manager.wait_until_watching("a")?;
         let watching_s = cpu_s(&family(agent.pid()))?;
         manager.wait_until_held("a")?;

@@ -114,8 +114,8 @@ impl Manager {
             .with_context(|| format!("agent {name} is not listed"))
     }
 
-    /// Enrols an agent and starts it on `watches`.
-    pub fn add_agent(&self, bench: &Bench, name: &str, watches: &[&Path]) -> anyhow::Result<Agent> {
+    /// Enrols an agent and starts it on `watches`, with further words.
+    pub fn add_agent(&self, bench: &Bench, name: &str, watches: &[&Path], words: &[&str]) -> anyhow::Result<Agent> {
         let program = bench.program("tally-agent");
         let state = bench.scratch.path().join(format!("{}-{name}", self.console));
         let manager = format!("127.0.0.1:{}", self.port);
@@ -132,7 +132,7 @@ impl Manager {
         )?;
         let enrolled_in = started.elapsed();
         let mut command = Command::new(&program);
-        command.arg("run").arg("--state").arg(&state);
+        command.arg("run").args(words).arg("--state").arg(&state);
         for watch in watches {
             command.arg("--watch").arg(watch);
         }

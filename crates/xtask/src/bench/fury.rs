@@ -23,7 +23,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let watched = bench.scratch.path().join("fury");
     std::fs::create_dir(&watched)?;
     let mut manager = Manager::start(bench, "fury-state")?;
-    let agent = manager.add_agent(bench, "a", &[&watched])?;
+    let agent = manager.add_agent(bench, "a", &[&watched], &[])?;
     manager.wait_until_held("a")?;
     let before_s = cpu_s(&family(agent.pid()))?;
     let files = blow(bench, &watched)?;

@@ -22,7 +22,7 @@ const CPU_PERCENT: Limit = Limit::AtMost(0.2);
 pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let tree = bench.tree()?;
     let mut manager = Manager::start(bench, "idle-state")?;
-    let agent = manager.add_agent(bench, "a", &[&tree])?;
+    let agent = manager.add_agent(bench, "a", &[&tree], &[])?;
     manager.wait_until_held("a")?;
     std::thread::sleep(SETTLE);
     let mark = Mark::start(bench, &tree)?;

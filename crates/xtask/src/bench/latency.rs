@@ -24,7 +24,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let watched = bench.scratch.path().join("latency");
     std::fs::create_dir(&watched)?;
     let mut manager = Manager::start(bench, "latency-state")?;
-    let agent = manager.add_agent(bench, "a", &[&watched])?;
+    let agent = manager.add_agent(bench, "a", &[&watched], &[])?;
     manager.wait_until_held("a")?;
     let started = Instant::now();
     let mut written = HashMap::new();

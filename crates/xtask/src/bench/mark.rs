@@ -25,9 +25,20 @@ impl Mark {
         Self::start_as(bench, "inotify", watched)
     }
 
+    /// The same mark with a reader that lets records come together, as the agent does in a storm; how many there were stands in
+    /// the file `count`.
+    pub fn gathering(bench: &Bench, watched: &Path, count: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(bench.program("tally-floor"));
+        Self::spawn(command.arg("gather").args([watched, count]))
+    }
+
     fn start_as(bench: &Bench, kind: &str, watched: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(bench.program("tally-floor"));
-        let mut child = command.arg(kind).arg(watched).stdout(Stdio::piped()).spawn().context("start tally-floor")?;
+        Self::spawn(command.arg(kind).arg(watched))
+    }
+
+    fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().context("start tally-floor")?;
         let said = child.stdout.take().and_then(|out| BufReader::new(out).lines().next());
         let mark = Self(child);
         ensure!(matches!(said, Some(Ok(line)) if line == "marked"), "the bare mark could not be had");

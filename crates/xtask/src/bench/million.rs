@@ -19,7 +19,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     println!("making {FILES} small files");
     tree::write_small(&tree, FILES)?;
     let mut manager = Manager::start(bench, "million-state")?;
-    let agent = manager.add_agent(bench, "a", &[&tree])?;
+    let agent = manager.add_agent(bench, "a", &[&tree], &[])?;
     manager.wait_until_held("a")?;
     let (sensor, all) = ([agent.pid()], family(agent.pid()));
     let at_once = resident_mb(&sensor);

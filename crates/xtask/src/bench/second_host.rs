@@ -14,7 +14,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let mut sizes = vec![stored_bytes(&manager.state)?];
     for name in ["a", "b"] {
         manager.run()?;
-        let agent = manager.add_agent(bench, name, &[&tree])?;
+        let agent = manager.add_agent(bench, name, &[&tree], &[])?;
         manager.wait_until_watching(name)?;
         manager.wait_until_held(name)?;
         agent.stop()?;

@@ -30,7 +30,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         marked.push(unpack(bench, &archive, &watched)?);
         drop(mark);
         let name = format!("a{round}");
-        let agent = manager.add_agent(bench, &name, &[&watched])?;
+        let agent = manager.add_agent(bench, &name, &[&watched], &[])?;
         manager.wait_until_held(&name)?;
         agents.push(unpack(bench, &archive, &watched)?);
         agent.stop()?;

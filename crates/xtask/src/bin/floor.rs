@@ -27,6 +27,8 @@ enum Options {
     Hash(Tree),
     /// Mark the filesystem of a directory and read the records away, until killed
     Mark { dir: PathBuf },
+    /// The same with a reader that waits before it reads; how many records there were is written into a file
+    Gather { dir: PathBuf, count: PathBuf },
     /// Watch every directory of a tree by inotify and read the records away, until killed
     Inotify { dir: PathBuf },
     /// Create, change and remove files as fast as this process can; two of three are removed again
@@ -50,7 +52,8 @@ fn main() -> anyhow::Result<()> {
     match Options::parse() {
         Options::Stat(tree) => Walk::run(&tree, false),
         Options::Hash(tree) => Walk::run(&tree, true),
-        Options::Mark { dir } => mark(&dir),
+        Options::Mark { dir } => mark(&dir, None),
+        Options::Gather { dir, count } => mark(&dir, Some(&count)),
         Options::Inotify { dir } => inotify(&dir),
         Options::Storm { dir, prefix, files } => storm(&dir, &prefix, 0..files).map(drop),
         Options::Fury { dir, prefix, seconds } => fury(&dir, &prefix, Duration::from_secs(seconds)),
@@ -177,8 +180,12 @@ impl Walk {
     }
 }
 
-/// The least that watching a filesystem costs: one mark, and a reader that does nothing with what it reads.
-fn mark(dir: &Path) -> anyhow::Result<()> {
+/// A reader that gathers waits so long.
+const GATHER: Duration = Duration::from_millis(24);
+
+/// The least that watching a filesystem costs: one mark, and a reader that does nothing with what it reads. One that gathers
+/// counts the records.
+fn mark(dir: &Path, count: Option<&Path>) -> anyhow::Result<()> {
     use tally_sys::fanotify;
     let dir = std::fs::File::open(dir).with_context(|| format!("open {}", dir.display()))?;
     let group = fanotify::Group::new().context("fanotify_init")?;
@@ -186,9 +193,22 @@ fn mark(dir: &Path) -> anyhow::Result<()> {
     println!("marked");
     std::io::stdout().flush()?;
     let mut buffer = vec![0; fanotify::BUFFER_BYTES];
+    let mut records = 0;
     loop {
         poll::wait(&mut [poll::Waiter::new(group.as_fd(), poll::Interest::Read)], None)?;
-        while !group.read(&mut buffer)?.is_empty() {}
+        let Some(count) = count else {
+            while !group.read(&mut buffer)?.is_empty() {}
+            continue;
+        };
+        std::thread::sleep(GATHER);
+        loop {
+            let read = fanotify::parse(group.read(&mut buffer)?).count();
+            if read == 0 {
+                break;
+            }
+            records += read;
+        }
+        std::fs::write(count, records.to_string())?;
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Sent {
     Refused { why: String },
     /// Nothing or an unknown part arrived: the same again, at the earliest `after`.
     Again { why: String, after: Option<Duration> },
+    /// Nothing is wrong and nothing was sent: the same again after so long, as the settings want it.
+    Later { why: String, after: Duration },
     /// It is set up wrongly: the wrong account, a bad password. Nothing is lost; a person has to act.
     Wrong { why: String },
 }
@@ -197,6 +199,11 @@ impl Destination {
             Self::Webhook(webhook) => webhook.limits(),
             Self::Aws(aws) => aws.limits(),
         }
+    }
+
+    /// Whether a message is not to wait until a batch is full.
+    pub fn is_urgent(&self, message: &Message) -> bool {
+        matches!(self, Self::Mail(mail) if mail.is_urgent(message))
     }
 
     /// Ends connections in good order.

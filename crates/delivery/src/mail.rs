@@ -7,6 +7,7 @@
 
 mod compose;
 mod hour;
+mod ossec;
 mod route;
 mod smtp;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::tls::TlsSettings;
 
 use compose::Letter;
 use hour::Hour;
+pub use ossec::{Given, GivenRoute};
 pub use route::{OsMatch, Route};
 use smtp::Trouble;
 
@@ -200,7 +202,7 @@ impl Mail {
                 "{} mails were sent in this hour (per_hour_max): the rest follows as one mail",
                 self.settings.per_hour_max
             );
-            return Sent::Again { why, after: Some(wait) };
+            return Sent::Later { why, after: wait };
         }
         let password = match &self.settings.password {
             Some(secret) => match secret.read().await {

@@ -24,6 +24,8 @@ pub enum Secret {
     Ssm(String),
     /// `{ secretsmanager = "fim/smtp" }`: of AWS Secrets Manager.
     SecretsManager(String),
+    /// The secret itself: where OSSEC's files have it. No key of a `[[delivery]]` reads this.
+    Given(SecretText),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,7 @@ impl fmt::Display for Secret {
             Self::Credential(name) => write!(f, "credential {name}"),
             Self::Ssm(name) => write!(f, "ssm {name}"),
             Self::SecretsManager(name) => write!(f, "secretsmanager {name}"),
+            Self::Given(_) => f.write_str("in the configuration file"),
         }
     }
 }
@@ -82,7 +85,7 @@ const FORMS: &str =
 
 impl Secret {
     /// What `key` says of where the secret is.
-    pub(crate) fn from_value(key: &str, value: &Value) -> Result<Self, String> {
+    pub fn from_value(key: &str, value: &Value) -> Result<Self, String> {
         let table = match value {
             Value::Table(table) => table,
             Value::Text(_) => {
@@ -116,6 +119,7 @@ impl Secret {
             // Their credentials may be behind a secret of their own: the future is not of a known size.
             Self::Ssm(name) => self.of_aws(Box::pin(aws::secret::ssm(name)).await)?,
             Self::SecretsManager(name) => self.of_aws(Box::pin(aws::secret::secrets_manager(name)).await)?,
+            Self::Given(text) => text.reveal().to_owned(),
         };
         if text.is_empty() { Err(SecretError::Empty(self.clone())) } else { Ok(SecretText(text)) }
     }

@@ -12,6 +12,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ struct Line {
     config: Delivery,
     /// Told when somebody changed something of it.
     wake: Notify,
+    /// Whether its destination has what comes wait for now, as the settings want it.
+    is_held: AtomicBool,
 }
 
 /// All deliveries. Cheap to clone.
@@ -121,7 +124,9 @@ impl Deliveries {
             ledger: ledger_name(parts.ledger_key).into(),
             inlet: parts.inlet,
         });
-        let line = |config: &Delivery| Arc::new(Line { config: config.clone(), wake: Notify::new() });
+        let line = |config: &Delivery| {
+            Arc::new(Line { config: config.clone(), wake: Notify::new(), is_held: AtomicBool::new(false) })
+        };
         let lines: Arc<[_]> = parts.config.iter().map(line).collect();
         let (stopping, stop) = watch::channel(false);
         let task = |line: &Arc<Line>| {
@@ -140,7 +145,9 @@ impl Deliveries {
             let Some(state) = states.iter().find(|state| *state.name == *line.config.name) else { continue };
             let waiting = self.waiting(line, state)?;
             let target = line.config.settings.target();
-            all.push(status_of(state, &target, waiting));
+            let status = status_of(state, &target, waiting);
+            let is_held = status.state == "working" && line.is_held.load(Ordering::Relaxed);
+            all.push(DeliveryStatus { state: if is_held { "held" } else { status.state }, ..status });
         }
         let gone = states.iter().filter(|state| state.removed.is_some());
         all.extend(gone.map(|state| status_of(state, "", (0, None))));
@@ -244,7 +251,9 @@ impl Deliveries {
                 Ok(format!("{} took the message {}", line.config.settings.target(), message.id))
             }
             Ok(Sent::Done { refused }) => Err(refused.into_iter().map(|(_, why)| why).collect()),
-            Ok(Sent::Refused { why } | Sent::Again { why, .. } | Sent::Wrong { why }) => Err(why),
+            Ok(Sent::Refused { why } | Sent::Again { why, .. } | Sent::Later { why, .. } | Sent::Wrong { why }) => {
+                Err(why)
+            }
             Err(_) => Err(format!("no answer within {} s", TEST_TIME_MAX.as_secs())),
         }
     }

@@ -273,5 +273,5 @@ fn routes_get_theirs_and_the_hour_is_kept() {
     let lines: Vec<_> = (0..4).map(|_| server.line().split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(lines, ["ops@example.com", "boss@example.com", "boss@example.com", "pager@example.com"]);
     let sent = run(mail.send(&batch));
-    assert!(matches!(&sent, Sent::Again { after: Some(wait), .. } if *wait <= Duration::from_secs(3600)), "{sent:?}");
+    assert!(matches!(&sent, Sent::Later { after: wait, .. } if *wait <= Duration::from_secs(3600)), "{sent:?}");
 }

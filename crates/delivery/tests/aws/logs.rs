@@ -51,6 +51,7 @@ fn why(sent: Sent) -> String {
     match sent {
         Sent::Wrong { why } | Sent::Again { why, .. } | Sent::Refused { why } => why,
         Sent::Done { .. } => panic!("it was sent"),
+        Sent::Later { why, .. } => panic!("it was put off: {why}"),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Forward, Reader, Transport};
 use crate::deliveries::{RETRY_FIRST, Select};
 
 /// How long a destination may fail before that is an alert.
-const FAILING_MAX: Duration = Duration::from_secs(600);
+pub(super) const FAILING_MAX: Duration = Duration::from_secs(600);
 const NAME_BYTES_MAX: usize = 64;
 /// Each is a task and a connection.
 pub(super) const DELIVERIES_MAX: usize = 64;
@@ -160,7 +160,7 @@ fn os_match(keys: &mut Keys, key: &'static str) -> Option<Arc<Pattern>> {
     }
 }
 
-fn neutral(value: &DeValue<'_>) -> Value {
+pub(super) fn neutral(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())

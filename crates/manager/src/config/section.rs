@@ -6,10 +6,12 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use tally_delivery::Secret;
+
 use super::table::Table;
 
 /// Tables that are read and checked but have no effect yet, each with what is missing. Whoever builds it takes the line out.
-pub const NOT_DONE: [(&str, &str); 2] = [("mail", "no mail is sent"), ("agentless", "no host is looked at over ssh")];
+pub const NOT_DONE: [(&str, &str); 1] = [("agentless", "no host is looked at over ssh")];
 
 /// How lines or alerts travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,16 +152,23 @@ pub struct Mail {
     pub port: Option<u32>,
     pub helo: Option<String>,
     pub user: Option<String>,
-    pub password: Option<String>,
+    /// As OSSEC has it in its file, or by name as in a `[[delivery]]`.
+    pub password: Option<Secret>,
+    /// Whether to log in: where a user and a password are given, unless it says otherwise.
     pub authenticate: bool,
     pub tls: bool,
     pub tls_verify: bool,
     pub per_hour_max: u32,
     pub level: u32,
+    /// Where it begins in its file.
+    pub(crate) at: usize,
 }
 
 impl Mail {
     pub(super) fn read(mut table: Table<'_, '_, '_>) -> Self {
+        let at = table.at;
+        let (user, password) = (table.string("user"), table.secret("password"));
+        let can_log_in = user.is_some() && password.is_some();
         let mail = Self {
             enabled: table.truth("enabled").unwrap_or(true),
             to: table.strings("to").unwrap_or_default(),
@@ -169,18 +178,22 @@ impl Mail {
             server: table.string("server").unwrap_or_else(|| "localhost".into()),
             port: table.number("port", 1..=65_535),
             helo: table.string("helo"),
-            user: table.string("user"),
-            password: table.string("password"),
-            authenticate: table.truth("authenticate").unwrap_or(false),
+            user,
+            password,
+            authenticate: table.truth("authenticate").unwrap_or(can_log_in),
             tls: table.truth("tls").unwrap_or(false),
             tls_verify: table.truth("tls_verify").unwrap_or(true),
             per_hour_max: table.number("per_hour_max", 1..=1_000_000).unwrap_or(12),
             level: table.number("level", LEVELS).unwrap_or(7),
+            at,
         };
         table.finish();
         mail
     }
 }
+
+/// Of a mail.
+const FORMS: [&str; 2] = ["full", "sms"];
 
 /// `[[mail_route]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,13 +202,20 @@ pub struct MailRoute {
     pub when: Selection,
     /// Its alerts are mailed at once and one by one.
     pub alone: bool,
+    /// One short line, for a pager.
+    pub sms: bool,
+    /// Where it begins in its file.
+    pub(crate) at: usize,
 }
 
 impl MailRoute {
     pub(super) fn read(mut table: Table<'_, '_, '_>) -> Self {
+        let at = table.at;
         let when = Selection::read(&mut table);
         let alone = table.truth("alone").unwrap_or(false);
-        let route = Self { to: table.strings("to").unwrap_or_default(), when, alone };
+        let form = |name: &str| FORMS.into_iter().position(|known| known == name);
+        let sms = table.word("form", form, &FORMS) == Some(1);
+        let route = Self { to: table.strings("to").unwrap_or_default(), when, alone, sms, at };
         table.finish();
         route
     }

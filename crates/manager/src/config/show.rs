@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use tally_delivery::Secret;
 use tally_ossec::station::Accept;
 
 use super::{
@@ -113,13 +114,21 @@ fn mail(mail: &Mail) -> Value {
         "port": mail.port,
         "helo": mail.helo,
         "user": mail.user,
-        "password": mail.password.as_ref().map(|_| "…"),
+        "password": mail.password.as_ref().map(secret),
         "authenticate": mail.authenticate,
         "tls": mail.tls,
         "tls_verify": mail.tls_verify,
         "per_hour_max": mail.per_hour_max,
         "level": mail.level,
     })
+}
+
+/// Where it is; one that stands in the file is not shown.
+fn secret(secret: &Secret) -> Value {
+    match (secret, secret.to_string().split_once(' ')) {
+        (Secret::Given(_), _) | (_, None) => json!("…"),
+        (_, Some((place, name))) => json!({ place: name }),
+    }
 }
 
 /// Adds the conditions of `when`.
@@ -135,7 +144,8 @@ fn selected(value: Value, when: &Selection) -> Value {
 }
 
 fn route(route: &MailRoute) -> Value {
-    selected(json!({ "to": route.to, "alone": route.alone }), &route.when)
+    let form = if route.sms { "sms" } else { "full" };
+    selected(json!({ "to": route.to, "alone": route.alone, "form": form }), &route.when)
 }
 
 fn forward(forward: &Forward) -> Value {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use tally_delivery::{Secret, SecretText, Value};
 use tally_types::did_you_mean;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -64,6 +65,16 @@ impl<'r, 't, 'v> Table<'r, 't, 'v> {
             self.reader.fault(self.at, format!("{} needs {key}", self.name));
         }
         self.string(key)
+    }
+
+    /// A secret by where it is, or itself: OSSEC's files have none but these.
+    pub fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        let value = self.get(key)?;
+        let found = match super::delivery::neutral(value.get_ref()) {
+            Value::Text(text) if !text.is_empty() => Ok(Secret::Given(SecretText::new(text))),
+            other => Secret::from_value(key, &other),
+        };
+        found.map_err(|why| self.reader.fault(value.span().start, why)).ok()
     }
 
     pub fn truth(&mut self, key: &'static str) -> Option<bool> {

@@ -4,6 +4,7 @@
 //! again and again while it takes the next. Neither holds back the rest.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tally_delivery::{BatchLimits, Destination, Message, Sent};
@@ -51,6 +52,8 @@ struct Trouble {
     why: String,
     after: Option<Duration>,
     is_wrong: bool,
+    /// Nothing has failed: it is to wait.
+    is_held: bool,
 }
 
 /// How far a batch came.
@@ -128,6 +131,7 @@ impl Driver {
         }
         if !limits.wait.is_zero()
             && !batch.is_more
+            && !batch.messages.iter().any(|message| self.destination.is_urgent(message))
             && batch.messages.len() < limits.count_max
             && self.is_young(&batch, limits)
         {
@@ -155,6 +159,8 @@ impl Driver {
             self.probe(&batch, &mut outcome).await?;
         }
         let Outcome { settled, refused, trouble } = outcome;
+        let is_held = trouble.as_ref().is_some_and(|trouble| trouble.is_held);
+        self.line.is_held.store(is_held, Ordering::Relaxed);
         let sent = (settled - refused.len()) as u64;
         let number = |at: usize| batch.messages.get(at).map_or(batch.next, |message| message.index);
         let refused: Vec<_> = refused.into_iter().map(|(at, why)| (number(at), why)).collect();
@@ -167,6 +173,10 @@ impl Driver {
             None => {
                 self.recovered(state).await?;
                 Ok(if batch.is_more { Next::AtOnce } else { Next::News })
+            }
+            Some(Trouble { is_held: true, why, after, .. }) => {
+                tracing::info!(delivery = self.line.config.name, why, "a delivery waits");
+                Ok(Next::After(after.unwrap_or(LOOK_EVERY)))
             }
             Some(trouble) => self.failed(state, trouble).await,
         }
@@ -195,8 +205,9 @@ impl Driver {
                     parts.push(part.start..middle);
                     continue;
                 }
-                Sent::Again { why, after } => Trouble { why, after, is_wrong: false },
-                Sent::Wrong { why } => Trouble { why, after: None, is_wrong: true },
+                Sent::Again { why, after } => Trouble { why, after, is_wrong: false, is_held: false },
+                Sent::Later { why, after } => Trouble { why, after: Some(after), is_wrong: false, is_held: true },
+                Sent::Wrong { why } => Trouble { why, after: None, is_wrong: true, is_held: false },
             };
             return Outcome { settled: part.start, refused, trouble: Some(trouble) };
         }
@@ -205,7 +216,7 @@ impl Driver {
 
     /// It has failed with one message for long: if the next is taken, it is that message.
     async fn probe(&mut self, batch: &Batch, outcome: &mut Outcome) -> Result<(), StoreError> {
-        let Some(Trouble { is_wrong: false, why, .. }) = &outcome.trouble else { return Ok(()) };
+        let Some(Trouble { is_wrong: false, is_held: false, why, .. }) = &outcome.trouble else { return Ok(()) };
         let why = format!("it fails on this message again and again, and takes the next: {why}");
         let (line, from) = (self.line.clone(), batch.next);
         let limits = BatchLimits { count_max: 1, ..self.destination.limits() };
@@ -256,6 +267,7 @@ impl Driver {
         .await?;
         Ok(Some(match outcome.trouble {
             None => Next::AtOnce,
+            Some(Trouble { is_held: true, after, .. }) => Next::After(after.unwrap_or(LOOK_EVERY)),
             Some(trouble) => Next::After(self.backoff.failed(random(), trouble.after, trouble.is_wrong)),
         }))
     }
@@ -284,7 +296,7 @@ impl Driver {
     }
 
     async fn failed(&mut self, state: &DeliveryState, trouble: Trouble) -> Result<Next, StoreError> {
-        let Trouble { why, after, is_wrong } = trouble;
+        let Trouble { why, after, is_wrong, .. } = trouble;
         let wait = self.backoff.failed(random(), after, is_wrong);
         let now = wall();
         let since = state.failing_since.unwrap_or(now);

@@ -249,6 +249,10 @@ fn mail_keys(scribe: &mut Scribe, global: &Global) {
             scribe.translated(*line, element, format!("mail.{key} {value}"));
         }
     }
+    if global.smtp_user.is_some() && global.auth_smtp.is_none() {
+        // A user alone makes nobody log in there.
+        scribe.toml.truth("authenticate", false);
+    }
 }
 
 fn route(scribe: &mut Scribe, alert: &EmailAlert) {
@@ -271,7 +275,11 @@ fn route(scribe: &mut Scribe, alert: &EmailAlert) {
     }
     let to: Vec<_> = alert.email_to.iter().map(|to| to.value.as_str()).collect();
     scribe.translated(alert.line, "email_alerts", format!("[[mail_route]] to {}", to.join(", ")));
-    if let Some(format) = alert.format.as_ref().filter(|format| format.value != "default") {
+    let is_sms = alert.format.as_ref().is_some_and(|format| format.value == "sms");
+    if is_sms {
+        scribe.toml.string("form", "sms");
+    }
+    if let Some(format) = alert.format.as_ref().filter(|format| format.value != "default" && !is_sms) {
         scribe.left(format.line, "email_alerts/format", format!("{}: there is one form of mail", format.value));
     }
 }

@@ -19,7 +19,8 @@ use tally_store::{Filter, Reader, StoreError};
 use tally_types::{AgentId, Level};
 
 use crate::day_files::{DayFiles, Form, finish};
-pub use told::{Addresses, Host, Told, local};
+pub use tally_delivery::format::ossec::local;
+pub use told::{Addresses, Host, Told};
 
 /// How often new alerts are looked for.
 const EVERY: Duration = Duration::from_millis(500);

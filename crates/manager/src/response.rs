@@ -56,7 +56,7 @@ impl Trigger {
             EventBody::Life(_) => Some(blank("tallystick".into())),
             EventBody::Change(change) => {
                 let user =
-                    change.actors.last().and_then(|actor| actor.login_user.clone().or_else(|| actor.user.clone()));
+                    change.actors.first().and_then(|actor| actor.login_user.clone().or_else(|| actor.user.clone()));
                 Some(Self { user, file: Some(change.path.clone()), ..blank("syscheck".into()) })
             }
             EventBody::Log(line) => {

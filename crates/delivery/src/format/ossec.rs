@@ -49,19 +49,25 @@ pub fn alert(message: &Message) -> Alert {
         manager: message.manager.to_string(),
         ..Alert::default()
     };
-    match &message.event.body {
+    told(alert, message.agent.id, &message.event.body)
+}
+
+/// An alert that has its rule and its host, with what happened: `about` is whom it is of.
+pub fn told(alert: Alert, about: AgentId, body: &EventBody) -> Alert {
+    match body {
         EventBody::Change(change) => of_change(change, alert),
         EventBody::Life(life) => Alert {
             decoder: Some("ossec".to_owned()),
             source: "tallystick".to_owned(),
-            full_log: format!("ossec: {}", sentence::life_of(message.agent.id, life)),
+            full_log: format!("ossec: {}", sentence::life_of(about, life)),
             ..alert
         },
         EventBody::Log(line) => of_line(line, alert),
     }
 }
 
-fn local(time: i64) -> LocalTime {
+/// A moment in seconds, by this host's clock.
+pub fn local(time: i64) -> LocalTime {
     let at = tally_sys::clock::local(time);
     LocalTime { year: at.year, month: at.month, day: at.day, hour: at.hour, minute: at.minute, second: at.second }
 }
@@ -85,6 +91,7 @@ fn of_change(change: &Change, alert: Alert) -> Alert {
         text.push_str(&sentence::shown(sentence));
         text.push('\n');
     }
+    // The last one to touch it stands first.
     let user = change.actors.first().and_then(|actor| actor.login_user.as_ref().or(actor.user.as_ref()));
     Alert {
         decoder: Some(decoder.to_owned()),

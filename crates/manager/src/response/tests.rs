@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use tally_types::{Decoding, Epoch, Level, LogQueue, RuleId};
+use tally_types::{Actor, Change, ChangeKind, Decoding, DetectedBy, Epoch, Level, LogQueue, RuleId};
 
 use super::*;
+use crate::alert_files::Told;
 
 const CONFIG: &str = "[[command]]\nname = 'drop'\nprogram = '/opt/ar/drop.sh'\nexpect = ['srcip']\ntimeout_allowed = true\n\
     [[command]]\nname = 'lock'\nprogram = '/opt/ar/lock.sh'\nexpect = ['user']\n\
@@ -58,6 +59,22 @@ fn an_alert_has_each_response_that_it_meets_once() {
     assert_eq!(words(&responses, &other), []);
     let lines = "restart-ossec0 - restart-ossec.sh - 0\nrestart-ossec0 - restart-ossec.cmd - 0\ndrop600 - drop.sh - 600\nlock0 - lock.sh - 0\n";
     assert_eq!(responses.ar_conf(), lines);
+}
+
+/// The last one to touch a file stands first: it was the one before whom a response locked out, and `alerts.log` named.
+#[test]
+fn the_last_one_to_touch_a_file_is_meant() {
+    let actor = |user: &str| Actor { user: Some(user.into()), ..Actor::unknown(1) };
+    let change = Change {
+        actors: vec![actor("last"), actor("before")],
+        ..Change::new(PathBytes::new(&b"/etc/x"[..]).unwrap(), ChangeKind::Modified, DetectedBy::Realtime)
+    };
+    let event = Event { epoch: Epoch(1), seq: 1, time: Timestamp(0), body: EventBody::Change(Box::new(change)) };
+    let rule = trigger(7, 550, &[]).rule;
+    let own = Trigger::new(AgentId(7), &"web".into(), Timestamp(0), 9, &rule, &event).unwrap();
+    assert_eq!(own.user.as_deref(), Some("last"));
+    let told = Told { time: Timestamp(0), number: 9, about: AgentId(7), event: &event, rule: Some(&rule), mail: false };
+    assert_eq!(told.alert(None, "manager").fields.dstuser.as_deref(), Some("last"));
 }
 
 #[test]

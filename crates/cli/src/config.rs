@@ -56,6 +56,11 @@ impl Kind {
         if InternalOptions::is_one(text) {
             return Self::InternalOptions;
         }
+        match (Config::has_key(text), ManagerConfig::has_key(text)) {
+            (true, false) => return Self::Agent,
+            (false, true) => return Self::Manager,
+            _ => {}
+        }
         // The reader that understands more of it; an empty file is fine for both.
         let agent = Config::parse(text, file).1.len();
         let manager = ManagerConfig::parse(text, file, state).1.len();

@@ -81,7 +81,7 @@ fn a_manager_that_is_killed_delivers_every_alert() {
     let input = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     fleet.configure(&format!(
         "rules = [{rules:?}]\n[[syslog]]\nlisten = \"{input}\"\ntransport = \"tcp\"\nallow = [\"127.0.0.1\"]\n\
-         [[delivery]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{url}\"\nfrom = \"start\"\nbatch_count = 7\n"
+         [[delivery]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{url}\"\nbegin = \"start\"\nbatch_count = 7\n"
     ));
     std::fs::write(&rules, RULES).unwrap();
     let seed = u64::from(std::process::id()) << 20;

@@ -142,6 +142,9 @@ fn config_check_knows_each_kind_of_file() {
         let ran = check(&write(name, text));
         assert!(ran.code == 0 && ran.out.contains(kind), "{name} {ran:?}");
     }
+    // A fault in it changes nothing of that.
+    let ran = check(&write("i", "[[delivery]]\nname = \"x\"\nkind = \"syslogg\"\n"));
+    assert!(ran.code == 1 && ran.err.contains("i:3:8: ") && !ran.err.contains("in the file"), "{ran:?}");
     let ran = check(&write("f", "<ossec_config>\n<syscheck><frequency>2h</frequency></syscheck></ossec_config>"));
     assert!(ran.code == 1 && ran.err.contains("f:2:22: <frequency> is a whole number"), "{ran:?}");
     // What an ossec.conf means, as a file that can be used.

@@ -190,6 +190,11 @@ impl ManagerConfig {
         (config, faults)
     }
 
+    /// Whether one of the keys at the top of `text` is of a manager's file.
+    pub fn has_key(text: &str) -> bool {
+        DeTable::parse_recoverable(text).0.get_ref().keys().any(|key| KEYS.contains(&key.get_ref().as_ref()))
+    }
+
     /// The manager's own directory.
     pub fn dir(&self) -> PathBuf {
         self.state.join(DIRECTORY)
@@ -402,6 +407,27 @@ mod tests {
     fn parse(text: &str) -> (ManagerConfig, Vec<String>) {
         let (config, faults) = ManagerConfig::parse(text, "manager.toml", Path::new("/s"));
         (config, faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_documents_give_as_an_example_is_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut found = 0;
+        for (document, fence) in [
+            ("README.md", "```toml manager.toml\n"),
+            ("docs/manager.md", "```toml\n"),
+            ("docs/deliveries.md", "```toml\n"),
+            ("docs/destinations.md", "```toml\n"),
+            ("docs/aws.md", "```toml\n"),
+        ] {
+            let text = std::fs::read_to_string(root.join(document)).unwrap();
+            for example in text.split(fence).skip(1) {
+                let example = example.split("```").next().unwrap();
+                assert_eq!(parse(example).1, Vec::<String>::new(), "{document}: {example}");
+                found += 1;
+            }
+        }
+        assert!(found >= 5, "{found}");
     }
 
     #[test]

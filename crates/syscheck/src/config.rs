@@ -32,6 +32,11 @@ impl Config {
         parse::config(text, file, Author::Host, &AgentConfig::default())
     }
 
+    /// Whether one of the keys at the top of `text` is of an agent's file.
+    pub fn has_key(text: &str) -> bool {
+        parse::has_key(text)
+    }
+
     /// BLAKE3 of a text, by which it is named.
     pub fn digest(text: &str) -> [u8; 32] {
         *blake3::hash(text.as_bytes()).as_bytes()

@@ -91,7 +91,7 @@ impl Delivery {
         }
         let kind = if keys.has("kind") { keys.word("kind", &Kind::ALL) } else { keys.needed("kind").and(None) };
         let events = keys.word("what", &[("alerts", false), ("events", true)]).unwrap_or(false);
-        let from_start = keys.word("from", &[("now", false), ("start", true)]).unwrap_or(false);
+        let from_start = keys.word("begin", &[("now", false), ("start", true)]).unwrap_or(false);
         let failing_max = keys.time("failing_max").unwrap_or(FAILING_MAX);
         let retry_first = keys.time("retry_first").unwrap_or(RETRY_FIRST);
         for key in ["min_level", "rules", "groups", "group_match"] {
@@ -106,7 +106,7 @@ impl Delivery {
         let settings = Settings::read(kind?, keys);
         let defaults = [
             ("what", json!(if events { "events" } else { "alerts" })),
-            ("from", json!(if from_start { "start" } else { "now" })),
+            ("begin", json!(if from_start { "start" } else { "now" })),
             ("failing_max", json!(format!("{}ms", failing_max.as_millis()))),
         ];
         for (key, value) in defaults {

@@ -72,6 +72,11 @@ pub(crate) enum Author {
     Manager,
 }
 
+/// Whether one of the keys at the top of `text` is known here.
+pub fn has_key(text: &str) -> bool {
+    DeTable::parse_recoverable(text).0.get_ref().keys().any(|key| TOP_KEYS.contains(&key.get_ref().as_ref()))
+}
+
 pub(crate) fn config(text: &str, file: &str, author: Author, base: &AgentConfig) -> (Config, Vec<Diagnostic>) {
     let (file, digests) = (file.into(), base.digests);
     let mut reader = Reader { file, text, author, base, faults: Vec::new(), more: 0, digests };

@@ -15,7 +15,8 @@ const PROFILES: &str = "crates/syscheck/profiles";
 /// Rule files.
 const RULESETS: &str = "rulesets";
 
-/// Documents whose examples in TOML are configurations of the agent.
+/// Documents whose examples in TOML are configurations of the agent. (Those of a manager begin "```toml manager.toml", and are
+/// read by its tests.)
 const AGENT_EXAMPLES: [&str; 2] = ["README.md", "docs/policy.md"];
 
 pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {

@@ -29,7 +29,7 @@ use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
 mod aside;
 mod container;
 mod device;
-mod disk;
+pub(crate) mod disk;
 mod filesystems;
 pub(crate) mod journals;
 mod kept;

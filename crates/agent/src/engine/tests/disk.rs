@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A filesystem in a file or in memory. Dropped, it is unmounted.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     dir: tempfile::TempDir,
     pub kind: &'static str,
 }

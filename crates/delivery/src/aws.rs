@@ -30,6 +30,7 @@ pub mod secret;
 pub mod security_hub;
 pub mod session;
 pub mod settings;
+mod settled;
 pub mod sign;
 pub mod sts;
 pub mod xml;

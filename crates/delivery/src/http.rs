@@ -207,6 +207,15 @@ impl std::fmt::Display for Place {
 }
 
 impl Http {
+    /// The client in `kept`, made at its first use: certificates that cannot be read fail that try, and the next one reads them again.
+    pub fn kept(kept: &mut Option<Self>, tls: &TlsSettings, whole_time_max: Duration) -> Result<Self, HttpError> {
+        if let Some(http) = kept {
+            return Ok(http.clone());
+        }
+        let http = Self::new(HttpSettings { tls: tls.clone(), whole_time_max, ..HttpSettings::default() })?;
+        Ok(kept.insert(http).clone())
+    }
+
     /// Reads the certificates; nothing is connected yet.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpError> {
         let tls = settings.tls.client()?;
@@ -240,7 +249,7 @@ impl Http {
             *whole.headers_mut() = head.clone();
             whole
         };
-        while let Some(mut sender) = self.kept(place) {
+        while let Some(mut sender) = self.idle(place) {
             if sender.ready().await.is_err() {
                 continue;
             }
@@ -282,7 +291,7 @@ impl Http {
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 
-    fn kept(&self, place: &Place) -> Option<SendRequest<Full<Bytes>>> {
+    fn idle(&self, place: &Place) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.get_mut(place)?.pop()
     }

@@ -11,7 +11,7 @@ use tally_types::{EventBody, Life, Verdict};
 use crate::destination::{BatchLimits, Sent};
 use crate::format::subject::{Grade, cut, line};
 use crate::group::{self, Group, Grouper, Limits};
-use crate::http::{Answer, Http, HttpSettings, Request};
+use crate::http::{Answer, Http, Request};
 use crate::keys::Keys;
 use crate::message::Message;
 use crate::secret::Secret;
@@ -93,19 +93,9 @@ impl Incident {
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
-        let http = match &self.http {
-            Some(http) => http.clone(),
-            None => {
-                let of = HttpSettings {
-                    tls: self.settings.tls.clone(),
-                    whole_time_max: self.settings.timeout,
-                    ..HttpSettings::default()
-                };
-                match Http::new(of) {
-                    Ok(http) => self.http.insert(http).clone(),
-                    Err(error) => return Sent::wrong(error),
-                }
-            }
+        let http = match Http::kept(&mut self.http, &self.settings.tls, self.settings.timeout) {
+            Ok(http) => http,
+            Err(error) => return Sent::wrong(error),
         };
         let secret = match (&self.settings.webhook, &self.settings.routing_key) {
             (Some(secret), _) | (None, Some(secret)) => secret.read().await,

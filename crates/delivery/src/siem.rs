@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::destination::{BatchLimits, Sent};
 use crate::format::{Format, json_line};
-use crate::http::{Answer, Http, HttpSettings, Request};
+use crate::http::{Answer, Http, Request};
 use crate::keys::Keys;
 use crate::message::Message;
 use crate::secret::Secret;
@@ -106,19 +106,9 @@ impl Siem {
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
-        let http = match &self.http {
-            Some(http) => http.clone(),
-            None => {
-                let of = HttpSettings {
-                    tls: self.settings.tls.clone(),
-                    whole_time_max: self.settings.timeout,
-                    ..HttpSettings::default()
-                };
-                match Http::new(of) {
-                    Ok(http) => self.http.insert(http).clone(),
-                    Err(error) => return Sent::wrong(error),
-                }
-            }
+        let http = match Http::kept(&mut self.http, &self.settings.tls, self.settings.timeout) {
+            Ok(http) => http,
+            Err(error) => return Sent::wrong(error),
         };
         let authorization = match self.authorization().await {
             Ok(authorization) => authorization,

@@ -14,7 +14,7 @@ use ring::hmac;
 
 use crate::destination::{BatchLimits, Sent};
 use crate::format::Format;
-use crate::http::{Answer, Http, HttpSettings, Request};
+use crate::http::{Answer, Http, Request};
 use crate::keys::Keys;
 use crate::message::Message;
 use crate::secret::{Secret, SecretText};
@@ -109,19 +109,9 @@ impl Webhook {
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
-        let http = match &self.http {
-            Some(http) => http.clone(),
-            None => {
-                let settings = HttpSettings {
-                    tls: self.settings.tls.clone(),
-                    whole_time_max: self.settings.timeout,
-                    ..HttpSettings::default()
-                };
-                match Http::new(settings) {
-                    Ok(http) => self.http.insert(http).clone(),
-                    Err(error) => return Sent::wrong(error),
-                }
-            }
+        let http = match Http::kept(&mut self.http, &self.settings.tls, self.settings.timeout) {
+            Ok(http) => http,
+            Err(error) => return Sent::wrong(error),
         };
         let request = match self.request(batch, SystemTime::now()).await {
             Ok(request) => request,

@@ -7,7 +7,7 @@ use tally_types::Timestamp;
 
 use super::fault::{Fault, Turn, date_of};
 use super::session::Session;
-use super::settings::suffix;
+use super::settings::{Settings, suffix};
 use super::sign::{Scope, sign};
 use crate::http::{Answer, Request};
 
@@ -30,6 +30,15 @@ pub struct Client {
 impl Client {
     pub const fn new(session: Arc<Session>, service: Service) -> Self {
         Self { session, service }
+    }
+
+    /// The client in `kept`, made at its first use.
+    pub(super) fn kept(kept: &mut Option<Self>, access: &Settings, service: Service) -> Result<Self, Fault> {
+        if let Some(client) = kept {
+            return Ok(client.clone());
+        }
+        let session = Arc::new(Session::new(access.clone())?);
+        Ok(kept.insert(Self::new(session, service)).clone())
     }
 
     pub fn session(&self) -> &Session {

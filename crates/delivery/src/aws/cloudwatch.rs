@@ -16,6 +16,7 @@ use super::fault::{Fault, Turn};
 use super::name::{Facts, Name};
 use super::session::Session;
 use super::settings::Settings as Access;
+use super::settled::{Settled, outcome};
 use crate::destination::{BatchLimits, Sent};
 use crate::format::Format;
 use crate::keys::Keys;
@@ -54,7 +55,7 @@ pub struct CloudWatch {
     facts: Option<Facts>,
     /// Of a batch that did not get through as a whole, what is settled: taken, or refused for a reason. It is not sent twice
     /// when the batch comes again.
-    settled: BTreeMap<Arc<str>, Option<String>>,
+    settled: Settled,
 }
 
 /// Where lines go.
@@ -66,7 +67,7 @@ struct Stream {
 
 impl CloudWatch {
     pub const fn new(settings: Settings) -> Self {
-        Self { settings, client: None, facts: None, settled: BTreeMap::new() }
+        Self { settings, client: None, facts: None, settled: Settled::new() }
     }
 
     /// With a session of the caller's making: for tests.
@@ -80,30 +81,11 @@ impl CloudWatch {
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
         let delivered = self.deliver(batch).await;
-        match delivered {
-            Ok(()) => {
-                let settled = std::mem::take(&mut self.settled);
-                let why = |message: &Message| settled.get(&message.id).cloned().flatten();
-                let refused = batch.iter().enumerate().filter_map(|(at, message)| Some((at, why(message)?)));
-                Sent::Done { refused: refused.collect() }
-            }
-            Err(fault) => {
-                // A batch that is another one next time must not let this grow.
-                let present: BTreeSet<&str> = batch.iter().map(|message| &*message.id).collect();
-                self.settled.retain(|id, _| present.contains(&**id));
-                fault.sent()
-            }
-        }
+        outcome(&mut self.settled, batch, delivered)
     }
 
     async fn deliver(&mut self, batch: &[Message]) -> Result<(), Fault> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let session = Arc::new(Session::new(self.settings.access.clone())?);
-                self.client.insert(Client::new(session, LOGS)).clone()
-            }
-        };
+        let client = Client::kept(&mut self.client, &self.settings.access, LOGS)?;
         let facts = match &self.facts {
             Some(facts) => facts.clone(),
             None => {

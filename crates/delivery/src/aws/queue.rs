@@ -5,7 +5,6 @@
 //! batch come again, and then without those that were taken. Limits are the documented ones of 2026, where a region or an
 //! endpoint may still have older, smaller ones, those.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use super::client::{Client, Service};
 use super::fault::{Fault, Turn};
 use super::session::Session;
 use super::settings::Settings as Access;
+use super::settled::{Settled, outcome};
 use super::sign::{encode, hex};
 use super::xml;
 use crate::destination::{BatchLimits, Sent};
@@ -121,7 +121,7 @@ pub struct Queue {
     settings: Settings,
     client: Option<Client>,
     /// Of a batch that did not get through as a whole, what is settled: taken, or refused for a reason.
-    settled: BTreeMap<Arc<str>, Option<String>>,
+    settled: Settled,
 }
 
 /// One message as it is sent.
@@ -142,7 +142,7 @@ enum Fate {
 
 impl Queue {
     pub const fn new(settings: Settings) -> Self {
-        Self { settings, client: None, settled: BTreeMap::new() }
+        Self { settings, client: None, settled: Settled::new() }
     }
 
     /// With a session of the caller's making: for tests.
@@ -157,29 +157,12 @@ impl Queue {
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
-        match self.deliver(batch).await {
-            Ok(()) => {
-                let settled = std::mem::take(&mut self.settled);
-                let why = |message: &Message| settled.get(&message.id).cloned().flatten();
-                let refused = batch.iter().enumerate().filter_map(|(at, message)| Some((at, why(message)?)));
-                Sent::Done { refused: refused.collect() }
-            }
-            Err(fault) => {
-                let present: BTreeSet<&str> = batch.iter().map(|message| &*message.id).collect();
-                self.settled.retain(|id, _| present.contains(&**id));
-                self.explained(fault).sent()
-            }
-        }
+        let delivered = self.deliver(batch).await.map_err(|fault| self.explained(fault));
+        outcome(&mut self.settled, batch, delivered)
     }
 
     async fn deliver(&mut self, batch: &[Message]) -> Result<(), Fault> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let session = Arc::new(Session::new(self.settings.access.clone())?);
-                self.client.insert(Client::new(session, self.settings.kind.service())).clone()
-            }
-        };
+        let client = Client::kept(&mut self.client, &self.settings.access, self.settings.kind.service())?;
         let (calls, too_large) = self.plan(batch);
         for (at, why) in too_large {
             self.settled.insert(batch[at].id.clone(), Some(why));

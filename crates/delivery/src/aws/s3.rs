@@ -148,13 +148,7 @@ impl S3 {
     }
 
     async fn deliver(&mut self, batch: &[Message]) -> Result<(), Fault> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let session = Arc::new(Session::new(self.settings.access.clone())?);
-                self.client.insert(Client::new(session, S3_SERVICE)).clone()
-            }
-        };
+        let client = Client::kept(&mut self.client, &self.settings.access, S3_SERVICE)?;
         let facts = match &self.facts {
             Some(facts) => facts.clone(),
             None => {

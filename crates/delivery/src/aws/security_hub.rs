@@ -4,7 +4,7 @@
 //! `role_arn` may have `{account_id}` in it: then each account's findings are imported by its own role, and one account that
 //! refuses does not keep the others' findings back for longer than a try.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::client::{Client, Service};
 use super::fault::{Fault, Turn};
 use super::session::Session;
 use super::settings::{RoleArn, Settings as Access, is_account, partition};
+use super::settled::{Settled, outcome};
 use crate::destination::{BatchLimits, Sent};
 use crate::format::asff::{Site, asff};
 use crate::http::Request;
@@ -72,7 +73,7 @@ pub struct SecurityHub {
     /// By account; the empty name is that of our own.
     clients: BTreeMap<String, Client>,
     next_call: Instant,
-    settled: BTreeMap<Arc<str>, Option<String>>,
+    settled: Settled,
 }
 
 /// One finding, of the message at a place of the batch.
@@ -84,7 +85,7 @@ struct Finding {
 
 impl SecurityHub {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, clients: BTreeMap::new(), next_call: Instant::now(), settled: BTreeMap::new() }
+        Self { settings, clients: BTreeMap::new(), next_call: Instant::now(), settled: Settled::new() }
     }
 
     /// With a session of the caller's making: for tests.
@@ -99,19 +100,8 @@ impl SecurityHub {
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
-        match self.deliver(batch).await {
-            Ok(()) => {
-                let settled = std::mem::take(&mut self.settled);
-                let why = |message: &Message| settled.get(&message.id).cloned().flatten();
-                let refused = batch.iter().enumerate().filter_map(|(at, message)| Some((at, why(message)?)));
-                Sent::Done { refused: refused.collect() }
-            }
-            Err(fault) => {
-                let present: BTreeSet<&str> = batch.iter().map(|message| &*message.id).collect();
-                self.settled.retain(|id, _| present.contains(&**id));
-                fault.sent()
-            }
-        }
+        let delivered = self.deliver(batch).await;
+        outcome(&mut self.settled, batch, delivered)
     }
 
     async fn deliver(&mut self, batch: &[Message]) -> Result<(), Fault> {

@@ -6,7 +6,8 @@
 use core::fmt;
 
 use crate::conf::{ActiveResponse, Command};
-use crate::finding::{Findings, Notary, shown};
+use crate::finding::{Findings, Notary};
+use tally_types::shown;
 
 /// One response.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@
 //! be understood an error, and neither stops the reading.
 
 use crate::finding::{Findings, Notary};
-use crate::xml::{self, Element};
 pub use agentless::{Agentless, AgentlessState};
 pub use email::{EmailAlert, Report};
 pub use global::{Alerts, Global};
@@ -17,6 +16,7 @@ pub use response::{ActiveResponse, Command, Expect, Locations};
 pub use rootcheck::Rootcheck;
 pub use rules::{RuleSource, Rules};
 pub use syscheck::{Directories, PathPattern, Syscheck};
+use tally_xml::Element;
 
 mod agentless;
 mod email;
@@ -124,7 +124,7 @@ impl OssecConf {
     pub fn parse(text: &str, file: &str) -> (Self, Findings) {
         let mut notary = Notary::new(file, text);
         let mut conf = Self::default();
-        for root in xml::parse(text, &mut notary) {
+        for root in notary.elements() {
             match root.name {
                 "ossec_config" => conf.sections(&root, &SECTIONS, &mut notary),
                 "agent_config" => {
@@ -185,7 +185,7 @@ impl AgentConfig {
     pub fn parse(text: &str, file: &str) -> (Vec<Self>, Findings) {
         let mut notary = Notary::new(file, text);
         let mut configs = Vec::new();
-        for root in xml::parse(text, &mut notary) {
+        for root in notary.elements() {
             match root.name {
                 "agent_config" => configs.push(Self::read(&root, &mut notary)),
                 "ossec_config" => {

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tally_types::{Diagnostic, did_you_mean};
+use tally_types::{Diagnostic, did_you_mean, shown};
+use tally_xml::{Element, Fault};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +49,6 @@ impl Findings {
 
 /// Findings of one file beyond this number are counted, not told.
 pub const FINDINGS_MAX: usize = 200;
-/// Of a name or a value in a message.
-const SHOWN_CHARS_MAX: usize = 64;
 
 /// Collects the findings of one text.
 pub(crate) struct Notary<'t> {
@@ -70,6 +69,15 @@ impl<'t> Notary<'t> {
     /// The line of a byte of the text, from 1.
     pub fn line(&self, at: usize) -> u32 {
         u32::try_from(self.lines.partition_point(|start| *start <= at) + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The elements of the text.
+    pub fn elements(&mut self) -> Vec<Element<'t>> {
+        let (elements, faults) = tally_xml::parse(self.text);
+        for Fault { at, is_warning, message } in faults {
+            self.add(if is_warning { Severity::Warning } else { Severity::Error }, at, message);
+        }
+        elements
     }
 
     pub fn error(&mut self, at: usize, message: impl Into<String>) {
@@ -111,11 +119,6 @@ impl<'t> Notary<'t> {
         }
         Findings(self.list)
     }
-}
-
-/// A word of the file as a message shows it: short, and on one line.
-pub(crate) fn shown(word: &str) -> String {
-    word.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

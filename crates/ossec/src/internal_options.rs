@@ -3,8 +3,9 @@
 //! OSSEC refuses to start without all of them; here a file is read for the few that mean something, and each option says what
 //! became of it. The ranges are OSSEC's own.
 
-use crate::finding::{Findings, Notary, shown};
+use crate::finding::{Findings, Notary};
 use crate::native::{Fate, Note};
+use tally_types::shown;
 
 /// The options of one file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -28,4 +28,3 @@ pub mod station;
 pub mod syscheck;
 pub mod syscheck_db;
 pub mod syslog;
-pub mod xml;

@@ -4,7 +4,8 @@
 //! (cr.yp.to/cdb/cdb.txt): 256 tables of hashes, the records, 32-bit places. It is written for whoever still reads it; here
 //! lists are used from their text.
 
-use crate::finding::{Findings, Notary, shown};
+use crate::finding::{Findings, Notary};
+use tally_types::shown;
 
 /// A larger list has no place in the format, whose numbers have 32 bits.
 pub const BYTES_MAX: usize = 1 << 30;

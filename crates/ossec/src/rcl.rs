@@ -4,7 +4,8 @@
 //! line, `t:value[ -> pattern];` with t one of f (files), d (directories), p (processes), r (registry). They are read as OSSEC
 //! means them; its faults are not kept: a comma list of files is all of its files. Nothing here looks at a disk.
 
-use crate::finding::{Findings, Notary, shown};
+use crate::finding::{Findings, Notary};
+use tally_types::shown;
 
 /// A policy of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod decoded;
 mod decoder;
 mod engine;
 mod facts;
+mod faults;
 pub mod firewall;
 mod first_seen;
 pub mod hostinfo;
@@ -36,7 +37,6 @@ mod state;
 pub mod statistics;
 mod trace;
 mod view;
-mod xml;
 
 pub use analysis::{Analysis, ReadLine, Reader, Sources};
 pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};

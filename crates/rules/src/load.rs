@@ -7,14 +7,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tally_types::{Diagnostic, did_you_mean};
+use tally_types::{Diagnostic, did_you_mean, shown};
+use tally_xml::Element;
 
 use crate::decoded::DecoderId;
 use crate::decoder::Decoders;
+use crate::faults::Faults;
 use crate::list::Lists;
 use crate::pattern::{Language, Pattern, PatternError};
 use crate::rule::RuleSet;
-use crate::xml::{self, Element, Faults, shown};
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -98,7 +99,7 @@ pub(crate) fn load(
     for (nth, (file, text)) in files.iter().enumerate() {
         tree.yields = yielding.contains(&nth);
         let mut faults = Faults::new(file, text);
-        let elements = xml::parse(text, &mut faults);
+        let elements = faults.elements();
         if elements.is_empty() && faults.len() == 0 {
             faults.add(0, "the file holds no rule: write <group name=\"web,\"> with rules in it");
         }

@@ -42,6 +42,11 @@ impl fmt::Display for Diagnostic {
 /// Names longer than this are not compared: nobody misspells them, and the cost grows with the square.
 const NAME_CHARS_MAX: usize = 64;
 
+/// A word of a file as a message shows it: short, and on one line.
+pub fn shown(word: &str) -> String {
+    word.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect()
+}
+
 /// ` (did you mean "mode"?)` for the candidate that is nearest to `name`, or nothing where none is near.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let wanted: Vec<char> = name.chars().take(NAME_CHARS_MAX + 1).collect();

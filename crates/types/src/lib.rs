@@ -22,7 +22,7 @@ pub use alert::Alert;
 pub use change::{
     Attribute, AttributeSet, ByteRange, Change, ChangeKind, ContainerPath, DetectedBy, Diff, Verdict, Window,
 };
-pub use diagnostic::{Diagnostic, did_you_mean};
+pub use diagnostic::{Diagnostic, did_you_mean, shown};
 pub use entry::{
     Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,
 };

@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{push_text, set_number, set_text, unknown};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentlessState {
@@ -44,7 +45,7 @@ impl Agentless {
                     "periodic" => state = AgentlessState::Periodic,
                     "periodic_diff" => state = AgentlessState::PeriodicDiff,
                     other => {
-                        n.error(e.value_at, format!("<state> is periodic or periodic_diff, not \"{}\"", shown(other)))
+                        n.error(e.text_at, format!("<state> is periodic or periodic_diff, not \"{}\"", shown(other)))
                     }
                 },
                 "run_command" => set_text(&mut run_command, e, n),

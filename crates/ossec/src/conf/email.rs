@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{numbers, push_text, set_number, set_text, set_truth, unknown};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// `<email_alerts>`: alerts for which all conditions hold go to these addresses too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl EmailAlert {
     fn read_format(&mut self, e: &Element<'_>, n: &mut Notary<'_>) {
         match e.trimmed() {
             "default" | "full" | "sms" => set_text(&mut self.format, e, n),
-            other => n.error(e.value_at, format!("<format> is default, full or sms, not \"{}\"", shown(other))),
+            other => n.error(e.text_at, format!("<format> is default, full or sms, not \"{}\"", shown(other))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::At;
 use super::read::{push_text, set_number, set_text, set_truth, unknown};
 use crate::finding::Notary;
-use crate::xml::Element;
+use tally_xml::Element;
 
 /// `<global>`. What is not given is `None`; OSSEC's default stands beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

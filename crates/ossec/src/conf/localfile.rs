@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{set_text, set_truth, unknown, unknown_attributes};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// How a log is cut into messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl LocalFile {
                     None => {
                         names_format = true;
                         let near = tally_types::did_you_mean(e.trimmed(), LogFormat::NAMED.map(|(name, _)| name));
-                        n.error(e.value_at, format!("unknown log_format \"{}\"{near}", shown(e.trimmed())));
+                        n.error(e.text_at, format!("unknown log_format \"{}\"{near}", shown(e.trimmed())));
                     }
                 },
                 "frequency" => frequency = period(e, n).or(frequency),

@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{numbers, set_number, set_text, set_truth, unknown};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// `<syslog_output>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl SyslogOutput {
                 "format" => match SyslogFormat::from_name(e.trimmed()) {
                     Some(format) => output.format = format,
                     None => n.error(
-                        e.value_at,
+                        e.text_at,
                         format!("<format> is default, cef, json or splunk, not \"{}\"", shown(e.trimmed())),
                     ),
                 },
@@ -104,7 +105,7 @@ impl SyslogOutput {
                 "use_fqdn" => set_truth(&mut output.use_fqdn, e, n),
                 "protocol" => match e.trimmed() {
                     word @ ("udp" | "tcp") => output.is_tcp = word == "tcp",
-                    other => n.error(e.value_at, format!("<protocol> is udp or tcp, not \"{}\"", shown(other))),
+                    other => n.error(e.text_at, format!("<protocol> is udp or tcp, not \"{}\"", shown(other))),
                 },
                 "tls" => set_truth(&mut output.tls, e, n),
                 "tls_verify" => set_truth(&mut output.tls_verify, e, n),
@@ -152,7 +153,7 @@ impl Database {
                 "socket" => set_text(&mut database.socket, e, n),
                 "type" => match e.trimmed() {
                     "mysql" | "postgresql" => set_text(&mut database.kind, e, n),
-                    other => n.error(e.value_at, format!("<type> is mysql or postgresql, not \"{}\"", shown(other))),
+                    other => n.error(e.text_at, format!("<type> is mysql or postgresql, not \"{}\"", shown(other))),
                 },
                 _ => unknown(e, "database_output", &DATABASE_OUTPUT, n),
             }

@@ -3,8 +3,9 @@
 use core::ops::RangeInclusive;
 
 use super::At;
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// More values of one kind in one file are refused.
 pub(super) const ITEMS_MAX: usize = 4096;
@@ -15,7 +16,7 @@ pub(super) fn truth(element: &Element<'_>, notary: &mut Notary<'_>) -> Option<At
         "yes" => true,
         "no" => false,
         other => {
-            notary.error(element.value_at, format!("<{}> is yes or no, not \"{}\"", element.name, shown(other)));
+            notary.error(element.text_at, format!("<{}> is yes or no, not \"{}\"", element.name, shown(other)));
             return None;
         }
     };
@@ -36,7 +37,7 @@ pub(super) fn number(element: &Element<'_>, range: RangeInclusive<u32>, notary: 
         None => {
             let (low, high) = (range.start(), range.end());
             let message = format!("<{}> is a whole number from {low} to {high}, not \"{}\"", element.name, shown(text));
-            notary.error(element.value_at, message);
+            notary.error(element.text_at, message);
             None
         }
     }
@@ -87,10 +88,10 @@ pub(super) fn push<T>(list: &mut Vec<T>, item: T, element: &Element<'_>, notary:
 /// Numbers divided by commas or blanks.
 pub(super) fn numbers(element: &Element<'_>, notary: &mut Notary<'_>) -> Vec<u32> {
     let mut list = Vec::new();
-    for word in element.value.split([',', ' ', '\n', '\t', '\r']).filter(|word| !word.is_empty()) {
+    for word in element.text.split([',', ' ', '\n', '\t', '\r']).filter(|word| !word.is_empty()) {
         match word.parse() {
             Ok(number) if list.len() < ITEMS_MAX => list.push(number),
-            _ => notary.error(element.value_at, format!("<{}> holds numbers, not \"{}\"", element.name, shown(word))),
+            _ => notary.error(element.text_at, format!("<{}> holds numbers, not \"{}\"", element.name, shown(word))),
         }
     }
     list

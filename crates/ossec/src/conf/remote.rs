@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{push_text, set_number, set_text, set_truth, unknown};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
@@ -51,13 +52,13 @@ impl Remote {
                 "connection" => match e.trimmed() {
                     "secure" => connection = Some(Connection::Secure),
                     "syslog" => connection = Some(Connection::Syslog),
-                    other => n.error(e.value_at, format!("<connection> is secure or syslog, not \"{}\"", shown(other))),
+                    other => n.error(e.text_at, format!("<connection> is secure or syslog, not \"{}\"", shown(other))),
                 },
                 "port" => set_number(&mut port, e, 1..=65_535, n),
                 "protocol" => match e.trimmed() {
                     "udp" => tcp = None,
-                    "tcp" => tcp = Some(e.value_at),
-                    other => n.error(e.value_at, format!("<protocol> is udp or tcp, not \"{}\"", shown(other))),
+                    "tcp" => tcp = Some(e.text_at),
+                    other => n.error(e.text_at, format!("<protocol> is udp or tcp, not \"{}\"", shown(other))),
                 },
                 "ipv6" => set_truth(&mut remote.ipv6, e, n),
                 "local_ip" => set_text(&mut remote.local_ip, e, n),
@@ -66,7 +67,7 @@ impl Remote {
                 "crypto_accept" => match e.trimmed() {
                     "blowfish" | "aes" | "both" | "any" => set_text(&mut remote.crypto_accept, e, n),
                     other => n.error(
-                        e.value_at,
+                        e.text_at,
                         format!("<crypto_accept> is aes, blowfish, both or any, not \"{}\"", shown(other)),
                     ),
                 },
@@ -131,7 +132,7 @@ impl Client {
                 "crypto_method" => match e.trimmed() {
                     "aes" | "blowfish" => set_text(&mut self.crypto_method, e, n),
                     other => {
-                        n.error(e.value_at, format!("<crypto_method> is aes or blowfish, not \"{}\"", shown(other)))
+                        n.error(e.text_at, format!("<crypto_method> is aes or blowfish, not \"{}\"", shown(other)))
                     }
                 },
                 _ => unknown(e, "client", &CLIENT, n),

@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{numbers, set_number, set_text, set_truth, unknown};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// What a command must be given of the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,12 +52,12 @@ impl Command {
 impl Expect {
     fn read(e: &Element<'_>, n: &mut Notary<'_>) -> Self {
         let mut expect = Self::default();
-        for word in e.value.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()) {
+        for word in e.text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()) {
             match word.to_ascii_lowercase().as_str() {
                 "user" | "username" => expect.user = true,
                 "srcip" => expect.srcip = true,
                 "filename" => expect.filename = true,
-                other => n.unknown(e.value_at, "word in <expect>:", other, ["user", "username", "srcip", "filename"]),
+                other => n.unknown(e.text_at, "word in <expect>:", other, ["user", "username", "srcip", "filename"]),
             }
         }
         expect
@@ -144,7 +145,7 @@ fn locations(e: &Element<'_>, n: &mut Notary<'_>) -> Option<At<Locations>> {
     };
     if value == Locations::default() {
         let message = format!("<location> is local, server, defined-agent or all, not \"{}\"", shown(e.trimmed()));
-        n.error(e.value_at, message);
+        n.error(e.text_at, message);
         return None;
     }
     Some(At { value, line: n.line(e.at) })

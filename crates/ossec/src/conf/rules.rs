@@ -2,7 +2,7 @@
 
 use super::read::{push, text, unknown, unknown_attributes};
 use crate::finding::Notary;
-use crate::xml::Element;
+use tally_xml::Element;
 
 /// One element, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use super::At;
 use super::read::{push, push_text, set_number, set_text, set_truth, text, unknown, unknown_attributes};
-use crate::finding::{Notary, shown};
-use crate::xml::Element;
+use crate::finding::Notary;
+use tally_types::shown;
+use tally_xml::Element;
 
 /// `<syscheck>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl Directories {
             };
             directories.set(attribute.name, is);
         }
-        let paths = e.value.split(',').map(str::trim).filter(|path| !path.is_empty());
+        let paths = e.text.split(',').map(str::trim).filter(|path| !path.is_empty());
         directories.paths = paths.map(|path| without_slash(path).to_owned()).collect();
         if directories.paths.is_empty() {
             n.error(e.at, "<directories> names no path");

@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tally_types::{Diagnostic, did_you_mean};
+use tally_types::{Diagnostic, did_you_mean, shown};
+use tally_xml::{Attribute, Element};
 
 use super::plugin::Plugin;
 use super::{Decoder, Decoders, Offset, Probe, Slot};
 use crate::decoded::{DecoderId, DecoderInfo, FirstSeen, LogField};
+use crate::faults::Faults;
 use crate::pattern::{Filter, IndexBuilder, Pattern, PatternError};
 use crate::rule::Category;
-use crate::xml::{self, Attribute, Element, Faults, shown};
 
 /// More decoders are refused.
 const DECODERS_MAX: usize = 20_000;
@@ -105,7 +106,7 @@ pub(super) fn load(files: &[(&str, &str)]) -> (Decoders, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     for (file, text) in files {
         let mut faults = Faults::new(file, text);
-        for element in xml::parse(text, &mut faults) {
+        for element in faults.elements() {
             loader.root(&element, &mut faults);
         }
         diagnostics.extend(faults.finish());

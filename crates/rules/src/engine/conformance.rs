@@ -9,17 +9,17 @@ use tally_types::Timestamp;
 
 use super::*;
 use crate::decoded::{DecoderInfo, FirstSeen, LogField, Span};
+use crate::faults::Faults;
 use crate::list::{List, Lists};
 use crate::load::conformance::{data, known, read, shipped};
 use crate::rule::Category;
-use crate::xml::{self, Faults};
 
 /// Decoders by the names that are shown, with the type of the first and the first-seen fields of all.
 fn decoders(text: &str) -> BTreeMap<String, Arc<DecoderInfo>> {
     let known = known(text);
     let mut faults = Faults::new("decoder.xml", text);
     let mut decoders: BTreeMap<String, DecoderInfo> = BTreeMap::new();
-    for element in xml::parse(text, &mut faults) {
+    for element in faults.elements() {
         let child = |name: &str| element.children.iter().find(|child| child.name == name).map(|child| &*child.text);
         let own = element.attributes[0].value.as_str();
         let name = if child("use_own_name") == Some("true") { own } else { child("parent").unwrap_or(own) };

@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> String {
 pub(crate) fn known(decoders: &str) -> Known {
     let mut faults = Faults::new("decoder.xml", decoders);
     let mut known = Known::default();
-    for (place, element) in xml::parse(decoders, &mut faults).into_iter().enumerate() {
+    for (place, element) in faults.elements().into_iter().enumerate() {
         let name: Arc<str> = element.attributes[0].value.as_str().into();
         if !known.decoders.iter().any(|(other, _)| *other == name) {
             known.decoders.push((name, DecoderId(u16::try_from(place).expect("few decoders"))));

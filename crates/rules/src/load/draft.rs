@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tally_types::{RuleId, did_you_mean};
+use tally_types::{RuleId, did_you_mean, shown};
+use tally_xml::{Attribute, Element};
 
 use super::spec::Spec;
 use super::{Loader, unknown};
@@ -11,13 +12,13 @@ use crate::compiled::Compiled;
 use crate::condition::{Asked, FieldName, ListLookup};
 use crate::correlate::{Key, Relation};
 use crate::facts::{DECODERS, Field};
+use crate::faults::Faults;
 use crate::first_seen::IgnoreFields;
 use crate::hours::{Hours, Weekdays};
 use crate::list::Lookup;
 use crate::pattern::Language;
 use crate::rule::{Category, InfoKind, Options};
 use crate::view::{DecodedAs, Text};
-use crate::xml::{Attribute, Element, Faults, shown};
 
 mod attribute;
 mod relation;

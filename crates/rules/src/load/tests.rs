@@ -203,6 +203,6 @@ proptest! {
         let end = (start + cut).min(text.len());
         let mutated = [&text[..start], &insert, &text[end..]].concat();
         let (_, faults) = load_all(&mutated);
-        prop_assert!(faults.len() <= xml::FAULTS_MAX);
+        prop_assert!(faults.len() <= crate::faults::FAULTS_MAX);
     }
 }

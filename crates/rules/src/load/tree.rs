@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tally_types::{Diagnostic, Level, RuleId, RuleMatch};
+use tally_types::{Diagnostic, Level, RuleId, RuleMatch, shown};
 
 use super::draft::Draft;
 use super::spec::Spec;
@@ -11,10 +11,10 @@ use super::{Loader, draft};
 use crate::answers::Patterns;
 use crate::condition::Condition;
 use crate::correlate::{Correlation, Feeds, Search};
+use crate::faults::Faults;
 use crate::pattern::{Language, Pattern};
 use crate::rule::{Category, Options, Rule, RuleSet, Searched};
 use crate::selection::Selection;
-use crate::xml::{Faults, shown};
 
 pub(super) struct Tree {
     set: RuleSet,

@@ -102,8 +102,8 @@ fn check_layer(room: &Room, other_name: &str, is_for_tests: bool) -> Option<Stri
             room.name, room.layer, other.name, other.layer
         ));
     }
-    let breaks_purity = room.is_pure && other.name != "types" && !is_for_tests;
-    breaks_purity.then(|| format!("{} is pure and must not use {}: only types", room.name, other.name))
+    let breaks_purity = room.is_pure && !other.is_pure && !is_for_tests;
+    breaks_purity.then(|| format!("{} is pure and must not use {}, which is not", room.name, other.name))
 }
 
 fn check_owner(room: &Room, named: &Named<'_>) -> Option<String> {

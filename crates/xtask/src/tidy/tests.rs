@@ -54,7 +54,7 @@ fn layers_hold() {
     let impure = manifest("[dependencies]\ntally-sys.workspace = true\n");
     assert_eq!(
         tidy(&[("crates/rules/Cargo.toml", &impure)]),
-        ["crates/rules/Cargo.toml:8: rules is pure and must not use sys: only types"]
+        ["crates/rules/Cargo.toml:8: rules is pure and must not use sys, which is not"]
     );
     let sideways = manifest("[dependencies]\ntally-store.workspace = true\n");
     assert_eq!(tidy(&[("crates/web/Cargo.toml", &sideways)]), [""; 0]);

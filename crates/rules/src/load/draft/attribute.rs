@@ -2,10 +2,11 @@
 //!
 //! OSSEC reads as many digits of a number as it has room for, and leaves the rest unread; that is kept, and told.
 
-use tally_types::{RuleId, did_you_mean};
+use tally_types::{RuleId, did_you_mean, shown};
+use tally_xml::Attribute;
 
 use super::Draft;
-use crate::xml::{Attribute, Faults, shown};
+use crate::faults::Faults;
 
 const ATTRIBUTES: [&str; 9] =
     ["id", "level", "noalert", "overwrite", "maxsize", "timeframe", "frequency", "accuracy", "ignore"];

@@ -4,15 +4,14 @@
 //! five signs, `\\<` is no element and keeps its backslash (patterns know it). A comment ends at `-->` or `!>`. `<var
 //! name="X">` gives `$X` a value in the texts and attributes that follow in the same file. After a fault the reader goes on
 //! at the next thing it understands, so that one pass tells all of them; what OSSEC skips in silence (a text that is in no
-//! element or before a child) is told as a warning.
+//! element or before a child) is told as a warning. The files of a site's own are read with it, and what an agent is pushed:
+//! everything has a limit.
 
-use std::sync::Arc;
-
-use tally_types::{Diagnostic, did_you_mean};
+use tally_types::{did_you_mean, shown};
 
 /// One element with what is in it. Offsets are bytes of the text.
 #[derive(Debug)]
-pub(crate) struct Element<'t> {
+pub struct Element<'t> {
     pub name: &'t str,
     /// Of the name.
     pub at: usize,
@@ -24,7 +23,7 @@ pub(crate) struct Element<'t> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Attribute<'t> {
+pub struct Attribute<'t> {
     pub name: &'t str,
     pub at: usize,
     pub value: String,
@@ -32,86 +31,84 @@ pub(crate) struct Attribute<'t> {
 }
 
 /// A larger file is refused unread.
-pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
-pub(crate) const NESTING_MAX: usize = 16;
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
+pub const NESTING_MAX: usize = 16;
 /// Of a name, an attribute's value or an element's text, as in OSSEC.
-pub(crate) const VALUE_BYTES_MAX: usize = 8192;
+pub const VALUE_BYTES_MAX: usize = 8192;
 /// Of a file.
-pub(crate) const VARIABLES_MAX: usize = 1024;
+pub const VARIABLES_MAX: usize = 1024;
+/// Of a text.
+pub const ELEMENTS_MAX: usize = 200_000;
+/// OSSEC knows at most 14 of one element.
+const ATTRIBUTES_MAX: usize = 64;
 /// Faults beyond this number are not told; neither are warnings.
-pub(crate) const FAULTS_MAX: usize = 100;
+pub const FAULTS_MAX: usize = 100;
 
-/// The faults of one file, and what is worth a word without being one.
-pub(crate) struct Faults<'t> {
-    file: Arc<str>,
-    text: &'t str,
-    list: Vec<Diagnostic>,
-    warnings: Vec<Diagnostic>,
+/// What is wrong at a byte of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at: usize,
+    /// It means nothing, and the rest is understood all the same.
+    pub is_warning: bool,
+    pub message: String,
 }
 
-impl<'t> Faults<'t> {
-    pub fn new(file: &str, text: &'t str) -> Self {
-        Self { file: file.into(), text, list: Vec::new(), warnings: Vec::new() }
-    }
+/// The faults of a text so far.
+#[derive(Default)]
+struct Faults {
+    list: Vec<Fault>,
+    warnings: usize,
+}
 
-    pub fn add(&mut self, at: usize, message: impl Into<String>) {
-        if self.list.len() < FAULTS_MAX {
-            self.list.push(Diagnostic::at(&self.file, self.text, at, message));
+impl Faults {
+    fn add(&mut self, at: usize, message: impl Into<String>) {
+        if self.list.len() - self.warnings < FAULTS_MAX {
+            self.list.push(Fault { at, is_warning: false, message: message.into() });
         }
     }
 
-    pub fn warn(&mut self, at: usize, message: impl Into<String>) {
-        if self.warnings.len() < FAULTS_MAX {
-            self.warnings.push(Diagnostic::at(&self.file, self.text, at, message));
+    fn warn(&mut self, at: usize, message: impl Into<String>) {
+        if self.warnings < FAULTS_MAX {
+            self.warnings += 1;
+            self.list.push(Fault { at, is_warning: true, message: message.into() });
         }
-    }
-
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// Where `at` is, without a message.
-    pub fn place(&self, at: usize) -> Diagnostic {
-        Diagnostic::at(&self.file, self.text, at, "")
-    }
-
-    /// The warnings so far, which are then forgotten.
-    pub fn take_warnings(&mut self) -> Vec<Diagnostic> {
-        let mut warnings = std::mem::take(&mut self.warnings);
-        warnings.sort_by_key(|warning| (warning.line, warning.column));
-        warnings
-    }
-
-    pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.list.sort_by_key(|fault| (fault.line, fault.column));
-        self.list
     }
 }
 
-/// Reads all elements of `text`; the definitions of variables are not among them.
-pub(crate) fn parse<'t>(text: &'t str, faults: &mut Faults<'_>) -> Vec<Element<'t>> {
+/// Reads all elements of `text`; the definitions of variables are not among them. Faults are in no order.
+pub fn parse(text: &str) -> (Vec<Element<'_>>, Vec<Fault>) {
+    let mut faults = Faults::default();
     if text.len() > TEXT_BYTES_MAX {
         faults.add(0, format!("the file has {} bytes, the limit is {TEXT_BYTES_MAX}", text.len()));
-        return Vec::new();
+        return (Vec::new(), faults.list);
     }
-    let mut reader = Reader { text, at: 0, open: Vec::new(), done: Vec::new(), variables: Variables::default() };
+    let mut reader = Reader { text, ..Reader::default() };
     reader.start();
     while reader.at < text.len() {
-        reader.step(faults);
+        reader.step(&mut faults);
     }
     while let Some(open) = reader.open.pop() {
         faults.add(open.at, format!("<{}> is not closed", shown(open.name)));
-        reader.place(open, faults);
+        reader.place(open, &mut faults);
     }
-    reader.done
+    (reader.done, faults.list)
 }
 
+#[derive(Default)]
 struct Reader<'t> {
     text: &'t str,
     at: usize,
     open: Vec<Element<'t>>,
     done: Vec<Element<'t>>,
+    elements: usize,
     variables: Variables,
+}
+
+impl Element<'_> {
+    /// The text without the blanks around it.
+    pub fn trimmed(&self) -> &str {
+        self.text.trim()
+    }
 }
 
 impl<'t> Reader<'t> {
@@ -130,7 +127,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Takes a text, a comment, a start or an end.
-    fn step(&mut self, faults: &mut Faults<'_>) {
+    fn step(&mut self, faults: &mut Faults) {
         let rest = self.rest();
         if rest.starts_with("<!") {
             self.comment(faults);
@@ -143,10 +140,15 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn comment(&mut self, faults: &mut Faults<'_>) {
+    fn comment(&mut self, faults: &mut Faults) {
         let body = &self.rest()[2..];
-        match [body.find("-->").map(|end| end + 3), body.find("!>").map(|end| end + 2)].into_iter().flatten().min() {
-            Some(length) => self.at += 2 + length,
+        // One search, not two: a file of opening comments must not be read to its end for each.
+        let ends = body.match_indices('>').find(|(at, _)| {
+            let before = &body.as_bytes()[..*at];
+            before.ends_with(b"--") || before.ends_with(b"!")
+        });
+        match ends {
+            Some((at, _)) => self.at += 2 + at + 1,
             None => {
                 faults.add(self.at, "the comment is not closed: \"-->\" is missing");
                 self.at = self.text.len();
@@ -154,7 +156,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn content(&mut self, faults: &mut Faults<'_>) {
+    fn content(&mut self, faults: &mut Faults) {
         let start = self.at;
         let bytes = self.text.as_bytes();
         let is_markup = |place: usize| bytes[place] == b'<' && (place == start || bytes[place - 1] != b'\\');
@@ -182,7 +184,7 @@ impl<'t> Reader<'t> {
         open.text.push_str(raw);
     }
 
-    fn end(&mut self, faults: &mut Faults<'_>) {
+    fn end(&mut self, faults: &mut Faults) {
         let start = self.at;
         let Some(length) = self.rest().find('>') else {
             faults.add(start, "\">\" is missing");
@@ -206,7 +208,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The element is complete.
-    fn place(&mut self, mut element: Element<'t>, faults: &mut Faults<'_>) {
+    fn place(&mut self, mut element: Element<'t>, faults: &mut Faults) {
         if element.name == "var" {
             self.variables.define(element, faults);
             return;
@@ -225,7 +227,7 @@ impl<'t> Reader<'t> {
         parent.children.push(element);
     }
 
-    fn element(&mut self, faults: &mut Faults<'_>) {
+    fn element(&mut self, faults: &mut Faults) {
         let start = self.at;
         self.at += 1;
         let name = self.name();
@@ -241,11 +243,15 @@ impl<'t> Reader<'t> {
             text: String::new(),
             text_at: start,
         };
+        self.elements += 1;
         let empty = self.attributes(&mut element, faults);
         if empty {
             self.place(element, faults);
         } else if self.open.len() >= NESTING_MAX {
             faults.add(start, format!("elements are nested deeper than {NESTING_MAX}"));
+            self.at = self.text.len();
+        } else if self.elements > ELEMENTS_MAX {
+            faults.add(start, format!("there are more than {ELEMENTS_MAX} elements"));
             self.at = self.text.len();
         } else {
             element.text_at = self.at;
@@ -267,7 +273,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Up to and with the `>`; says whether the element is empty (`/>`).
-    fn attributes(&mut self, element: &mut Element<'t>, faults: &mut Faults<'_>) -> bool {
+    fn attributes(&mut self, element: &mut Element<'t>, faults: &mut Faults) -> bool {
         loop {
             self.skip_blanks();
             let rest = self.rest();
@@ -294,11 +300,16 @@ impl<'t> Reader<'t> {
             if element.attributes.iter().any(|attribute| attribute.name == name) {
                 faults.add(at, format!("attribute \"{name}\" is given twice"));
             }
+            if element.attributes.len() >= ATTRIBUTES_MAX {
+                faults.add(at, format!("<{}> has more than {ATTRIBUTES_MAX} attributes", shown(element.name)));
+                self.skip_tag();
+                return false;
+            }
             element.attributes.push(Attribute { name, at, value, value_at });
         }
     }
 
-    fn value(&mut self, name: &str, at: usize, faults: &mut Faults<'_>) -> Option<(String, usize)> {
+    fn value(&mut self, name: &str, at: usize, faults: &mut Faults) -> Option<(String, usize)> {
         if !self.rest().starts_with('=') {
             faults.add(
                 at,
@@ -345,7 +356,7 @@ struct Variables(Vec<(String, String)>);
 impl Variables {
     const NAME_BYTES_MAX: usize = 255;
 
-    fn define(&mut self, element: Element<'_>, faults: &mut Faults<'_>) {
+    fn define(&mut self, element: Element<'_>, faults: &mut Faults) {
         match &element.attributes[..] {
             [name] if name.name == "name" && !name.value.is_empty() && name.value.len() <= Self::NAME_BYTES_MAX => {
                 if self.0.len() >= VARIABLES_MAX {
@@ -359,7 +370,7 @@ impl Variables {
     }
 
     /// Values are not replaced themselves. As long as the file has defined none, a `$` is only a sign.
-    fn replace(&self, text: &mut String, at: usize, faults: &mut Faults<'_>) {
+    fn replace(&self, text: &mut String, at: usize, faults: &mut Faults) {
         // OSSEC looks at no text that is shorter.
         if self.0.is_empty() || text.len() <= 2 || !text.contains('$') {
             return;
@@ -390,21 +401,24 @@ impl Variables {
     }
 }
 
-/// A name as a message shows it: short and on one line.
-pub(crate) fn shown(name: &str) -> String {
-    name.chars().take(64).flat_map(char::escape_debug).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tally_types::Diagnostic;
 
     use super::*;
 
+    /// The elements, and the faults in the order of the text.
     fn read(text: &str) -> (Vec<Element<'_>>, Vec<String>) {
-        let mut faults = Faults::new("r.xml", text);
-        let elements = parse(text, &mut faults);
-        (elements, faults.finish().iter().map(ToString::to_string).collect())
+        let (elements, faults) = parse(text);
+        (elements, told(text, &faults, false))
+    }
+
+    fn told(text: &str, faults: &[Fault], are_warnings: bool) -> Vec<String> {
+        let mut told: Vec<_> = faults.iter().filter(|fault| fault.is_warning == are_warnings).collect();
+        told.sort_by_key(|fault| fault.at);
+        let file = "r.xml".into();
+        told.iter().map(|fault| Diagnostic::at(&file, text, fault.at, &*fault.message).to_string()).collect()
     }
 
     #[test]
@@ -443,20 +457,17 @@ mod tests {
     #[test]
     fn goes_on_after_each_fault() {
         let text = "stray\n<a b=1>\n<c>foo</d></c>\n<e>lost<f></e>\n< g>\n<h i=\"1\" i=\"2\"/>\n<j k =\"1\">\n<l m=\"1\"n=\"2\"></l>\n<!-- open";
-        let mut faults = Faults::new("r.xml", text);
-        parse(text, &mut faults);
-        let warnings: Vec<_> = faults.take_warnings().iter().map(ToString::to_string).collect();
+        let (_, faults) = parse(text);
         assert_eq!(
-            warnings,
+            told(text, &faults, true),
             [
                 "r.xml:1:1: text outside of any element is ignored",
                 "r.xml:4:4: text before <f> is ignored",
                 "r.xml:5:2: text before <h> is ignored"
             ]
         );
-        let faults: Vec<_> = faults.finish().iter().map(ToString::to_string).collect();
         assert_eq!(
-            faults,
+            told(text, &faults, false),
             [
                 "r.xml:2:2: <a> is not closed",
                 "r.xml:2:6: the value of \"b\" is not in quotes",

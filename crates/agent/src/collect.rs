@@ -21,9 +21,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tally_sys::clock::LocalTime;
-use tally_syscheck::collect::{CivilTime, Clockwork, Collect, From, Message, Source, dated, journal_line, pieces};
-use tally_types::{LogLine, LogQueue, Timestamp};
+use tally_syscheck::collect::{Clockwork, Collect, From, Message, Source, dated, journal_line, pieces};
+use tally_types::{LocalTime, LogLine, LogQueue, Timestamp};
 
 use self::command::Commands;
 use self::follower::Follower;
@@ -168,13 +167,13 @@ impl Work {
             self.expanded = Some(Instant::now());
         }
         let (mut lines, mut bytes, mut is_more) = (Vec::new(), 0, false);
-        let civil = civil_now();
+        let local = local_now();
         for (name, Followed { follower, collect, with }) in &mut self.logs {
             if bytes >= BATCH_BYTES {
                 is_more = true;
                 break;
             }
-            with.now = civil;
+            with.now = local;
             let mut messages = Vec::new();
             match follower.look(with, LOG_BYTES, &mut messages) {
                 Ok(more) => is_more |= more,
@@ -194,7 +193,7 @@ impl Work {
             }
         }
         is_more |= self.read_journals(&mut lines, &mut marks);
-        for (collect, messages) in self.commands.collected(civil, &mut self.losses) {
+        for (collect, messages) in self.commands.collected(local, &mut self.losses) {
             let collect = &self.collects[collect];
             let Source::Command { line, .. } = &collect.source else { continue };
             take(messages, &location(collect, line), &mut lines);
@@ -223,7 +222,7 @@ impl Work {
             let sources: Vec<_> = sources.collect();
             let looked = journals.look(BATCH_BYTES, &mut |entry| {
                 let Some((collect, _)) = sources.iter().find(|(_, source)| source.takes(entry)) else { return 0 };
-                let received = civil(i64::try_from(entry.realtime_us / 1_000_000).unwrap_or(0));
+                let received = tally_sys::clock::local(i64::try_from(entry.realtime_us / 1_000_000).unwrap_or(0));
                 let Some(line) = journal_line(entry, &received) else { return 0 };
                 let location = location(collect, JOURNAL);
                 let told =
@@ -249,12 +248,12 @@ impl Work {
 
     /// Which logs there are now.
     fn expand(&mut self, marks: &mut Vec<(String, Option<Mark>)>) {
-        let civil = civil_now();
+        let local = local_now();
         for nth in 0..self.collects.len() {
             let Source::Files { path, exclude, from } = &self.collects[nth].source else { continue };
             let (name, from, exclude) = (format!("{PATTERN}{path}"), *from, exclude.clone());
             let was_known = self.marks.contains_key(&name);
-            let (paths, is_cut) = expand::expand(&dated(path, &civil), &exclude);
+            let (paths, is_cut) = expand::expand(&dated(path, &local), &exclude);
             if is_cut {
                 self.lose(format!("{path}: there are too many files to look through, and some are left out"));
             }
@@ -372,13 +371,8 @@ fn answered(answer: &Receiver<bool>) -> Option<bool> {
     answer.recv().ok()
 }
 
-fn civil_now() -> CivilTime {
-    civil(now().micros() / 1_000_000)
-}
-
-fn civil(secs: i64) -> CivilTime {
-    let LocalTime { year, month, day, hour, minute, second, weekday, yearday } = tally_sys::clock::local(secs);
-    CivilTime { year, month, day, hour, minute, second, weekday, yearday }
+fn local_now() -> LocalTime {
+    tally_sys::clock::local(now().micros() / 1_000_000)
 }
 
 fn location(collect: &Collect, name: &str) -> Arc<str> {

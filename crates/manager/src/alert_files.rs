@@ -19,7 +19,6 @@ use tally_store::{Filter, Reader, StoreError};
 use tally_types::{AgentId, Level};
 
 use crate::day_files::{DayFiles, Form, finish};
-pub use tally_delivery::format::ossec::local;
 pub use told::{Addresses, Host, Told};
 
 /// How often new alerts are looked for.
@@ -109,7 +108,7 @@ impl Writer {
             return;
         }
         self.finished = Instant::now();
-        let today = local(crate::clock::wall().micros() / 1_000_000 - FINISH_AFTER_S);
+        let today = tally_sys::clock::local(crate::clock::wall().micros() / 1_000_000 - FINISH_AFTER_S);
         for file in &self.files {
             if let Err(error) = finish(&self.settings.dir, file.files.form(), &today) {
                 tracing::warn!(%error, "a day's file of alerts cannot be packed; it is tried again");

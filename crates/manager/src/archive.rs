@@ -11,10 +11,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tally_ossec::alert::{Alert, LocalTime, archive_json};
-use tally_types::{AgentId, Event, RuleMatch, Timestamp};
+use tally_ossec::alert::{Alert, archive_json};
+use tally_types::{AgentId, Event, LocalTime, RuleMatch, Timestamp};
 
-use crate::alert_files::{Addresses, Host, Told, local};
+use crate::alert_files::{Addresses, Host, Told};
 use crate::day_files::{DayFiles, Form, finish};
 
 /// How often it is looked whether a day is over.
@@ -98,7 +98,7 @@ impl Archive {
             |day: &LocalTime| (day.year, day.month, day.day) == (alert.local.year, alert.local.month, alert.local.day);
         if !self.waiting.last().is_some_and(|waiting| is_same_day(&waiting.day)) {
             let texts = self.files.iter().map(|_| Vec::new()).collect();
-            self.waiting.push(Waiting { day: local(received.micros() / 1_000_000), texts });
+            self.waiting.push(Waiting { day: tally_sys::clock::local(received.micros() / 1_000_000), texts });
         }
         let Some(Waiting { texts, .. }) = self.waiting.last_mut() else { return };
         for (file, text) in self.files.iter().zip(texts) {
@@ -168,7 +168,7 @@ impl Packer {
         let run = move || {
             while stopping.recv_timeout(FINISH_EVERY) == Err(RecvTimeoutError::Timeout) {
                 // What was taken in before midnight has been written a minute later.
-                let today = local(crate::clock::wall().micros() / 1_000_000 - 60);
+                let today = tally_sys::clock::local(crate::clock::wall().micros() / 1_000_000 - 60);
                 for form in &forms {
                     if let Err(error) = finish(&logs, *form, &today) {
                         tracing::warn!(%error, "a day of the archive cannot be packed; it is tried again");
@@ -253,7 +253,8 @@ mod tests {
     fn what_could_not_be_written_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let mut archive = archive(dir.path());
-        let in_the_way = dir.path().join("archives").join(local(NOW.micros() / 1_000_000).year.to_string());
+        let in_the_way =
+            dir.path().join("archives").join(tally_sys::clock::local(NOW.micros() / 1_000_000).year.to_string());
         fs::write(&in_the_way, "").unwrap();
         commit(&mut archive, &["one", "two"]);
         commit(&mut archive, &["three"]);

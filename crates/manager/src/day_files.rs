@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use tally_ossec::alert::LocalTime;
+use tally_types::LocalTime;
 
 pub use finish::finish;
 

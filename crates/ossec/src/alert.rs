@@ -16,31 +16,12 @@ pub use syslog::{Syslog, syslog};
 
 use std::fmt::Write as _;
 
-/// A moment in the manager's own zone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalTime {
-    pub year: i32,
-    /// 1 to 12.
-    pub month: u8,
-    pub day: u8,
-    pub hour: u8,
-    pub minute: u8,
-    pub second: u8,
-}
+use tally_types::LocalTime;
 
-/// As directories and times name them.
-pub const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
-impl LocalTime {
-    pub fn month_name(&self) -> &'static str {
-        MONTHS.get(usize::from(self.month.wrapping_sub(1))).copied().unwrap_or("Jan")
-    }
-
-    /// `2026 Nov 24 02:57:06`.
-    fn stamp(&self) -> String {
-        let Self { year, day, hour, minute, second, .. } = self;
-        format!("{year} {} {day:02} {hour:02}:{minute:02}:{second:02}", self.month_name())
-    }
+/// `2026 Nov 24 02:57:06`.
+fn stamp(local: &LocalTime) -> String {
+    let LocalTime { year, day, hour, minute, second, .. } = local;
+    format!("{year} {} {day:02} {hour:02}:{minute:02}:{second:02}", local.month_name())
 }
 
 /// One alert, with what OSSEC tells of it.
@@ -140,7 +121,7 @@ impl Alert {
     /// As `alerts.log` has it, with the empty line at its end.
     pub fn text(&self) -> String {
         let mut out = format!("** Alert {}:{} - {}\n", self.id(), if self.mail { " mail " } else { "" }, self.groups);
-        let _ = writeln!(out, "{} {}", self.local.stamp(), self.place());
+        let _ = writeln!(out, "{} {}", stamp(&self.local), self.place());
         let _ = writeln!(out, "Rule: {} (level {}) -> '{}'", self.rule, self.level, one_line(&self.description));
         let fields = &self.fields;
         let named = [
@@ -175,7 +156,7 @@ impl Alert {
 
     /// As `archives.log` has any event, an alert or not.
     pub fn archive(&self) -> String {
-        format!("{} {} {}\n", self.local.stamp(), self.place(), one_line(&self.full_log))
+        format!("{} {} {}\n", stamp(&self.local), self.place(), one_line(&self.full_log))
     }
 }
 

@@ -10,7 +10,7 @@ pub use agentless::{Agentless, AgentlessState};
 pub use email::{EmailAlert, Report};
 pub use global::{Alerts, Global};
 pub use localfile::{LocalFile, LogFormat};
-pub use output::{Database, SyslogFormat, SyslogOutput};
+pub use output::{Database, SyslogOutput};
 pub use remote::{Client, Connection, Remote};
 pub use response::{ActiveResponse, Command, Expect, Locations};
 pub use rootcheck::Rootcheck;

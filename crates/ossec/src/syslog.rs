@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use tally_types::MONTHS;
+
 /// A longer message is cut; the rest of it is passed over.
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
@@ -205,7 +207,6 @@ fn structured(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `2026-11-24T15:00:01.003Z` as `Nov 24 15:00:01`; the time is for people, rules take that of the receipt.
 fn stamp(time: &[u8]) -> Option<String> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     if time == b"-" {
         return Some("Jan  1 00:00:00".to_owned());
     }

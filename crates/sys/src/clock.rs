@@ -6,7 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use tally_types::FileTime;
+use tally_types::{FileTime, LocalTime};
 
 use crate::syscall::{check, descriptor, retry};
 
@@ -38,22 +38,6 @@ fn now(clock: libc::clockid_t) -> libc::timespec {
 
 fn nanos(time: libc::timespec) -> i128 {
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
-}
-
-/// A moment in the host's own zone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalTime {
-    pub year: i32,
-    /// 1 to 12.
-    pub month: u8,
-    pub day: u8,
-    pub hour: u8,
-    pub minute: u8,
-    pub second: u8,
-    /// From Sunday, 0.
-    pub weekday: u8,
-    /// Of the year, from 1.
-    pub yearday: u16,
 }
 
 /// Seconds since 1970 in the host's own zone (localtime_r(3)); of a time that has no calendar, the epoch's.

@@ -10,7 +10,7 @@ mod record;
 
 use std::sync::Arc;
 
-pub use dated::{CivilTime, dated};
+pub use dated::dated;
 pub use frame::{Clockwork, Framer, Message, pieces};
 pub use journal::{JournalSource, PRIORITIES, line as journal_line};
 

@@ -11,6 +11,7 @@ mod change;
 mod diagnostic;
 mod entry;
 mod event;
+mod local_time;
 mod log;
 mod path;
 mod rule;
@@ -27,6 +28,7 @@ pub use entry::{
     Algorithm, Device, Digest, DigestError, Digests, Entry, FileFlags, FileKind, FileTime, Undigested, Xattr,
 };
 pub use event::{AdminAct, Event, EventBody, GapCause, Life};
+pub use local_time::{LocalTime, MONTHS};
 pub use log::{Decoding, LogLine, LogQueue};
 pub use path::{PATH_BYTES_MAX, PathBytes, PathError};
 pub use rule::{Level, LevelError, RuleId, RuleMatch};

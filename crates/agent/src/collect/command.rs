@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use tally_syscheck::collect::{CivilTime, Clockwork, Collect, Framer, Message, Source};
+use tally_syscheck::collect::{Clockwork, Collect, Framer, Message, Source};
+use tally_types::LocalTime;
 
 /// After this a command is ended.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -55,7 +56,7 @@ impl Commands {
 
     /// Starts what is due, and tells the output of what has ended. What is missing of it goes into `losses`, once for each
     /// reason in a row.
-    pub fn collected(&mut self, now: CivilTime, losses: &mut Vec<String>) -> Vec<(usize, Vec<Message>)> {
+    pub fn collected(&mut self, now: LocalTime, losses: &mut Vec<String>) -> Vec<(usize, Vec<Message>)> {
         let mut collected = Vec::new();
         for timed in &mut self.0 {
             if timed.running.is_none() && Instant::now() >= timed.next {

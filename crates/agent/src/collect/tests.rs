@@ -360,7 +360,7 @@ fn a_commands_output_is_collected() {
 #[test]
 fn the_names_of_today_are_followed() {
     let mut host = Host::new("[[collect]]\npath = \"DIR/app-%Y.log\"\nfrom = \"start\"\n");
-    let name = dated("app-%Y.log", &civil_now());
+    let name = dated("app-%Y.log", &local_now());
     host.append(&name, "x\n");
     host.start();
     assert_eq!(host.collect(), ["x"]);

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use tally_types::MONTHS;
 
 use super::{Ended, Letters, ask_options, keys, orders};
 use crate::ask::{ask_each, manager_dir};
@@ -275,8 +276,6 @@ fn changes(agent: &str, file: Option<&str>) -> Result<Vec<Told>> {
     }
     Ok(found)
 }
-
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// `2026-11-24T03:04:59Z` as OSSEC writes it.
 fn date(time: &str) -> String {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use tally_manager::ManagerConfig;
-use tally_ossec::alert::{Alert, Fields, LocalTime};
+use tally_ossec::alert::{Alert, Fields};
 use tally_rules::{Analysis, Decoded, LogField, Outcome, Trace};
 use tally_types::Timestamp;
 
@@ -219,18 +219,10 @@ impl Test {
         let value =
             |field: LogField| decoded.fields().find(|(known, _)| *known == field).map(|(_, value)| lossy(value));
         let seconds = now.micros().div_euclid(1_000_000);
-        let at = tally_sys::clock::local(seconds);
         let mut alert = Alert {
             time: seconds,
             number: self.alerts,
-            local: LocalTime {
-                year: at.year,
-                month: at.month,
-                day: at.day,
-                hour: at.hour,
-                minute: at.minute,
-                second: at.second,
-            },
+            local: tally_sys::clock::local(seconds),
             manager: lossy(decoded.hostname()),
             source: LOCATION.to_owned(),
             full_log: lossy(decoded.full_log()),

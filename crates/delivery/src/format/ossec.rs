@@ -1,6 +1,6 @@
 //! OSSEC's own forms: the four of its syslog output and the line of `alerts.json`, so that what reads those goes on working.
 
-use tally_ossec::alert::{Alert, Fields, FileChange, LocalTime, Sums, Syslog, full_log, json, syslog};
+use tally_ossec::alert::{Alert, Fields, FileChange, Sums, Syslog, full_log, json, syslog};
 use tally_proto::sentence;
 use tally_types::{AgentId, Algorithm, Change, ChangeKind, Decoding, Entry, EventBody, LogLine};
 
@@ -40,7 +40,7 @@ pub fn alert(message: &Message) -> Alert {
     let alert = Alert {
         time,
         number: message.index,
-        local: local(time),
+        local: tally_sys::clock::local(time),
         rule: rule.map_or(0, |rule| rule.id.0),
         level: message.level().unwrap_or(0).into(),
         description: rule.map_or_else(|| message.title(), |rule| rule.description.to_string()),
@@ -64,12 +64,6 @@ pub fn told(alert: Alert, about: AgentId, body: &EventBody) -> Alert {
         },
         EventBody::Log(line) => of_line(line, alert),
     }
-}
-
-/// A moment in seconds, by this host's clock.
-pub fn local(time: i64) -> LocalTime {
-    let at = tally_sys::clock::local(time);
-    LocalTime { year: at.year, month: at.month, day: at.day, hour: at.hour, minute: at.minute, second: at.second }
 }
 
 fn of_change(change: &Change, alert: Alert) -> Alert {

@@ -182,16 +182,11 @@ fn rfc5424(settings: &Settings, message: &Message) -> String {
 
 /// `<PRI>Mmm dd hh:mm:ss HOST TAG: `, in the manager's own zone.
 fn rfc3164(settings: &Settings, message: &Message) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let at = tally_sys::clock::local(message.time().micros().div_euclid(1_000_000));
-    let month = MONTHS.get(usize::from(at.month.wrapping_sub(1))).copied().unwrap_or("Jan");
     format!(
-        "<{}>{month} {:2} {:02}:{:02}:{:02} {} {}: ",
+        "<{}>{} {} {}: ",
         priority(settings, message),
-        at.day,
-        at.hour,
-        at.minute,
-        at.second,
+        at.syslog(),
         word(host(settings, message), 255),
         word(&settings.app_name, 32),
     )

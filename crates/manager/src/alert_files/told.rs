@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tally_delivery::format::ossec::{self, local};
+use tally_delivery::format::ossec;
 use tally_ossec::alert::Alert;
 use tally_types::{AgentId, Event, RuleMatch, Timestamp};
 
@@ -38,7 +38,7 @@ impl Told<'_> {
         let alert = Alert {
             time,
             number: self.number,
-            local: local(time),
+            local: tally_sys::clock::local(time),
             mail: self.mail,
             rule: self.rule.map_or(0, |rule| rule.id.0),
             level: self.rule.map_or(0, |rule| rule.level.value().into()),

@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
-use tally_ossec::alert::{LocalTime, MONTHS};
+use tally_types::{LocalTime, MONTHS};
 
 use super::Form;
 
@@ -181,7 +181,8 @@ mod tests {
 
     use super::*;
 
-    const TODAY: LocalTime = LocalTime { year: 2026, month: 3, day: 2, hour: 1, minute: 0, second: 0 };
+    const TODAY: LocalTime =
+        LocalTime { year: 2026, month: 3, day: 2, hour: 1, minute: 0, second: 0, weekday: 1, yearday: 61 };
 
     /// By the programs that a site has.
     fn by(program: &str, path: &Path) -> String {

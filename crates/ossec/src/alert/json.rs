@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Alert;
+use super::{Alert, stamp};
 
 type Object = Map<String, Value>;
 
@@ -81,7 +81,7 @@ fn object(alert: &Alert) -> Object {
         }
         None => put(&mut out, "agent_name", Some(&alert.manager)),
     }
-    put(&mut out, "timestamp", Some(&alert.local.stamp()));
+    put(&mut out, "timestamp", Some(&stamp(&alert.local)));
     put(&mut out, "logfile", Some(&alert.source));
     out
 }

@@ -36,9 +36,7 @@ const PRIORITY: &str = "<132>";
 
 /// One message, without an end. `version` is what CEF names as the product's.
 pub fn syslog(alert: &Alert, format: Syslog, version: &str) -> String {
-    let local = alert.local;
-    let stamp =
-        format!("{} {:2} {:02}:{:02}:{:02}", local.month_name(), local.day, local.hour, local.minute, local.second);
+    let stamp = alert.local.syslog();
     let head = format!("{PRIORITY}{stamp} {} ossec:", one_line(&alert.manager));
     match format {
         Syslog::Default => format!("{head} {}", plain(alert)),

@@ -21,7 +21,7 @@ fn started() -> Alert {
     Alert {
         time: 1_795_489_026,
         number: 1,
-        local: LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 6 },
+        local: LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 6, ..LocalTime::default() },
         mail: true,
         rule: 502,
         level: 3,
@@ -46,7 +46,7 @@ fn added() -> Alert {
     Alert {
         time: 1_795_489_056,
         number: 2,
-        local: LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 36 },
+        local: LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 36, ..LocalTime::default() },
         rule: 554,
         level: 5,
         description: "File added to the system.".into(),
@@ -74,7 +74,7 @@ fn texts_are_those_of_the_real_program() {
 fn an_agents_line_is_placed_as_by_the_real_program() {
     let agent = Some(("agent1".to_owned(), "127.0.0.1".to_owned()));
     let hostname = Some("other".to_owned());
-    let local = LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 36 };
+    let local = LocalTime { year: 2026, month: 11, day: 24, hour: 2, minute: 57, second: 36, ..LocalTime::default() };
     let line = Alert {
         time: 1_795_489_056,
         number: 1,

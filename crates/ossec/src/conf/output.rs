@@ -2,6 +2,7 @@
 
 use super::At;
 use super::read::{numbers, set_number, set_text, set_truth, unknown};
+use crate::alert::Syslog;
 use crate::finding::Notary;
 use tally_types::shown;
 use tally_xml::Element;
@@ -12,7 +13,7 @@ pub struct SyslogOutput {
     pub line: u32,
     pub server: String,
     pub port: u16,
-    pub format: SyslogFormat,
+    pub format: Syslog,
     pub level: Option<At<u32>>,
     pub rule_id: Vec<u32>,
     /// OSMatch.
@@ -24,33 +25,6 @@ pub struct SyslogOutput {
     pub tls: Option<At<bool>>,
     pub tls_verify: Option<At<bool>>,
     pub tls_ca: Option<At<String>>,
-}
-
-/// How OSSEC writes an alert for a log server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SyslogFormat {
-    #[default]
-    Default,
-    Cef,
-    Json,
-    Splunk,
-}
-
-impl SyslogFormat {
-    pub const ALL: [Self; 4] = [Self::Default, Self::Cef, Self::Json, Self::Splunk];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Cef => "cef",
-            Self::Json => "json",
-            Self::Splunk => "splunk",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
 }
 
 pub(super) const SYSLOG_OUTPUT: [&str; 12] = [
@@ -76,7 +50,7 @@ impl SyslogOutput {
             line: n.line(section.at),
             server: String::new(),
             port: PORT,
-            format: SyslogFormat::Default,
+            format: Syslog::Default,
             level: None,
             rule_id: Vec::new(),
             group: None,
@@ -91,7 +65,7 @@ impl SyslogOutput {
             match e.name {
                 "server" => set_text(&mut server, e, n),
                 "port" => set_number(&mut port, e, 1..=65_535, n),
-                "format" => match SyslogFormat::from_name(e.trimmed()) {
+                "format" => match Syslog::from_name(e.trimmed()) {
                     Some(format) => output.format = format,
                     None => n.error(
                         e.text_at,

@@ -1,38 +1,9 @@
 //! Dates in names, as strftime writes them: `app-%Y-%m-%d.log`.
 
-/// A moment by the host's own clock and zone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CivilTime {
-    pub year: i32,
-    /// 1 to 12.
-    pub month: u8,
-    pub day: u8,
-    pub hour: u8,
-    pub minute: u8,
-    pub second: u8,
-    /// From Sunday, 0.
-    pub weekday: u8,
-    /// Of the year, from 1.
-    pub yearday: u16,
-}
-
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-
-impl CivilTime {
-    pub fn month_name(&self) -> &'static str {
-        MONTHS.get(usize::from(self.month.wrapping_sub(1))).copied().unwrap_or("Jan")
-    }
-
-    /// As a line of syslog begins: `Nov 24 15:00:01`.
-    pub fn syslog(&self) -> String {
-        let Self { day, hour, minute, second, .. } = self;
-        format!("{} {day:2} {hour:02}:{minute:02}:{second:02}", self.month_name())
-    }
-}
+use tally_types::LocalTime;
 
 /// `text` with the date in place of its signs. A sign that is not known stays as it is.
-pub fn dated(text: &str, time: &CivilTime) -> String {
+pub fn dated(text: &str, time: &LocalTime) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     let mut signs = text.chars();
     while let Some(c) = signs.next() {
@@ -51,7 +22,7 @@ pub fn dated(text: &str, time: &CivilTime) -> String {
             Some('S') => out.push_str(&format!("{:02}", time.second)),
             Some('j') => out.push_str(&format!("{:03}", time.yearday)),
             Some('b' | 'h') => out.push_str(time.month_name()),
-            Some('a') => out.push_str(WEEKDAYS.get(usize::from(time.weekday)).copied().unwrap_or("Sun")),
+            Some('a') => out.push_str(time.weekday_name()),
             Some('w') => out.push_str(&time.weekday.to_string()),
             Some('F') => out.push_str(&format!("{:04}-{:02}-{:02}", time.year, time.month, time.day)),
             Some('%') => out.push('%'),
@@ -66,8 +37,8 @@ pub fn dated(text: &str, time: &CivilTime) -> String {
 mod tests {
     use super::*;
 
-    const TIME: CivilTime =
-        CivilTime { year: 2026, month: 2, day: 3, hour: 4, minute: 5, second: 6, weekday: 2, yearday: 34 };
+    const TIME: LocalTime =
+        LocalTime { year: 2026, month: 2, day: 3, hour: 4, minute: 5, second: 6, weekday: 2, yearday: 34 };
 
     #[test]
     fn signs_become_the_date_and_others_stay() {

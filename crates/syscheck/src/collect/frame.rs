@@ -4,15 +4,15 @@
 //! not complete; who reads the file begins again at that message's first line after a restart, so that none is lost and none
 //! is told twice. Silence ends a message too: the owner of the clock says so by `idle`.
 
-use tally_types::{LogLine, LogQueue};
+use tally_types::{LocalTime, LogLine, LogQueue};
 
-use super::{CivilTime, Format};
+use super::Format;
 use crate::collect::record;
 
 /// What a message is made with beside its lines.
 #[derive(Clone, Debug, Default)]
 pub struct Clockwork {
-    pub now: CivilTime,
+    pub now: LocalTime,
     pub hostname: String,
     /// The last directory of the file's path but one: the service of `…/<service>/current`.
     pub service: String,

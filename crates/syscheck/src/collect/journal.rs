@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CivilTime, From};
+use tally_types::LocalTime;
+
+use super::From;
 use crate::journal::{Entry, Name};
 
 /// `journal = "sshd"` with what narrows it. All that is given must hold.
@@ -73,7 +75,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// `Nov 24 18:00:01 web1 sshd[123]: Accepted publickey …`, as a daemon of syslog writes the entry to a file: decoders take it for
 /// such a line. The lines of a message are joined by a space. `None` of an entry without a message.
-pub fn line(entry: &Entry, received: &CivilTime) -> Option<Vec<u8>> {
+pub fn line(entry: &Entry, received: &LocalTime) -> Option<Vec<u8>> {
     let message = match entry.field(Name::Message) {
         Some(message) => message,
         None if entry.cut.is_none() => UNREADABLE,
@@ -107,8 +109,8 @@ fn word(text: &[u8], line: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const TIME: CivilTime =
-        CivilTime { year: 2026, month: 11, day: 24, hour: 18, minute: 0, second: 1, weekday: 2, yearday: 328 };
+    const TIME: LocalTime =
+        LocalTime { year: 2026, month: 11, day: 24, hour: 18, minute: 0, second: 1, weekday: 2, yearday: 328 };
 
     fn entry(fields: &[(Name, &str)]) -> Entry {
         let start = Entry { cut: Some(0), ..Entry::default() };

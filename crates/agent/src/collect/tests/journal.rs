@@ -191,7 +191,7 @@ fn what_is_copied_from_run_to_var_is_told_once() {
     let mut told = Vec::new();
     let mut look = |journals: &mut Journals, marks: &mut BTreeMap<String, Mark>| {
         let mut each = |entry: &tally_syscheck::journal::Entry| {
-            let line = journal_line(entry, &CivilTime::default()).unwrap_or_default();
+            let line = journal_line(entry, &LocalTime::default()).unwrap_or_default();
             let number = String::from_utf8_lossy(&line).rsplit_once("number ").and_then(|(_, n)| n.parse::<u32>().ok());
             told.extend(number);
             line.len()

@@ -7,7 +7,7 @@ use super::*;
 
 fn with() -> Clockwork {
     Clockwork {
-        now: CivilTime { year: 2026, month: 11, day: 4, hour: 15, ..CivilTime::default() },
+        now: LocalTime { year: 2026, month: 11, day: 4, hour: 15, ..LocalTime::default() },
         hostname: "web1".into(),
         service: "qmail".into(),
         command: "df -P".into(),

@@ -75,6 +75,38 @@ fn two_hundred_kills_lose_nothing() {
     println!("{} changes and {} alerts in {} records", changes.len(), alerts.len(), verified["records"]);
 }
 
+const COUNTING_RULES: &str = r#"<group name="local,">
+<rule id="100101" level="5"><match>pump stopped</match><description>A pump stopped.</description></rule>
+<rule id="100102" level="10" frequency="2" timeframe="600">
+<if_matched_sid>100101</if_matched_sid><description>Pumps stop.</description></rule>
+</group>"#;
+
+/// A manager that is killed after each line counts what it counted before: every fourth fires, over all the kills.
+#[test]
+fn a_killed_manager_goes_on_counting() {
+    let mut fleet = Fleet::new();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let rules = fleet.site.path("counting_rules.xml");
+    fs::write(&rules, COUNTING_RULES).unwrap();
+    fleet.configure(&format!(
+        "rules = [{rules:?}]\n[[syslog]]\nlisten = \"127.0.0.1:{port}\"\ntransport = \"udp\"\nallow = [\"127.0.0.0/8\"]\n"
+    ));
+    for nth in 1..=9 {
+        let mut manager = fleet.manager();
+        let line = format!("Nov 24 15:00:00 plc1 plc: pump stopped {nth}");
+        socket.send_to(line.as_bytes(), ("127.0.0.1", port)).unwrap();
+        let rule = support::wait_for("the alert", || {
+            let alerts = fleet.site.ask(0, &["alert", "list", "--limit", "0"]).objects;
+            alerts.iter().find(|alert| text(alert, "/log/text") == line).and_then(|alert| number(alert, "/rule/id"))
+        });
+        assert_eq!(rule, if nth % 4 == 0 { 100_102 } else { 100_101 }, "line {nth}");
+        // What the manager does after a commit is done when it does the next thing.
+        fleet.token("1", "1h");
+        manager.kill();
+    }
+}
+
 /// Some number that differs from run to run.
 fn fastrand() -> u32 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()

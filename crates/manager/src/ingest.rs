@@ -385,7 +385,14 @@ impl Ingest {
         let scribe = Scribe::new(tx, &mut self.analysis, &self.fleet, &self.live, self.settings.alert_level, now.wall);
         let mut scribe = scribe.archived_in(self.archive.as_mut());
         scribe.answers_alerts(self.responder.is_some());
-        let done = act(&mut scribe)?;
+        let done = match act(&mut scribe) {
+            Ok(done) => done,
+            Err(error) => {
+                drop(scribe);
+                self.take_back_seen();
+                return Err(error);
+            }
+        };
         let Finished { tx, shown, changes, triggers } = scribe.finish();
         // First: what is committed is asked of no agent again.
         if let Some(archive) = &mut self.archive {
@@ -395,7 +402,11 @@ impl Ingest {
             if let Some(archive) = &mut self.archive {
                 archive.take_back();
             }
+            self.take_back_seen();
             return Err(error.into());
+        }
+        if let Some(desk) = &mut self.rules {
+            desk.seen.add(&mut self.analysis);
         }
         self.changes += changes;
         self.live.show(&shown);
@@ -536,7 +547,7 @@ impl Ingest {
         if now.ms >= self.publish_ms {
             self.publish_ms = now.ms + PUBLISH_MS;
             self.set_offset();
-            self.save_seen();
+            self.sync_seen();
             if let Err(error) = self.store.publish() {
                 tracing::warn!(%error, "the ledger's directory could not be brought up to date");
             }
@@ -572,7 +583,7 @@ impl Ingest {
                 "the last inputs could not be stored; agents have not been told that they were, and keep them"
             );
         }
-        self.save_seen();
+        self.sync_seen();
         // Each session sees that nobody answers it any more, and tells its agent.
         self.fleet.clear();
         self.live.feed.end();

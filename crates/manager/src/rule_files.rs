@@ -2,7 +2,7 @@
 //!
 //! All or nothing: with a fault in any of them, what is loaded goes on. What rules remember of earlier events stays.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
@@ -11,6 +11,7 @@ use tally_rules::{Analysis, List, Lists, Sources};
 use tally_types::{Diagnostic, Timestamp};
 
 use crate::config::{self, ManagerConfig};
+use crate::seen_file::SeenFile;
 
 /// A rule file larger than this is not one.
 const RULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -41,8 +42,7 @@ pub struct RuleDesk {
     added: Vec<PathBuf>,
     pub loaded: RulesStatus,
     /// What rules have seen, over restarts.
-    seen: PathBuf,
-    saved: u64,
+    pub seen: SeenFile,
 }
 
 impl RuleDesk {
@@ -58,32 +58,7 @@ impl RuleDesk {
         warn(&analysis);
         let loaded = files.status(&analysis, now);
         let (files, added) = (config.analysis.clone(), config.rules.clone());
-        Ok((analysis, Self { files, added, loaded, seen: config.dir().join(SEEN_FILE), saved: 0 }))
-    }
-
-    /// Takes over what the run before has seen.
-    pub fn resume(&mut self, analysis: &mut Analysis) {
-        match std::fs::read(&self.seen) {
-            Ok(bytes) if analysis.engine.add_seen_bytes(&bytes) => {}
-            Ok(_) => tracing::warn!(path = %self.seen.display(), "what rules had seen before is not whole"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %self.seen.display(), "what rules had seen before cannot be read")
-            }
-        }
-        self.saved = analysis.engine.seen_version();
-    }
-
-    /// Keeps what rules have seen, if that is more than before. After a crash what was seen since the last time is new again.
-    pub fn save(&mut self, analysis: &Analysis) {
-        let version = analysis.engine.seen_version();
-        if version == self.saved {
-            return;
-        }
-        match replace(&self.seen, &analysis.engine.seen_bytes()) {
-            Ok(()) => self.saved = version,
-            Err(error) => tracing::warn!(%error, path = %self.seen.display(), "what rules have seen cannot be kept"),
-        }
+        Ok((analysis, Self { files, added, loaded, seen: SeenFile::new(config.dir().join(SEEN_FILE)) }))
     }
 
     /// Whether anything is other than it was.
@@ -93,19 +68,12 @@ impl RuleDesk {
             return Ok(false);
         }
         analysis.reload(&files.sources()).map_err(|faults| RulesError::Faults { faults })?;
+        // What rules search stands elsewhere now.
+        self.seen.write_whole(analysis);
         warn(analysis);
         self.loaded = files.status(analysis, now);
         Ok(true)
     }
-}
-
-/// Whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
 }
 
 fn warn(analysis: &Analysis) {

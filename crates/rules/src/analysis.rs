@@ -14,6 +14,7 @@ use crate::decoded::Decoded;
 use crate::decoder::{Accumulator, DecodeState, Decoders};
 use crate::engine::{Engine, Outcome};
 use crate::hours::Clock;
+use crate::journal::{self, Record, Records};
 use crate::list::Lists;
 use crate::load::Known;
 use crate::plan::Plan;
@@ -208,8 +209,45 @@ impl Analysis {
 
     /// Forgets all earlier lines.
     pub fn forget(&mut self) {
+        let is_kept = self.accumulator.journal.is_kept();
         self.accumulator = Accumulator::default();
+        if is_kept {
+            self.accumulator.journal.begin();
+        }
         self.engine.forget();
+    }
+
+    /// What is to survive a restart, as bytes: what rules count, how long they are silent, what was seen first, what is
+    /// ignored, the last lines of `check_diff`, and lines that others are filled from.
+    pub fn memory(&self) -> Vec<u8> {
+        let mut bytes = journal::HEAD.to_vec();
+        self.engine.write_memory(&mut bytes);
+        self.accumulator.write(&mut bytes);
+        bytes
+    }
+
+    /// Has [`Self::take_journal`] tell what comes to be remembered from now on.
+    pub fn begin_journal(&mut self) {
+        self.engine.begin_journal();
+        self.accumulator.journal.begin();
+    }
+
+    /// What came to be remembered since the last time, to be written behind [`Self::memory`].
+    pub fn take_journal(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.engine.take_journal(&mut bytes);
+        self.accumulator.journal.take_into(&mut bytes);
+        bytes
+    }
+
+    /// Remembers what an earlier run did. Whether all of the bytes were that; what stood before those that were not counts.
+    pub fn add_memory(&mut self, bytes: &[u8]) -> bool {
+        let mut records = Records::of(bytes);
+        let all_known = records.by_ref().all(|record| match record {
+            Record::Joined(line) => self.accumulator.add(line),
+            record => self.engine.add_record(record),
+        });
+        all_known && records.is_at_end()
     }
 
     pub const fn decoded(&self) -> &Decoded {
@@ -234,4 +272,98 @@ fn read(sources: &Sources<'_>) -> Result<(Decoders, RuleSet), Vec<Diagnostic>> {
     let index = set.share(&mut decoders);
     decoders.share(index);
     Ok((decoders, set))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Decision;
+
+    const RULES: &str = r#"<group name="g,">
+<rule id="100" level="5"><match>alpha</match><description>d</description></rule>
+<rule id="101" level="10" frequency="1" timeframe="60"><if_matched_sid>100</if_matched_sid></rule>
+<rule id="102" level="4" ignore="30"><match>beta</match></rule>
+<rule id="103" level="3"><match>gamma</match><check_diff/></rule>
+<rule id="104" level="9" frequency="1" timeframe="60"><if_matched_group>g</if_matched_group><match>delta</match></rule>
+<rule id="105" level="9" frequency="1" timeframe="60"><if_matched_regex>delta</if_matched_regex><match>epsilon</match></rule>
+</group>"#;
+
+    fn analysis() -> Analysis {
+        let sources = Sources { rules: vec![("r", RULES)], ..Sources::default() };
+        Analysis::load(&sources, "host").unwrap()
+    }
+
+    fn say(analysis: &mut Analysis, second: usize, text: &str) -> (Decision, Vec<Box<[u8]>>) {
+        let now = Timestamp::from_secs(i64::try_from(second).unwrap() * 7);
+        let outcome = analysis.line(text.as_bytes(), &Arc::from("stdin"), now);
+        (outcome.decision, outcome.context)
+    }
+
+    const TEXTS: [&str; 14] = [
+        "alpha", "beta", "gamma 1", "delta", "alpha", "beta", "epsilon", "delta", "alpha", "gamma 2", "delta", "beta",
+        "epsilon", "alpha",
+    ];
+
+    /// Stopped at any moment, and begun anew from its memory or from its journal, it decides as if it had gone on.
+    #[test]
+    fn goes_on_after_a_restart_as_if_there_had_been_none() {
+        for stopped_after in 0..TEXTS.len() {
+            let mut one = analysis();
+            let mut told = one.memory();
+            one.begin_journal();
+            for (second, text) in TEXTS[..stopped_after].iter().enumerate() {
+                say(&mut one, second, text);
+                told.extend(one.take_journal());
+            }
+            let (mut two, mut three) = (analysis(), analysis());
+            assert!(two.add_memory(&one.memory()) && three.add_memory(&told));
+            for (second, text) in TEXTS.iter().enumerate().skip(stopped_after) {
+                let said = say(&mut one, second, text);
+                assert_eq!(say(&mut two, second, text), said, "{stopped_after}: {text}");
+                assert_eq!(say(&mut three, second, text), said, "{stopped_after}: {text}");
+            }
+        }
+    }
+
+    /// What rules counted that are not there any more is left out, and what was not whole counts as far as it goes.
+    #[test]
+    fn another_rule_set_takes_what_it_knows() {
+        let mut one = analysis();
+        for (second, text) in TEXTS.iter().enumerate() {
+            say(&mut one, second, text);
+        }
+        let memory = one.memory();
+        let less = RULES.replace("<if_matched_sid>100</if_matched_sid>", "<match>x</match>").replace("105", "205");
+        let less = less.replace(" frequency=\"1\" timeframe=\"60\"><match>x", "><match>x");
+        let mut two = Analysis::load(&Sources { rules: vec![("r", &less)], ..Sources::default() }, "host").unwrap();
+        assert!(two.add_memory(&memory));
+        assert!(!analysis().add_memory(&memory[..memory.len() - 1]));
+        let mut not_whole = memory;
+        not_whole.push(99);
+        assert!(!analysis().add_memory(&not_whole));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(at in any::<usize>(), byte: u8, cut in any::<usize>()) {
+            let mut one = analysis();
+            one.begin_journal();
+            let mut bytes = one.memory();
+            TEXTS.iter().enumerate().for_each(|(second, text)| drop(say(&mut one, second, text)));
+            bytes.extend(one.take_journal());
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(cut % (length + 1));
+            let mut two = analysis();
+            two.add_memory(&bytes);
+            TEXTS.iter().enumerate().for_each(|(second, text)| drop(say(&mut two, second + 20, text)));
+            // What was taken over is written, and is then itself again.
+            let memory = two.memory();
+            let mut three = analysis();
+            prop_assert!(three.add_memory(&memory));
+            prop_assert_eq!(three.memory(), memory);
+        }
+    }
 }

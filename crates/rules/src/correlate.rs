@@ -10,7 +10,11 @@
 use std::collections::VecDeque;
 
 use crate::decoded::LogField;
-use crate::rule::Category;
+use crate::journal::{Journal, Record};
+use crate::rule::{Category, Searched};
+use kept::Listed;
+
+mod kept;
 
 /// Of one list that `if_matched_sid` searches, as in OSSEC (`analysisd.sid_prev_matched_max`).
 const BY_RULE_MAX: usize = 128;
@@ -159,6 +163,7 @@ pub(crate) struct Memory {
     counted: [u64; 17],
     /// How many were forgotten at a bound.
     pub forgotten: u64,
+    pub journal: Journal,
 }
 
 impl Default for Memory {
@@ -173,6 +178,7 @@ impl Default for Memory {
             by_text: Vec::new(),
             counted: [0; 17],
             forgotten: 0,
+            journal: Journal::default(),
         }
     }
 }
@@ -235,28 +241,28 @@ impl Memory {
         past: (Values, u8),
         present: &Present<'_>,
         feeds: &Feeds,
+        searched: &Searched,
         is_text: impl Fn(usize) -> bool,
     ) {
         let (values, counted_for) = past;
         let number = self.first + self.events.len() as u64;
-        self.bytes += values.bytes.len();
-        self.events.push_back(Past { seconds: present.seconds, counted_for, category: present.category, values });
+        let past = Past { seconds: present.seconds, counted_for, category: present.category, values };
+        let texts: Vec<usize> = (0..self.by_text.len()).filter(|place| is_text(*place)).collect();
+        let groups = if feeds.rule.is_some() { &[][..] } else { &feeds.groups };
+        if self.journal.is_kept() {
+            let listed = Listed {
+                rule: feeds.rule.map(|list| searched.rules[list as usize]),
+                groups: groups.iter().map(|list| searched.groups[*list as usize]).collect(),
+                texts: texts.iter().map(|list| searched.texts[*list].0).collect(),
+            };
+            self.journal.put(Record::Event { list: listed.rule, event: &past.to_bytes(&listed) });
+        }
+        self.bytes += past.values.bytes.len();
+        self.events.push_back(past);
         self.note(number, counted_for);
-        if let Some(list) = feeds.rule.and_then(|list| self.by_rule.get_mut(list as usize)) {
-            list.push_back(number);
-            if list.len() > BY_RULE_MAX {
-                list.pop_front();
-            }
-        } else {
-            for list in &feeds.groups {
-                push(self.by_group.get_mut(*list as usize), number, self.first);
-            }
-        }
-        for place in 0..self.by_text.len() {
-            if is_text(place) {
-                push(self.by_text.get_mut(place), number, self.first);
-            }
-        }
+        push_rule(feeds.rule.and_then(|list| self.by_rule.get_mut(list as usize)), number);
+        groups.iter().for_each(|list| push(self.by_group.get_mut(*list as usize), number, self.first));
+        texts.into_iter().for_each(|list| push(self.by_text.get_mut(list), number, self.first));
     }
 
     /// Forgets at the bounds; what is older than `age_s` goes along.
@@ -276,6 +282,7 @@ impl Memory {
             self.forgotten += 1;
             gone += 1;
         }
+        self.journal.put(Record::Left(u32::try_from(self.events.len()).unwrap_or(u32::MAX)));
     }
 
     fn event(&self, number: u64) -> Option<&Past> {
@@ -287,6 +294,8 @@ impl Memory {
             past.counted_for = level;
         }
         self.note(number, level);
+        let back = self.first + self.events.len() as u64 - number;
+        self.journal.put(Record::Counted { level, back });
     }
 
     fn note(&mut self, number: u64, level: u8) {
@@ -299,6 +308,14 @@ impl Memory {
 
 fn place(first: u64, number: u64) -> usize {
     number.checked_sub(first).and_then(|place| usize::try_from(place).ok()).unwrap_or(usize::MAX)
+}
+
+fn push_rule(list: Option<&mut Numbers>, number: u64) {
+    let Some(list) = list else { return };
+    list.push_back(number);
+    if list.len() > BY_RULE_MAX {
+        list.pop_front();
+    }
 }
 
 fn push(list: Option<&mut Numbers>, number: u64, first: u64) {
@@ -328,6 +345,11 @@ fn is_related(asked: &Correlation, past: &Past, present: &Present<'_>) -> bool {
 mod tests {
     use super::*;
 
+    fn searched() -> Searched {
+        let id = tally_types::RuleId(1);
+        Searched { rules: vec![id], groups: vec![id], texts: vec![(id, 0)], frequency_max: 0 }
+    }
+
     const RULE: Feeds = Feeds { rule: Some(0), groups: Vec::new() };
 
     fn memory() -> Memory {
@@ -345,7 +367,7 @@ mod tests {
         let present = Present { seconds, category: Category::Syslog, value: &value };
         let found = memory.search(asked, 10, &present);
         let counted_for = if found.is_some() { 10 } else { 0 };
-        memory.remember((Values::new(ip.as_bytes(), value), counted_for), &present, feeds, |_| true);
+        memory.remember((Values::new(ip.as_bytes(), value), counted_for), &present, feeds, &searched(), |_| true);
         memory.bound(seconds, 5);
         found.map(|texts| texts.len())
     }
@@ -384,6 +406,42 @@ mod tests {
         let fired: Vec<_> = (0..6).map(|_| step(&mut memory, &asked, 0, "a", &Feeds::default())).collect();
         // The text of one earlier event stands below the alert: searches among recent ones tell one less.
         assert_eq!(fired, [None, None, Some(1), None, None, Some(1)]);
+    }
+
+    /// The same events again from what was written, whole or piece by piece, lead to the same decisions.
+    #[test]
+    fn goes_on_from_what_was_written() {
+        let restored = |bytes: &[u8]| {
+            let mut state = crate::state::State { memory: memory(), ..Default::default() };
+            let mut records = crate::journal::Records::of(bytes);
+            assert!(records.all(|record| state.add_record(&searched(), record)) && records.is_at_end());
+            state.memory
+        };
+        let events = ["a", "b", "a", "", "a", "b", "a", "a", "b", "a", "b", "b", "a", "a", "a"];
+        for search in [Search::Rule(0), Search::Group(0), Search::Text(0)] {
+            let feeds = if search == Search::Rule(0) { RULE } else { Feeds { rule: None, groups: vec![0] } };
+            let asked = asked(search, 1, &[Relation::Same(Key::SourceIp)]);
+            for stopped_after in 0..events.len() {
+                let (mut one, mut bytes) = (memory(), crate::journal::HEAD.to_vec());
+                one.events_max = 12;
+                one.journal.begin();
+                let seconds = |nth: usize| i64::try_from(nth).unwrap() * 10;
+                for (nth, ip) in events[..stopped_after].iter().enumerate() {
+                    step(&mut one, &asked, seconds(nth), ip, &feeds);
+                }
+                one.journal.take_into(&mut bytes);
+                let mut whole = crate::journal::HEAD.to_vec();
+                one.write(&searched(), &mut whole);
+                let (mut two, mut three) = (restored(&bytes), restored(&whole));
+                (two.events_max, three.events_max) = (12, 12);
+                for (nth, ip) in events.iter().enumerate().skip(stopped_after) {
+                    let fired = step(&mut one, &asked, seconds(nth), ip, &feeds);
+                    assert_eq!(step(&mut two, &asked, seconds(nth), ip, &feeds), fired, "{search:?} {stopped_after}");
+                    assert_eq!(step(&mut three, &asked, seconds(nth), ip, &feeds), fired, "{search:?} {stopped_after}");
+                }
+                assert_eq!((two.len(), two.bytes), (one.len(), one.bytes));
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::correlate::Present;
 use crate::decoded::Decoded;
 use crate::facts::{Facts, Subject};
 use crate::hours::Clock;
+use crate::journal::Record;
 use crate::plan::{Plan, Step};
 use crate::rule::{Options, Rule, RuleSet};
 use crate::state::State;
@@ -92,9 +93,12 @@ impl Engine {
 
     /// As a new one would be, but for what it has allocated.
     pub fn forget(&mut self) {
-        let events_max = self.state.memory.events_max;
+        let (events_max, is_kept) = (self.state.memory.events_max, self.state.journal.is_kept());
         self.state = State::new(&self.set);
         self.state.memory.events_max = events_max;
+        if is_kept {
+            self.state.begin_journal();
+        }
     }
 
     /// Whether the alert that ends a silence begins no other, as in `ossec-logtest`.
@@ -163,19 +167,24 @@ impl Engine {
         self.state.seen.keys()
     }
 
-    /// What is to survive a restart: what was seen first, what is ignored, the last lines of `check_diff`.
-    pub fn seen_bytes(&self) -> Vec<u8> {
-        self.state.seen.to_bytes()
+    pub(crate) fn begin_journal(&mut self) {
+        self.state.begin_journal();
     }
 
-    /// Another number whenever [`Self::seen_bytes`] are others.
-    pub const fn seen_version(&self) -> u64 {
-        self.state.seen.version()
+    pub(crate) fn take_journal(&mut self, to: &mut Vec<u8>) {
+        self.state.take_journal(to);
     }
 
-    /// Adds what an earlier run has seen. Whether all of the bytes were that.
-    pub fn add_seen_bytes(&mut self, bytes: &[u8]) -> bool {
-        self.state.seen.add_bytes(bytes)
+    pub(crate) fn write_memory(&self, to: &mut Vec<u8>) {
+        self.state.write(&self.set.searched, to);
+    }
+
+    pub(crate) fn add_record(&mut self, record: Record<'_>) -> bool {
+        let known = match record {
+            Record::Silent { rule, .. } => self.set.places.contains_key(&rule),
+            _ => true,
+        };
+        !known || self.state.add_record(&self.set.searched, record)
     }
 
     /// How many events, keys and lines were forgotten at a bound.
@@ -277,7 +286,7 @@ impl Engine {
             if since.is_some() && self.as_logtest {
                 self.state.silent_since.remove(&rule.id());
             } else {
-                self.state.silent_since.insert(rule.id(), seconds);
+                self.state.silence(rule.id(), seconds);
             }
         }
         if let View::Line(line) = view {
@@ -293,7 +302,8 @@ impl Engine {
             let present = Present { seconds, category, value: &value };
             let texts = &self.set.searched.texts;
             let is_text = |list: usize| self.set.patterns.pattern(texts[list].1).matches_name(view.log());
-            self.state.memory.remember((view.values(), counted_for), &present, &rule.feeds, is_text);
+            let past = (view.values(), counted_for);
+            self.state.memory.remember(past, &present, &rule.feeds, &self.set.searched, is_text);
             self.state.memory.bound(seconds, i64::from(self.set.searched.frequency_max));
         }
         Decision::Alert

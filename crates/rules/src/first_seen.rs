@@ -10,12 +10,13 @@ use std::sync::Arc;
 use tally_types::RuleId;
 
 use crate::decoded::{Decoded, FirstSeen, LogField};
+use crate::journal::{self, Journal, Record};
 use crate::rule::Category;
-
-mod kept;
 
 /// Of one key, as in OSSEC.
 const KEY_BYTES_MAX: usize = 256;
+/// Of one line of `<ignore>`: more than its fields have, and less than anybody could fill the memory with.
+const IGNORED_BYTES_MAX: usize = 4096;
 /// Of each kind of key.
 pub(crate) const KEYS_MAX: usize = 200_000;
 /// Of an event of an intrusion detection system so many earlier keys are compared (`analysisd.fts_list_size`), of these so
@@ -36,8 +37,6 @@ struct Keys {
     known: HashSet<Arc<[u8]>>,
     order: VecDeque<Arc<[u8]>>,
     forgotten: u64,
-    /// How many were new.
-    added: u64,
 }
 
 impl Keys {
@@ -49,7 +48,6 @@ impl Keys {
         let key: Arc<[u8]> = key.into();
         self.known.insert(key.clone());
         self.order.push_back(key);
-        self.added += 1;
         if self.order.len() > KEYS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
@@ -114,8 +112,7 @@ pub(crate) struct Seen {
     diffs: BTreeMap<(RuleId, Bytes), Bytes>,
     diff_bytes: usize,
     diffs_forgotten: u64,
-    /// Grows with each line of `check_diff` that was another.
-    diffs_changed: u64,
+    pub journal: Journal,
 }
 
 impl Seen {
@@ -142,12 +139,32 @@ impl Seen {
                 self.ids.pop_front();
             }
         }
-        self.keys.insert(&key)
+        let is_new = self.keys.insert(&key);
+        if is_new {
+            self.journal.put(Record::Key(&key));
+        }
+        is_new
     }
 
     /// A key that another manager, or an earlier run, has learned.
     pub fn learn(&mut self, key: &[u8]) {
-        self.keys.insert(&key[..key.len().min(KEY_BYTES_MAX)]);
+        let key = &key[..key.len().min(KEY_BYTES_MAX)];
+        if self.keys.insert(key) {
+            self.journal.put(Record::Key(key));
+        }
+    }
+
+    pub fn learn_ignored(&mut self, line: &[u8]) {
+        self.ignored.insert(&line[..line.len().min(IGNORED_BYTES_MAX)]);
+    }
+
+    /// Writes all that is known.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        self.keys.order.iter().for_each(|key| journal::write(to, Record::Key(key)));
+        self.ignored.order.iter().for_each(|line| journal::write(to, Record::Ignored(line)));
+        for ((rule, host), line) in &self.diffs {
+            journal::write(to, Record::Diff { rule: *rule, host, line });
+        }
     }
 
     /// All that is known, the oldest first.
@@ -156,11 +173,17 @@ impl Seen {
     }
 
     pub fn ignore(&mut self, fields: IgnoreFields, event: &Decoded) {
-        self.ignored.insert(&fields.line(event));
+        let mut line = fields.line(event);
+        line.truncate(IGNORED_BYTES_MAX);
+        if self.ignored.insert(&line) {
+            self.journal.put(Record::Ignored(&line));
+        }
     }
 
     pub fn is_ignored(&self, fields: IgnoreFields, event: &Decoded) -> bool {
-        self.ignored.known.contains(&fields.line(event)[..])
+        let mut line = fields.line(event);
+        line.truncate(IGNORED_BYTES_MAX);
+        self.ignored.known.contains(&line[..])
     }
 
     /// The line before this one of the same rule and host, if there was one and it was another.
@@ -173,7 +196,7 @@ impl Seen {
             return None;
         }
         self.diff_bytes += log.len();
-        self.diffs_changed += 1;
+        self.journal.put(Record::Diff { rule, host, line: log });
         let before = match old {
             Some(old) => Some(std::mem::replace(old, log.into())),
             None => {
@@ -190,11 +213,6 @@ impl Seen {
             self.diffs_forgotten += 1;
         }
         before
-    }
-
-    /// Another number after each change.
-    pub const fn version(&self) -> u64 {
-        self.keys.added + self.ignored.added + self.diffs_changed
     }
 
     /// How many keys and lines were forgotten at a bound.

@@ -23,6 +23,7 @@ pub mod firewall;
 mod first_seen;
 pub mod hostinfo;
 mod hours;
+mod journal;
 mod list;
 mod load;
 mod order;

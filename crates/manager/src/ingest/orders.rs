@@ -234,7 +234,7 @@ const fn not_for_ours(what: &Instruction) -> &'static str {
 impl Ingest {
     /// Gives the manager its rules' files, so that they can be read again.
     pub fn serve_rules(&mut self, mut desk: RuleDesk) {
-        desk.resume(&mut self.analysis);
+        desk.seen.resume(&mut self.analysis);
         self.rules = Some(desk);
         self.set_offset();
     }
@@ -245,9 +245,16 @@ impl Ingest {
         self.analysis.set_offset(tally_sys::clock::utc_offset_s(now));
     }
 
-    pub(super) fn save_seen(&mut self) {
+    pub(super) fn sync_seen(&mut self) {
         if let Some(desk) = &mut self.rules {
-            desk.save(&self.analysis);
+            desk.seen.sync(&mut self.analysis);
+        }
+    }
+
+    /// What was not committed is decided again: rules are to remember what they did before it.
+    pub(super) fn take_back_seen(&mut self) {
+        if let Some(desk) = &mut self.rules {
+            desk.seen.take_back(&mut self.analysis);
         }
     }
 

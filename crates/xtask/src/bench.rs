@@ -12,6 +12,7 @@ mod fury;
 mod idle;
 mod init;
 mod latency;
+mod manager;
 mod mark;
 mod measure;
 mod million;
@@ -48,9 +49,12 @@ pub struct Options {
     /// Where the tree is made and kept for the next run; it should lie on ext4
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
-    /// Of `sense`, only the work that has this in its name; again for more
+    /// Of `sense` and `manager`, only the work that has this in its name; again for more
     #[arg(long, value_name = "NAME")]
     work: Vec<String>,
+    /// Of `manager`: alerts that are raised while their destinations are away
+    #[arg(long, default_value_t = 200_000)]
+    alerts: u64,
     /// Measure the release builds that are there, instead of building first
     #[arg(long)]
     no_build: bool,
@@ -73,8 +77,12 @@ pub struct Bench {
     memory: TempDir,
     files: u64,
     rounds: usize,
-    /// Of `sense`; empty is all.
+    /// Of `sense` and `manager`; empty is all.
     works: Vec<String>,
+    /// Whether programs are built before they are measured.
+    builds: bool,
+    /// Of `manager`: so many are delivered late.
+    alerts: u64,
 }
 
 /// One benchmark: its file says how it measures.
@@ -84,7 +92,7 @@ struct Benchmark {
     run: fn(&Bench, &mut Report) -> anyhow::Result<()>,
 }
 
-const BENCHMARKS: [Benchmark; 15] = [
+const BENCHMARKS: [Benchmark; 16] = [
     Benchmark {
         name: "init",
         what: "CPU of `tally init` against a bare walk with SHA-256 and `aide --init`",
@@ -139,6 +147,11 @@ const BENCHMARKS: [Benchmark; 15] = [
         what: "the manager's CPU for the first scan of an OSSEC agent, 50,000 files",
         run: rules::scan,
     },
+    Benchmark {
+        name: "manager",
+        what: "a fleet's events a second; alerts to rsyslog, AWS and mail; a million alerts later",
+        run: manager::run,
+    },
     Benchmark { name: "build", what: "a cold build of README's first command", run: build::run },
 ];
 
@@ -191,6 +204,8 @@ impl Bench {
             files: options.files,
             rounds: options.rounds,
             works: options.work.clone(),
+            builds: !options.no_build,
+            alerts: options.alerts,
         })
     }
 

@@ -28,6 +28,8 @@ pub struct Manager {
     process: Option<Process>,
     tally: PathBuf,
     pub state: PathBuf,
+    /// Its configuration, where it has one.
+    config: Option<PathBuf>,
     port: u16,
     console: u16,
 }
@@ -44,10 +46,20 @@ pub struct Agent {
 impl Manager {
     /// Its state lies in `scratch` under `name`.
     pub fn start(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(bench, name, "")
+    }
+
+    /// The same with this text as its configuration.
+    pub fn start_with(bench: &Bench, name: &str, config: &str) -> anyhow::Result<Self> {
         let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let console = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let (tally, state) = (bench.program("tally"), bench.scratch.path().join(name));
-        let mut manager = Self { process: None, tally, state, port, console };
+        std::fs::create_dir_all(&state)?;
+        let file = (!config.is_empty()).then(|| state.join("manager.toml"));
+        if let Some(file) = &file {
+            std::fs::write(file, config)?;
+        }
+        let mut manager = Self { process: None, tally, state, config: file, port, console };
         manager.run()?;
         Ok(manager)
     }
@@ -61,6 +73,11 @@ impl Manager {
         }
         let mut command = self.command(&["manager"]);
         let [port, console] = [self.port, self.console].map(|port| format!("127.0.0.1:{port}"));
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        // For deliveries to an emulator of AWS, which takes any.
+        command.env("AWS_ACCESS_KEY_ID", "111111111111").env("AWS_SECRET_ACCESS_KEY", "test");
         self.process = Some(spawn(command.args(["--listen", &port, "--console", &console]), &self.state.join("log"))?);
         wait_for("the manager's control socket", || Ok(socket.exists().then_some(())))?;
         // The socket is there from the moment of its bind; the first answer says that it is served.
@@ -114,20 +131,31 @@ impl Manager {
             .with_context(|| format!("agent {name} is not listed"))
     }
 
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("the manager does not run")?.0.id())
+    }
+
+    /// Where agents reach it.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A token for so many hosts.
+    pub fn token(&self, uses: usize) -> anyhow::Result<String> {
+        let text = output(&mut self.command(&["token", "new", "--uses", &uses.to_string()]))?;
+        let token = text.split_whitespace().find(|word| word.starts_with("tt1_"));
+        token.map(str::to_owned).context("tally token new printed no token")
+    }
+
     /// Enrols an agent and starts it on `watches`, with further words.
     pub fn add_agent(&self, bench: &Bench, name: &str, watches: &[&Path], words: &[&str]) -> anyhow::Result<Agent> {
         let program = bench.program("tally-agent");
         let state = bench.scratch.path().join(format!("{}-{name}", self.console));
-        let manager = format!("127.0.0.1:{}", self.port);
-        let token = output(&mut self.command(&["token", "new"]))?;
-        let token = token
-            .split_whitespace()
-            .find(|word| word.starts_with("tt1_"))
-            .context("tally token new printed no token")?;
+        let (manager, token) = (self.address(), self.token(1)?);
         let started = Instant::now();
         output(
             Command::new(&program)
-                .args(["enrol", "--manager", &manager, "--token", token, "--name", name, "--state"])
+                .args(["enrol", "--manager", &manager, "--token", &token, "--name", name, "--state"])
                 .arg(&state),
         )?;
         let enrolled_in = started.elapsed();

@@ -118,6 +118,11 @@ pub fn resident_mb(pids: &[u32]) -> f64 {
     sum_kb(pids, "status", "VmRSS:") * 1024.0 / 1e6
 }
 
+/// The most that a process has had resident, in MB.
+pub fn resident_peak_mb(pid: u32) -> f64 {
+    sum_kb(&[pid], "status", "VmHWM:") * 1024.0 / 1e6
+}
+
 /// Proportional memory in MB: pages that processes share count once in all.
 pub fn proportional_mb(pids: &[u32]) -> f64 {
     sum_kb(pids, "smaps_rollup", "Pss:") * 1024.0 / 1e6

@@ -93,6 +93,10 @@ fn delivery(command: DeliveryCommand) -> Result<Outcome> {
         DeliveryCommand::Resume { ask, name } => {
             show(&ask, Kind::Done, &json!({"op": "delivery.resume", "name": name}))
         }
+        DeliveryCommand::Digest { ask, since, until } => {
+            let request = json!({"op": "delivery.digest", "since": since, "until": until, "text": !ask.json});
+            show(&ask, Kind::Digest, &request)
+        }
         DeliveryCommand::Replay { ask, name, since, which, retry } => {
             let kind = if which.is_some() && !retry { Kind::DeadLetters } else { Kind::Done };
             let request =

@@ -228,6 +228,17 @@ pub enum DeliveryCommand {
         ask: AskOptions,
         name: String,
     },
+    /// What has to be reviewed: unexplained changes, failed logins, silent agents, gaps, who promoted what (PCI DSS 10.4.1)
+    Digest {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// From this time on: 2026-11-24T07:00:00Z, or back from now: 90s, 30m, 2h, 7d [default: 24h]
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Until this time [default: now]
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
     /// Deliver again: all from a time on, or what the destination refused
     Replay {
         #[command(flatten)]

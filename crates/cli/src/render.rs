@@ -35,6 +35,8 @@ pub enum Kind {
     Logs,
     Deliveries,
     DeadLetters,
+    /// The manager made its words; no control character but the end of a line is in them.
+    Digest,
 }
 
 /// Writes one object in the form that `kind` has for a person.
@@ -64,6 +66,10 @@ pub fn write(out: &mut impl Write, kind: Kind, value: &Value) -> io::Result<()> 
         Kind::Deliveries => delivery_line(out, value),
         Kind::DeadLetters => {
             writeln!(out, "{:>10}  {}  {}", number(value, "ledger_index"), text(value, "time"), text(value, "reason"))
+        }
+        Kind::Digest => {
+            let words = value.get("message").and_then(Value::as_str).unwrap_or_default();
+            words.lines().try_for_each(|line| writeln!(out, "{}", escape(line)))
         }
         Kind::Done => writeln!(out, "{}", text(value, "message")),
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tally_proto::json::Review;
+
 use crate::aws::{destination as aws, queue};
 use crate::incident::{self, Incident};
 use crate::keys::Keys;
@@ -136,6 +138,14 @@ impl Settings {
         }
     }
 
+    /// The review of each day, where it is wanted.
+    pub const fn daily(&self) -> Option<&mail::Daily> {
+        match self {
+            Self::Mail(settings) => settings.daily.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Where it leads, for people: no secret is in it.
     pub fn target(&self) -> String {
         match self {
@@ -186,6 +196,14 @@ impl Destination {
             Self::Syslog(syslog) => syslog.send(batch).await,
             Self::Webhook(webhook) => webhook.send(batch).await,
             Self::Aws(aws) => aws.send(batch).await,
+        }
+    }
+
+    /// Sends the review of a day, if it is of a kind that has one. `id` is the same at each try.
+    pub async fn send_review(&mut self, id: &str, review: &Review, day: &str) -> Sent {
+        match self {
+            Self::Mail(mail) => mail.send_review(id, review, day).await,
+            _ => Sent::all(),
         }
     }
 

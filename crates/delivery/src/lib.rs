@@ -9,6 +9,7 @@
 //! | `message` | one alert or event on its way out |
 //! | `destination` | all kinds of destinations, and what they say of a batch |
 //! | `format` | the texts that messages become |
+//! | `review` | the review of a day |
 //! | `group` | messages of one cause, told as one |
 //! | `aws` | CloudWatch Logs, S3, Security Hub, queues of AWS, and whose account they are |
 //! | `mail` | e-mail, one for each window |
@@ -31,6 +32,7 @@ mod message;
 #[cfg(test)]
 mod mock;
 pub mod nats;
+pub mod review;
 mod secret;
 pub mod siem;
 pub mod syslog;

@@ -6,6 +6,7 @@
 //! Beyond `per_hour_max` mails wait until the hour is over, and then go out as one.
 
 mod compose;
+mod daily;
 mod hour;
 mod ossec;
 mod route;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::Mailbox;
+use tally_proto::json::Review;
 
 use crate::destination::{BatchLimits, Sent};
 use crate::group::{Grouper, Limits};
@@ -28,6 +30,7 @@ use crate::secret::Secret;
 use crate::tls::TlsSettings;
 
 use compose::Letter;
+pub use daily::Daily;
 use hour::Hour;
 pub use ossec::{Given, GivenRoute};
 pub use route::{OsMatch, Route};
@@ -70,6 +73,8 @@ pub struct Settings {
     /// Causes that a mail tells in full.
     pub causes_max: usize,
     pub timeout: Duration,
+    /// The review of each day.
+    pub daily: Option<Daily>,
 }
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -101,15 +106,19 @@ impl Settings {
         if password.is_some() && security == Security::None {
             keys.fault_at("password", "a password is not sent in clear: let security be \"starttls\" or \"tls\"");
         }
+        let daily = Daily::read(keys);
         let mut routes = Vec::new();
-        if keys.has("to") || !keys.has("routes") {
+        if keys.has("to") || !(keys.has("routes") || daily.as_ref().is_some_and(|daily| !daily.to.is_empty())) {
             if !keys.has("to") {
-                keys.fault_at("to", "mail needs to, or routes: who gets it");
+                keys.fault_at("to", "mail needs to, routes, or digest_at with digest_to: who gets it");
             }
             let to = keys.strings("to").unwrap_or_default();
             routes.push(Route { to: mailboxes(keys, "to", &to), ..Route::default() });
         }
         routes.extend(Route::read_all(keys));
+        if daily.as_ref().is_some_and(|daily| daily.recipients(&routes).is_empty()) {
+            keys.fault_at("digest_at", "the review needs digest_to, or to: who gets it");
+        }
         Some(Self {
             server: server?,
             port,
@@ -128,11 +137,14 @@ impl Settings {
                 .map_or(PER_HOUR, |n| u32::try_from(n).unwrap_or(PER_HOUR)),
             causes_max: keys.number("causes_max", 1..=1000).map_or(CAUSES, |n| n as usize),
             timeout: keys.time("timeout").unwrap_or(TIMEOUT),
+            daily,
         })
     }
 
     pub fn target(&self) -> String {
-        let to: Vec<_> = self.routes.iter().flat_map(|route| &route.to).map(|to| to.email.to_string()).collect();
+        let reviewers = self.daily.iter().flat_map(|daily| &daily.to);
+        let all = self.routes.iter().flat_map(|route| &route.to).chain(reviewers);
+        let to: Vec<_> = all.map(|to| to.email.to_string()).collect();
         format!("{} by {}:{}", to.join(", "), self.server, self.port)
     }
 }
@@ -204,20 +216,41 @@ impl Mail {
             );
             return Sent::Later { why, after: wait };
         }
+        match self.converse(mails).await {
+            Ok(done) => self.settle(done, batch.len()),
+            Err(sent) => sent,
+        }
+    }
+
+    /// Sends the review of a day, whatever the hour's count. A recipient who is refused for good is told of in the answer.
+    pub async fn send_review(&mut self, id: &str, review: &Review, day: &str) -> Sent {
+        let Some(daily) = &self.settings.daily else { return Sent::all() };
+        let to = daily.recipients(&self.settings.routes);
+        let id: Arc<str> = id.into();
+        let is_due = |to: &&Mailbox| !self.delivered.contains(&(id.clone(), to.email.to_string()));
+        let due: Vec<_> = to.iter().filter(is_due).cloned().collect();
+        if due.is_empty() {
+            return Sent::all();
+        }
+        let text = match compose::review(&self.settings, (&id, &to), (review, day), SystemTime::now()) {
+            Ok(text) => text,
+            Err(why) => return Sent::wrong(why),
+        };
+        match self.converse(vec![smtp::Mail { id, to: due, text, first: 0 }]).await {
+            Ok(done) => self.settle(done, 1),
+            Err(sent) => sent,
+        }
+    }
+
+    async fn converse(&self, mails: Vec<smtp::Mail>) -> Result<smtp::Done, Sent> {
         let password = match &self.settings.password {
-            Some(secret) => match secret.read().await {
-                Ok(password) => Some(password),
-                Err(error) => return Sent::wrong(error),
-            },
+            Some(secret) => Some(secret.read().await.map_err(Sent::wrong)?),
             None => None,
         };
         let settings = self.settings.clone();
         // SMTP is a conversation of small steps; on a thread of its own it may take its time.
         let done = tokio::task::spawn_blocking(move || smtp::send(&settings, password.as_ref(), mails)).await;
-        match done {
-            Ok(done) => self.settle(done, batch),
-            Err(error) => Sent::again(error),
-        }
+        done.map_err(Sent::again)
     }
 
     /// One letter for each route that has something to tell, and one for each message of those that are told alone.
@@ -243,7 +276,7 @@ impl Mail {
         letters
     }
 
-    fn settle(&mut self, done: smtp::Done, batch: &[Message]) -> Sent {
+    fn settle(&mut self, done: smtp::Done, batch_len: usize) -> Sent {
         self.hour.count(done.sent, SystemTime::now());
         if self.delivered.len() + done.delivered.len() > SENT_MAX {
             self.delivered.clear();
@@ -256,7 +289,7 @@ impl Mail {
         match done.trouble {
             None => {
                 self.delivered.clear();
-                let refused = done.refused.into_iter().filter(|refusal| refusal.first < batch.len());
+                let refused = done.refused.into_iter().filter(|refusal| refusal.first < batch_len);
                 Sent::Done { refused: refused.map(|refusal| (refusal.first, refusal.why)).collect() }
             }
             Some(Trouble::Again(why)) => Sent::Again { why, after: None },

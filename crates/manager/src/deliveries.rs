@@ -8,6 +8,7 @@
 mod backoff;
 mod batch;
 mod driver;
+mod review;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use tally_delivery::{Destination, Sent};
-use tally_proto::json::DeliveryStatus;
+use tally_proto::json::{DeliveryStatus, Review, ReviewPart};
 use tally_store::{DeadLetter, DeliveryBook, DeliveryState, Filter, Reader, StoreError};
 use tally_types::{Life, Timestamp, did_you_mean};
 use tokio::runtime::Handle;
@@ -31,6 +32,7 @@ use crate::order::{Order, Reply};
 use crate::queue::Inlet;
 
 pub use backoff::FIRST as RETRY_FIRST;
+pub use review::{Source, review};
 pub use select::Select;
 
 use driver::Driver;
@@ -41,6 +43,11 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Dead letters that are shown at once.
 const DEAD_SHOWN_MAX: u64 = 1000;
+
+/// The mark that says until when the last review goes, in microseconds.
+const REVIEWED: &str = "reviewed_until";
+/// A mark that is later than this from now comes from a clock that was wrong.
+const REVIEW_AHEAD_MAX_US: i64 = 26 * 3600 * 1_000_000;
 
 /// What all tasks share.
 struct Shared {
@@ -56,6 +63,36 @@ struct Shared {
 impl Shared {
     fn book(&self) -> MutexGuard<'_, DeliveryBook> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From when on the next review goes.
+    fn review_from(&self, name: &str, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let mut book = self.book();
+        if let Some(until) = book.mark(name, REVIEWED)?.map(Timestamp)
+            && until.since(now) < REVIEW_AHEAD_MAX_US
+        {
+            return Ok(until);
+        }
+        book.set_marks(name, &[(REVIEWED, now.micros())])?;
+        Ok(now)
+    }
+
+    /// A review of the hosts that `select` names.
+    fn review(
+        &self,
+        select: &Select,
+        parts: &[ReviewPart],
+        time: (Timestamp, Timestamp),
+    ) -> Result<Review, StoreError> {
+        let states = self.book().all()?;
+        let deliveries: Vec<_> = states.iter().map(|state| status_of(state, "", (0, None))).collect();
+        let source = Source {
+            reader: &self.reader,
+            ledger: &self.ledger,
+            manager: self.manager.clone(),
+            deliveries: &deliveries,
+        };
+        review(&source, select, parts, time)
     }
 
     /// Puts an event of the manager's own life on record; whether that was done. It waits for the ingest thread.
@@ -236,6 +273,11 @@ impl Deliveries {
         Ok(count)
     }
 
+    /// What happened from one moment until another, with all that a review tells.
+    pub fn review(&self, time: (Timestamp, Timestamp)) -> Result<Review, StoreError> {
+        self.shared.review(&Select::default(), &ReviewPart::ALL, time)
+    }
+
     /// Sends one message that says that it is a test. Not from within a task of tokio's.
     pub fn test(&self, name: &str) -> Result<String, String> {
         let line = self.line(name)?;
@@ -276,7 +318,7 @@ impl RunningDeliveries {
 }
 
 /// `NAME+ID+KEY` as the first part of an id: `NAME-ID`.
-fn ledger_name(key: &str) -> String {
+pub fn ledger_name(key: &str) -> String {
     let mut parts = key.split('+');
     let (name, id) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let word = |text: &str| -> String {

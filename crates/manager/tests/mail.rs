@@ -159,3 +159,55 @@ fn mail_beyond_the_bound_of_an_hour_waits_and_is_no_failure() {
     assert!(now["failing_since"].is_null() && now["last_error"].is_null(), "{now}");
     manager.shutdown();
 }
+
+/// The second of the day by the host's clock, as `digest_at` has it.
+fn in_seconds(seconds: i64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let at = tally_sys::clock::local(i64::try_from(now).unwrap() + seconds);
+    format!("{:02}:{:02}:{:02}", at.hour, at.minute, at.second)
+}
+
+fn with_review(server: &Server, at: &str) -> String {
+    format!(
+        "[[delivery]]\nname = \"review\"\nkind = \"mail\"\nserver = \"127.0.0.1\"\nport = {}\nsecurity = \"none\"\n\
+         from = \"fim@example.com\"\nwindow = \"500ms\"\ndigest_at = \"{at}\"\ndigest_to = [\"audit@example.com\"]\n",
+        server.port
+    )
+}
+
+#[test]
+fn a_day_is_reviewed_once_over_restarts_and_after_a_day_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(dir.path()) else { return };
+    let reviews = || server.mails("audit@example.com");
+    let at = in_seconds(4);
+    let manager = start(dir.path(), &with_review(&server, &at));
+    tell(&manager, &["valve 1", "valve 2", "boiler 1", "lamp 1"]);
+    wait_for("the review", || reviews().len() == 1);
+    // It is not sent again, though the time of day is over.
+    manager.shutdown();
+    let manager = start(dir.path(), &with_review(&server, &at));
+    let sent = || list(dir.path())["sent"].as_u64().unwrap();
+    let before = sent();
+    tell(&manager, &["valve 3"]);
+    wait_for("the alert", || sent() > before);
+    manager.shutdown();
+    assert_eq!(reviews().len(), 1);
+    let first = reviews().remove(0);
+    assert!(first.contains("other alerts") && first.contains("A boiler.") && first.contains("2 times"), "{first}");
+    // Alerts of the same delivery go to nobody: it only reviews.
+    assert!(first.contains("X-Tallystick-Review: needed"), "{first}");
+    // The manager was away for two days: what was missed comes at once, in one mail, with nothing in it and saying so.
+    let mut book = tally_store::DeliveryBook::open(&dir.path().join("manager")).unwrap();
+    let then = |days: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        (i64::try_from(now).unwrap() - days * 86_400) * 1_000_000
+    };
+    book.set_marks("review", &[("reviewed_until", then(9))]).unwrap();
+    drop(book);
+    let manager = start(dir.path(), &with_review(&server, &in_seconds(-2 * 3600)));
+    wait_for("what was missed", || reviews().len() == 2);
+    manager.shutdown();
+    let empty = reviews().into_iter().find(|text| text.contains("X-Tallystick-Review: nothing"));
+    assert!(empty.is_some_and(|text| text.contains("Nothing to review.")), "{:?}", reviews());
+}

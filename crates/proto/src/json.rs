@@ -8,6 +8,7 @@ mod entry;
 mod event;
 mod operator;
 mod policy;
+mod review;
 mod status;
 
 use base64::Engine;
@@ -22,6 +23,7 @@ pub use operator::{
     response, token,
 };
 pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
+pub use review::{Review, ReviewPart, ReviewRow, ReviewSection, review};
 pub use status::{
     AgentStatus, DeliveryStatus, LedgerStatus, RulesStatus, Status, Told, agent_status, dead_letter, delivery, status,
 };

@@ -20,9 +20,20 @@ pub const FILE: &str = "deliveries.db";
 
 const BUSY: Duration = Duration::from_secs(10);
 
-const FORM: u32 = 1;
+/// A book that has had the first `n` of them has form `n`. They are never edited, only added to.
+const MIGRATIONS: [&str; 2] = [FORM_1, FORM_2];
 
-const TABLES: &str = "
+const FORM_2: &str = "
+-- What a delivery has to know over restarts beside its cursor, by name: until when the last review goes, mails of the hour.
+CREATE TABLE marks (
+    delivery TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (delivery, name)
+) STRICT, WITHOUT ROWID;
+";
+
+const FORM_1: &str = "
 CREATE TABLE deliveries (
     name TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -107,10 +118,13 @@ impl DeliveryBook {
         // What a power cut takes back is sent twice, which is allowed; a sync for each batch is not worth it.
         conn.pragma_update(None, "synchronous", "normal")?;
         let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match found {
-            0 => conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {FORM}; COMMIT;"))?,
-            FORM => {}
-            found => return Err(StoreError::NewerDatabase { found, known: FORM }),
+        let known = MIGRATIONS.len() as u32;
+        if found > known {
+            return Err(StoreError::NewerDatabase { found, known });
+        }
+        for (migration, number) in MIGRATIONS.iter().zip(1u32..).skip(found as usize) {
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {number}; COMMIT;"))
+                .inspect_err(|_| drop(conn.execute_batch("ROLLBACK")))?;
         }
         Ok(Self { conn })
     }
@@ -182,6 +196,23 @@ impl DeliveryBook {
                  WHERE name = ?1",
             )?
             .execute(params![name, why, now.0, since.0, is_told])?;
+        Ok(())
+    }
+
+    /// A number that the delivery keeps under this name.
+    pub fn mark(&self, delivery: &str, name: &str) -> Result<Option<i64>> {
+        let mut statement = self.conn.prepare_cached("SELECT value FROM marks WHERE delivery = ?1 AND name = ?2")?;
+        Ok(statement.query_row([delivery, name], |row| row.get(0)).optional()?)
+    }
+
+    /// Keeps several of them, all or none.
+    pub fn set_marks(&mut self, delivery: &str, marks: &[(&str, i64)]) -> Result<()> {
+        let tx = self.conn.transaction()?;
+        for (name, value) in marks {
+            tx.prepare_cached("INSERT OR REPLACE INTO marks VALUES (?1, ?2, ?3)")?
+                .execute(params![delivery, name, value])?;
+        }
+        tx.commit()?;
         Ok(())
     }
 
@@ -295,6 +326,22 @@ mod tests {
         assert_eq!((again.failing_since, again.is_told, again.last_error.as_deref()), (Some(NOW), true, Some("gone")));
         book.recover("siem").unwrap();
         assert_eq!(book.get("siem").unwrap().unwrap().failing_since, None);
+    }
+
+    #[test]
+    fn a_book_of_the_first_form_is_brought_to_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join(FILE)).unwrap();
+        old.execute_batch(&format!("{FORM_1} PRAGMA user_version = 1;")).unwrap();
+        old.execute("INSERT INTO deliveries (name, kind, created, cursor) VALUES ('a', 'mail', 1, 9)", []).unwrap();
+        drop(old);
+        let mut book = DeliveryBook::open(dir.path()).unwrap();
+        assert_eq!((book.get("a").unwrap().unwrap().cursor, book.mark("a", "digest").unwrap()), (9, None));
+        book.set_marks("a", &[("digest", 7), ("hour", 8)]).unwrap();
+        book.set_marks("a", &[("digest", 9)]).unwrap();
+        drop(book);
+        let book = DeliveryBook::open(dir.path()).unwrap();
+        assert_eq!((book.mark("a", "digest").unwrap(), book.mark("a", "hour").unwrap()), (Some(9), Some(8)));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use garbage::Collected;
 pub use history::{KeyEdit, change_edits, undo_edits};
 pub use legacy::{NewOssecAgent, OssecAgent};
 pub use list::{ActRow, AlertRow, EventRow, Filter, PathFilter};
-pub use log::{Head, LedgerReader};
+pub use log::{Head, LedgerReader, public_key};
 pub use nodes::Nodes;
 pub use policy::GroupPolicy;
 pub use promote::{Promoted, Promotion, Selected};

@@ -164,6 +164,22 @@ pub(crate) fn actor_words(actor: &Actor) -> String {
     format!("{} (pid {})", known.join(", "), actor.pid)
 }
 
+/// Text within HTML.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            sign => out.push(sign),
+        }
+    }
+    out
+}
+
 /// An address, alone or with a port behind it.
 pub(crate) fn address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse() {
@@ -175,6 +191,13 @@ pub(crate) fn address(text: &str) -> Option<IpAddr> {
 /// The address of the host that it is about.
 pub(crate) fn ip(message: &Message) -> Option<String> {
     message.agent.address.as_deref().and_then(address).map(|ip| ip.to_string())
+}
+
+/// All of its addresses.
+pub(crate) fn ips(message: &Message) -> Vec<String> {
+    let agent = &message.agent;
+    let all = if agent.addresses.is_empty() { agent.address.as_slice() } else { &agent.addresses };
+    all.iter().filter_map(|text| address(text)).map(|ip| ip.to_string()).collect()
 }
 
 /// The port behind an address.

@@ -10,9 +10,12 @@ use std::time::SystemTime;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
 
+use tally_proto::json::Review;
+
 use super::{Route, Settings};
-use crate::format::subject::{cut, line};
+use crate::format::subject::{cut, escaped, line};
 use crate::group::Group;
+use crate::review as reviewing;
 
 const SUBJECT_BYTES_MAX: usize = 180;
 const SMS_BYTES_MAX: usize = 160;
@@ -41,32 +44,15 @@ impl Letter {
 
     /// As it goes over the line.
     pub fn write(&self, settings: &Settings, now: SystemTime) -> Result<Vec<u8>, String> {
-        let domain = settings.from.email.domain();
-        let mut mail = lettre::Message::builder()
-            .from(settings.from.clone())
-            .subject(self.subject())
-            .message_id(Some(format!("<{}@{domain}>", self.id)))
-            .date(now)
-            // Whatever answers by itself is not to answer this.
-            .raw_header(header("Auto-Submitted", "auto-generated"))
-            .raw_header(header("X-Tallystick-Level", &self.level().to_string()));
-        for to in &self.to {
-            mail = mail.to(to.clone());
-        }
-        if let Some(reply_to) = &settings.reply_to {
-            mail = mail.reply_to(reply_to.clone());
-        }
-        if let Some(name) = &settings.ids_name {
-            mail = mail.raw_header(header("X-IDS-OSSEC", &line(name, 200)));
-        }
+        let level = self.level().to_string();
+        let mail =
+            begun(settings, (&self.id, &self.to), self.subject(), now).raw_header(header("X-Tallystick-Level", &level));
         let made = if self.sms {
             mail.singlepart(part(ContentType::TEXT_PLAIN, cut(self.subject(), SMS_BYTES_MAX))?)
         } else {
-            let text = part(ContentType::TEXT_PLAIN, self.text(settings.causes_max))?;
-            let html = part(ContentType::TEXT_HTML, self.html(settings.causes_max))?;
-            mail.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
+            mail.multipart(both(self.text(settings.causes_max), self.html(settings.causes_max))?)
         };
-        made.map(|mail| mail.formatted()).map_err(|error| format!("a mail cannot be made: {error}"))
+        made.map(|mail| mail.formatted()).map_err(unmade)
     }
 
     fn level(&self) -> u8 {
@@ -214,19 +200,53 @@ fn detail(group: &Group) -> Vec<String> {
     rows
 }
 
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for sign in text.chars() {
-        match sign {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            sign => out.push(sign),
-        }
+/// A mail's headers.
+fn begun(
+    settings: &Settings,
+    (id, to): (&str, &[Mailbox]),
+    subject: String,
+    now: SystemTime,
+) -> lettre::message::MessageBuilder {
+    let domain = settings.from.email.domain();
+    let mut mail = lettre::Message::builder()
+        .from(settings.from.clone())
+        .subject(subject)
+        .message_id(Some(format!("<{id}@{domain}>")))
+        .date(now)
+        // Whatever answers by itself is not to answer this.
+        .raw_header(header("Auto-Submitted", "auto-generated"));
+    for to in to {
+        mail = mail.to(to.clone());
     }
-    out
+    if let Some(reply_to) = &settings.reply_to {
+        mail = mail.reply_to(reply_to.clone());
+    }
+    if let Some(name) = &settings.ids_name {
+        mail = mail.raw_header(header("X-IDS-OSSEC", &line(name, 200)));
+    }
+    mail
+}
+
+/// The review of a day as it goes over the line.
+pub(super) fn review(
+    settings: &Settings,
+    whom: (&str, &[Mailbox]),
+    (review, day): (&Review, &str),
+    now: SystemTime,
+) -> Result<Vec<u8>, String> {
+    let mail = begun(settings, whom, reviewing::subject(review, day), now)
+        .raw_header(header("X-Tallystick-Review", if review.is_for_review() { "needed" } else { "nothing" }));
+    let made = mail.multipart(both(reviewing::text(review), reviewing::html(review))?);
+    made.map(|mail| mail.formatted()).map_err(unmade)
+}
+
+fn unmade(error: lettre::error::Error) -> String {
+    format!("a mail cannot be made: {error}")
+}
+
+fn both(text: String, html: String) -> Result<MultiPart, String> {
+    let (text, html) = (part(ContentType::TEXT_PLAIN, text)?, part(ContentType::TEXT_HTML, html)?);
+    Ok(MultiPart::alternative().singlepart(text).singlepart(html))
 }
 
 /// In seven bits, which every server takes.

@@ -90,6 +90,7 @@ impl Settings {
             per_hour_max: given.per_hour_max,
             causes_max: CAUSES,
             timeout: TIMEOUT,
+            daily: None,
         })
     }
 }

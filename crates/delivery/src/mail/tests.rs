@@ -21,6 +21,7 @@ pub(super) fn settings(port: u16) -> Settings {
         window: Duration::from_secs(60),
         per_hour_max: 1000,
         causes_max: 25,
+        daily: None,
         timeout: Duration::from_secs(10),
     }
 }

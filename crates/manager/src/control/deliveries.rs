@@ -1,13 +1,17 @@
 //! What operators ask of deliveries.
 
-use tally_proto::json::{self, DeliveryStatus};
+use tally_delivery::review::text;
+use tally_proto::json::{self, DeliveryStatus, ReviewPart};
 use tally_store::DeliveryBook;
 
 use super::answer::Answer;
 use super::desk::Desk;
 use super::fault::Fault;
-use crate::deliveries::{Deliveries, status_of};
+use crate::deliveries::{self, Deliveries, Select, Source, ledger_name, status_of};
 use crate::moment::moment;
+
+/// What a review covers where nobody says it.
+const REVIEWED_TIME: &str = "24h";
 
 impl Desk<'_> {
     /// How each is; without a running manager, how each was.
@@ -26,6 +30,36 @@ impl Desk<'_> {
             answer.object(&json::delivery(&status))?;
         }
         Ok(())
+    }
+
+    /// The review of a time, for those who look themselves.
+    pub(super) fn digest(
+        &self,
+        since: Option<&str>,
+        until: Option<&str>,
+        as_text: bool,
+        answer: &mut Answer<'_>,
+    ) -> Result<(), Fault> {
+        let now = self.now();
+        let until = until.map_or(Ok(now), |text| moment(text, now))?;
+        let from = moment(since.unwrap_or(REVIEWED_TIME), now)?;
+        if from >= until {
+            return Err(Fault::Told(format!("there is no time between {from} and {until}")));
+        }
+        let review = match self.deliveries {
+            Some(deliveries) => deliveries.review((from, until))?,
+            None => {
+                let source = Source {
+                    reader: &self.reader,
+                    ledger: &ledger_name(&tally_store::public_key(self.dir)?.to_string()),
+                    manager: crate::rule_files::own_name().into(),
+                    deliveries: &self.delivery_statuses()?,
+                };
+                deliveries::review(&source, &Select::default(), &ReviewPart::ALL, (from, until))?
+            }
+        };
+        let object = if as_text { json::done(&text(&review)) } else { json::review(&review) };
+        Ok(answer.object(&object)?)
     }
 
     fn running(&self) -> Result<&Deliveries, Fault> {

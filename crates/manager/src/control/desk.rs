@@ -122,6 +122,9 @@ impl Desk<'_> {
                 let dead = dead.unwrap_or(false).then_some(retry.unwrap_or(false));
                 self.delivery_replay(&name, since.as_deref(), dead, answer)
             }
+            Request::DeliveryDigest { since, until, text } => {
+                self.digest(since.as_deref(), until.as_deref(), text.unwrap_or(false), answer)
+            }
             Request::ConsoleLink {} => self.console_link(answer),
         }
     }

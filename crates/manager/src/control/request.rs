@@ -106,6 +106,9 @@ pub enum Request {
     DeliveryResume { name: String },
     #[serde(rename = "delivery.replay")]
     DeliveryReplay { name: String, since: Option<String>, dead: Option<bool>, retry: Option<bool> },
+    /// In words for a person, or as an object.
+    #[serde(rename = "delivery.digest")]
+    DeliveryDigest { since: Option<String>, until: Option<String>, text: Option<bool> },
     #[serde(rename = "console.link")]
     ConsoleLink {},
 }

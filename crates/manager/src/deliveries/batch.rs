@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tally_delivery::{AgentFacts, AlertPart, BatchLimits, Message};
-use tally_store::{AlertRow, EventRow, Filter, StoreError};
+use tally_store::{AlertRow, EventRow, Filter, Reader, StoreError};
 use tally_types::{AgentId, Epoch, Event, EventBody, EventId, Level, Life, RuleId, RuleMatch, Timestamp, Verdict};
 
 use super::{Select, Shared};
@@ -43,8 +43,7 @@ pub fn read(
         level_min,
         ..Filter::default()
     };
-    let mut gatherer =
-        Gatherer { shared, select, limits, agents: HashMap::new(), batch: Vec::new(), bytes: 0, rows: 0 };
+    let mut gatherer = Gatherer { writer: Writer::of(shared), select, limits, batch: Vec::new(), bytes: 0, rows: 0 };
     let mut next = None;
     let mut failed = None;
     let mut each =
@@ -65,12 +64,12 @@ pub fn read(
     if events {
         shared.reader.events(&filter, &mut |row| {
             last = row.index + 1;
-            each(row.index, &mut |gatherer| gatherer.event(&row))
+            each(row.index, &mut |gatherer| gatherer.writer.event(&row))
         })?;
     } else {
         shared.reader.alerts(&filter, &mut |row| {
             last = row.index + 1;
-            each(row.index, &mut |gatherer| gatherer.alert(&row))
+            each(row.index, &mut |gatherer| gatherer.writer.alert(&row))
         })?;
     }
     if let Some(error) = failed {
@@ -86,12 +85,12 @@ pub fn by_number(shared: &Shared, events: bool, numbers: &[u64]) -> Result<Vec<M
     let select = Select::default();
     let limits = BatchLimits { count_max: usize::MAX, bytes_max: usize::MAX, ..BatchLimits::default() };
     let mut gatherer =
-        Gatherer { shared, select: &select, limits, agents: HashMap::new(), batch: Vec::new(), bytes: 0, rows: 0 };
+        Gatherer { writer: Writer::of(shared), select: &select, limits, batch: Vec::new(), bytes: 0, rows: 0 };
     for number in numbers {
         let message = if events {
-            shared.reader.event_at(*number)?.map(|row| gatherer.event(&row)).transpose()?
+            shared.reader.event_at(*number)?.map(|row| gatherer.writer.event(&row)).transpose()?
         } else {
-            shared.reader.alert_at(*number)?.map(|row| gatherer.alert(&row)).transpose()?
+            shared.reader.alert_at(*number)?.map(|row| gatherer.writer.alert(&row)).transpose()?
         };
         if let Some(message) = message {
             gatherer.take(message);
@@ -101,10 +100,9 @@ pub fn by_number(shared: &Shared, events: bool, numbers: &[u64]) -> Result<Vec<M
 }
 
 struct Gatherer<'g> {
-    shared: &'g Shared,
+    writer: Writer<'g>,
     select: &'g Select,
     limits: BatchLimits,
-    agents: HashMap<AgentId, Arc<AgentFacts>>,
     batch: Vec<Message>,
     bytes: usize,
     rows: u64,
@@ -126,8 +124,27 @@ impl Gatherer<'_> {
         self.batch.push(message);
         true
     }
+}
 
-    fn alert(&mut self, row: &AlertRow) -> Result<Message, StoreError> {
+/// Makes messages of rows, with what is known of their hosts.
+pub(super) struct Writer<'w> {
+    reader: &'w Reader,
+    /// The ledger's name, and the manager's host.
+    ledger: &'w str,
+    manager: Arc<str>,
+    agents: HashMap<AgentId, Arc<AgentFacts>>,
+}
+
+impl<'w> Writer<'w> {
+    pub fn new(reader: &'w Reader, ledger: &'w str, manager: Arc<str>) -> Self {
+        Self { reader, ledger, manager, agents: HashMap::new() }
+    }
+
+    fn of(shared: &'w Shared) -> Self {
+        Self::new(&shared.reader, &shared.ledger, shared.manager.clone())
+    }
+
+    pub fn alert(&mut self, row: &AlertRow) -> Result<Message, StoreError> {
         Ok(Message {
             id: self.id(row.index),
             index: row.index,
@@ -136,7 +153,7 @@ impl Gatherer<'_> {
             event: Arc::new(row.alert.event.clone()),
             alert: Some(AlertPart { rule: row.alert.rule.clone(), time: row.alert.time }),
             agent: self.agent(row.about)?,
-            manager: self.shared.manager.clone(),
+            manager: self.manager.clone(),
             received: row.received,
             verdict: row.verdict,
         })
@@ -151,21 +168,21 @@ impl Gatherer<'_> {
             event: Arc::new(row.event.clone()),
             alert: None,
             agent: self.agent(row.about)?,
-            manager: self.shared.manager.clone(),
+            manager: self.manager.clone(),
             received: row.received,
             verdict: row.verdict,
         })
     }
 
     fn id(&self, index: u64) -> Arc<str> {
-        format!("{}/{index}", self.shared.ledger).into()
+        format!("{}/{index}", self.ledger).into()
     }
 
     fn agent(&mut self, id: AgentId) -> Result<Arc<AgentFacts>, StoreError> {
         if let Some(facts) = self.agents.get(&id) {
             return Ok(facts.clone());
         }
-        let facts = match self.shared.reader.agent(id)? {
+        let facts = match self.reader.agent(id)? {
             Some(agent) => {
                 AgentFacts { id, name: agent.name, group: agent.group, version: agent.version, ..AgentFacts::default() }
             }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::batch::{self, Batch};
-use super::{Line, Shared};
+use super::{Line, REVIEWED, Shared, review};
 use crate::clock::wall;
 
 /// When nothing is told, there is a look all the same.
@@ -94,6 +94,10 @@ impl Driver {
     }
 
     async fn pause(&mut self, next: Next) {
+        let wait = match next {
+            Next::After(wait) => wait.min(self.until_review(wall()).unwrap_or(wait)),
+            Next::AtOnce | Next::News => Duration::ZERO,
+        };
         let stopped = async { drop(self.stop.wait_for(|stop| *stop).await) };
         match next {
             Next::AtOnce => tokio::task::yield_now().await,
@@ -103,7 +107,7 @@ impl Driver {
                 _ = self.news.recv() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             },
-            Next::After(wait) => tokio::select! {
+            Next::After(_) => tokio::select! {
                 () = stopped => {}
                 () = self.line.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -116,6 +120,9 @@ impl Driver {
         let state = self.blocking(move |shared| shared.book().get(&name)).await?;
         let Some(state) = state.filter(|state| !state.is_paused) else { return Ok(Next::News) };
         if let Some(next) = self.retry_dead().await? {
+            return Ok(next);
+        }
+        if let Some(next) = self.review(&state).await? {
             return Ok(next);
         }
         let limits = self.limits();
@@ -151,6 +158,68 @@ impl Driver {
         let limits = self.destination.limits();
         let count_max = (limits.count_max >> self.backoff.failures().saturating_sub(2).min(31)).max(1);
         BatchLimits { count_max, ..limits }
+    }
+
+    /// Sends the review of the day where one is due.
+    async fn review(&mut self, state: &DeliveryState) -> Result<Option<Next>, StoreError> {
+        let Some(daily) = self.line.config.settings.daily().cloned() else { return Ok(None) };
+        let (name, now) = (self.line.config.name.clone(), wall());
+        let due = review::last_due(now, daily.second, tally_sys::clock::utc_offset_s);
+        let from = self.blocking(move |shared| shared.review_from(&name, now)).await?;
+        if from >= due {
+            return Ok(None);
+        }
+        let line = self.line.clone();
+        let made = self.blocking(move |shared| shared.review(&line.config.select, &daily.parts, (from, due))).await?;
+        let is_wanted = made.is_for_review() || daily.when_empty;
+        let id = format!("review.{}.{}.{}", self.shared.ledger, self.line.config.name, due.micros() / 1_000_000);
+        let sent = if is_wanted {
+            let day = review::day(due);
+            let sending = self.destination.send_review(&id, &made, &day);
+            let why = || Sent::again(format!("no answer within {} s", SEND_TIME_MAX.as_secs()));
+            timeout(SEND_TIME_MAX, sending).await.unwrap_or_else(|_| why())
+        } else {
+            Sent::all()
+        };
+        let name = self.line.config.name.clone();
+        let refused = match sent {
+            Sent::Done { refused } => refused,
+            Sent::Refused { why } => vec![(0, why)],
+            Sent::Later { why, after } => {
+                let trouble = Trouble { why, after: Some(after), is_wrong: false, is_held: false };
+                return self.failed(state, trouble).await.map(Some);
+            }
+            Sent::Again { why, after } => {
+                let trouble = Trouble { why, after, is_wrong: false, is_held: false };
+                return self.failed(state, trouble).await.map(Some);
+            }
+            Sent::Wrong { why } => {
+                let trouble = Trouble { why, after: None, is_wrong: true, is_held: false };
+                return self.failed(state, trouble).await.map(Some);
+            }
+        };
+        self.recovered(state).await?;
+        tracing::info!(delivery = name, from = %from, until = %due, "the review of a day is sent");
+        self.blocking(move |shared| {
+            shared.book().set_marks(&name, &[(REVIEWED, due.micros())])?;
+            if let Some((_, why)) = refused.into_iter().next() {
+                let detail = format!("it did not reach everybody: {why}").into();
+                shared.record(Life::Impaired { part: format!("review of delivery {name}").into(), detail });
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Some(Next::AtOnce))
+    }
+
+    /// How long it is until the next review is due.
+    fn until_review(&self, now: Timestamp) -> Option<Duration> {
+        let daily = self.line.config.settings.daily()?;
+        let offset = tally_sys::clock::utc_offset_s;
+        let day_us = 86_400_000_000;
+        let next = review::last_due(now.plus_micros(day_us), daily.second, offset);
+        let wait_us = u64::try_from(next.since(now)).ok()?;
+        Some(Duration::from_micros(wait_us) + Duration::from_secs(1))
     }
 
     async fn deliver(&mut self, state: &DeliveryState, batch: Batch) -> Result<Next, StoreError> {

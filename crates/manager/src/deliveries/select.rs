@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tally_delivery::Message;
 use tally_rules::Pattern;
 use tally_syscheck::Glob;
-use tally_types::{EventBody, Level, RuleId, Verdict};
+use tally_types::{AgentId, EventBody, Level, RuleId, Verdict};
 
 #[derive(Clone, Debug, Default)]
 pub struct Select {
@@ -33,8 +33,7 @@ impl Select {
         self.min_level.is_none_or(|min| level >= min)
             && any(&self.rules, |id| rule.is_some_and(|rule| rule.id == *id))
             && any(&self.groups, |group| rule.is_some_and(|rule| rule.groups.iter().any(|own| **own == **group)))
-            && any(&self.agents, |name| *agent.name == **name || agent.id.to_string() == *name)
-            && any(&self.agent_groups, |group| *agent.group == **group)
+            && self.names(agent.id, &agent.name, &agent.group)
             && any(&self.verdicts, |verdict| message.verdict == *verdict)
             && any(&self.paths, |glob| has_path(message, glob))
             && self.group_match.as_ref().is_none_or(|pattern| {
@@ -42,6 +41,12 @@ impl Select {
                 pattern.matches(groups.as_bytes())
             })
             && self.location_match.as_ref().is_none_or(|pattern| pattern.matches(location(message).as_bytes()))
+    }
+
+    /// Whether a host is among those that are meant.
+    pub fn names(&self, id: AgentId, name: &str, group: &str) -> bool {
+        any(&self.agents, |wanted| *name == **wanted || id.to_string() == *wanted)
+            && any(&self.agent_groups, |wanted| *group == **wanted)
     }
 }
 
@@ -62,9 +67,5 @@ fn location(message: &Message) -> String {
         EventBody::Life(_) => "tallystick".to_owned(),
         EventBody::Log(line) => line.location.to_string(),
     };
-    if message.agent.id == tally_types::AgentId::MANAGER {
-        source
-    } else {
-        format!("({}) any->{source}", message.agent.name)
-    }
+    if message.agent.id == AgentId::MANAGER { source } else { format!("({}) any->{source}", message.agent.name) }
 }

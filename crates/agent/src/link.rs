@@ -3,7 +3,9 @@
 //! It runs as a user without rights, holds the identity's key, and parses everything that the network sends. It keeps no
 //! state: events, nodes and checkpoints are asked from the sensor and handed back to it through the seam.
 
+pub mod cloud;
 mod head;
+mod host;
 mod session;
 
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,12 +16,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tally_net::{Identity, ManagerAddress};
+use tally_proto::message::{CloudPlace, Host};
 use tally_sys::spawn;
 use tally_types::AgentId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 use self::head::Head;
 use self::session::Ended;
@@ -120,6 +124,9 @@ struct Link {
     head: Head,
     /// The sensor asked for the end.
     stop: Option<String>,
+    /// What the host is, and the place in a cloud as soon as that is known.
+    host: Host,
+    place: Option<JoinHandle<Option<CloudPlace>>>,
     /// The last reason for having no connection that the sensor was told.
     told: Option<String>,
 }
@@ -131,7 +138,17 @@ impl Link {
             bail!("the sensor did not begin by saying where the manager is");
         };
         let head = Head::new(&identity.ledger_key, checkpoint.as_deref())?;
-        Ok(Self { seam, manager: manager.parse()?, identity: to_identity(identity), head, stop: None, told: None })
+        let place = Some(tokio::spawn(cloud::place()));
+        Ok(Self {
+            seam,
+            manager: manager.parse()?,
+            identity: to_identity(identity),
+            head,
+            stop: None,
+            host: Host::default(),
+            place,
+            told: None,
+        })
     }
 
     async fn serve(mut self) -> Result<()> {

@@ -221,6 +221,9 @@ impl Server {
         // Never what lies at the program's path by now: the link gets the key of this host.
         let mut command = Program::new("/proc/self/exe");
         command.arg0("tally-agent").args(&self.program.args).stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        // It alone asks the metadata of a cloud.
+        let known = crate::link::cloud::VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.envs(known);
         Ok(spawn::spawn(command, theirs.into())?)
     }
 

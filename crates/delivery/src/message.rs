@@ -43,20 +43,31 @@ pub struct AgentFacts {
     pub group: Arc<str>,
     /// Of the agent's program.
     pub version: Arc<str>,
+    /// As the host calls itself; `name` is the manager's.
+    pub hostname: Option<Arc<str>>,
+    /// By which it reaches the manager, and all others too.
     pub address: Option<Arc<str>>,
+    pub addresses: Arc<[Arc<str>]>,
     /// Such as `Debian GNU/Linux 12 (bookworm)`.
     pub os: Option<Arc<str>>,
+    /// The kernel's release, and such as `x86_64`.
+    pub kernel: Option<Arc<str>>,
+    pub architecture: Option<Arc<str>>,
     pub cloud: Option<Cloud>,
 }
 
-/// Where in a cloud a host runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where in a cloud a host runs, as the host says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cloud {
     /// `aws`
     pub provider: Arc<str>,
     pub account: Option<Arc<str>>,
     pub region: Option<Arc<str>>,
+    pub zone: Option<Arc<str>>,
     pub instance: Option<Arc<str>>,
+    /// What it was made of, and such as `t3.micro`.
+    pub image: Option<Arc<str>>,
+    pub machine: Option<Arc<str>>,
 }
 
 impl Message {

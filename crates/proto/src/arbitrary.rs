@@ -323,6 +323,24 @@ pub fn record() -> impl Strategy<Value = Record> {
     ]
 }
 
+fn host() -> impl Strategy<Value = Host> {
+    let word = || text(256);
+    let cloud = (word(), word(), word(), word(), word(), word(), word()).prop_map(
+        |(provider, account, region, zone, instance, image, machine)| CloudPlace {
+            provider,
+            account,
+            region,
+            zone,
+            instance,
+            image,
+            machine,
+        },
+    );
+    (word(), word(), word(), word(), vec(word(), 0..3), of(cloud)).prop_map(
+        |(name, os, kernel, architecture, addresses, cloud)| Host { name, os, kernel, architecture, addresses, cloud },
+    )
+}
+
 pub fn status() -> impl Strategy<Value = Status> {
     let lines = || vec(text(512), 0..3);
     let numbers = (number(), number(), number());
@@ -330,7 +348,7 @@ pub fn status() -> impl Strategy<Value = Status> {
         Usage { cpu_us, read_bytes, rss_bytes, throttled_us }
     });
     let blind = (path(), text(256), any::<bool>()).prop_map(|(point, why, scanned)| Blind { point, why, scanned });
-    let words = (lines(), lines(), lines(), vec(blind, 0..3));
+    let words = (lines(), lines(), lines(), vec(blind, 0..3), of(host()));
     let further = (text(256), text(256), of(any::<[u8; 32]>()), usage);
     (time(), position(), of(any::<[u8; 32]>()), select(&AgentState::ALL), numbers, words, further).prop_map(
         |(
@@ -339,7 +357,7 @@ pub fn status() -> impl Strategy<Value = Status> {
             root,
             state,
             (entries, lag_us, dropped),
-            (can, cannot, tiers, blind),
+            (can, cannot, tiers, blind, host),
             (source, who, policy, usage),
         )| Status {
             time,
@@ -354,6 +372,7 @@ pub fn status() -> impl Strategy<Value = Status> {
             cannot,
             tiers,
             blind,
+            host: host.map(Box::new),
             source,
             who,
             policy,

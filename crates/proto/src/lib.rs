@@ -12,6 +12,7 @@ mod code;
 mod codec;
 pub mod entry;
 pub mod event;
+mod host;
 pub mod json;
 mod life;
 pub mod limit;

@@ -64,6 +64,8 @@ pub const DIFF_NOTE_BYTES_MAX: usize = 128;
 pub const WORD_BYTES_MAX: usize = 256;
 /// A sentence or a detail.
 pub const TEXT_BYTES_MAX: usize = 1024;
+/// What a host tells of its own addresses.
+pub const HOST_ADDRESSES_MAX: usize = 16;
 /// The list of what an agent can, or cannot, see.
 pub const LINES_MAX: usize = 32;
 pub const LINE_BYTES_MAX: usize = 512;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tally_types::{AgentId, AgentState, Epoch, PATH_BYTES_MAX, PathBytes, Timestamp};
 
+pub use crate::host::{CloudPlace, Host};
 pub use batch::{Batch, Mark};
 pub use enrol::{EnrolAnswer, EnrolReply, EnrolRequest};
 pub use refused::{Refused, RefusedCode};
@@ -165,6 +166,8 @@ pub struct Status {
     pub tiers: Vec<Arc<str>>,
     /// Below these mounts no event shows a change. Goes along with `can` and `cannot`.
     pub blind: Vec<Blind>,
+    /// Goes along with `can` and `cannot`; `None` until the agent knows.
+    pub host: Option<Box<Host>>,
     /// Where file events come from: `fanotify`, `inotify`, `none`.
     pub source: Arc<str>,
     /// Where it is known from who made a change: `bpf`, `audit`, `proc`, `none`.
@@ -198,12 +201,13 @@ impl Status {
 
     /// Whether it says the same of what the agent can see.
     pub fn has_words_of(&self, other: &Self) -> bool {
-        (&self.can, &self.cannot, &self.tiers, &self.blind) == (&other.can, &other.cannot, &other.tiers, &other.blind)
+        (&self.can, &self.cannot, &self.tiers, &self.blind, &self.host)
+            == (&other.can, &other.cannot, &other.tiers, &other.blind, &other.host)
     }
 
     /// Drops what seldom changes and takes most of the room.
     pub fn forget_words(&mut self) {
-        (self.can, self.cannot, self.tiers, self.blind) = Default::default();
+        (self.can, self.cannot, self.tiers, self.blind, self.host) = Default::default();
     }
 
     /// Takes the words over from `other`.
@@ -212,6 +216,7 @@ impl Status {
         self.cannot.clone_from(&other.cannot);
         self.tiers.clone_from(&other.tiers);
         self.blind.clone_from(&other.blind);
+        self.host.clone_from(&other.host);
     }
 
     /// A status by itself, as the agent's own halves pass it to each other.
@@ -553,6 +558,7 @@ impl Status {
                 w.text(&blind.why, WORD_BYTES_MAX);
                 w.u8(u8::from(blind.scanned));
             });
+            w.option(self.host.as_deref(), |w, host| host.write(w));
         }
         w.text(&self.source, WORD_BYTES_MAX);
         w.text(&self.who, WORD_BYTES_MAX);
@@ -585,6 +591,7 @@ impl Status {
             Ok(Blind { point, why, scanned })
         };
         let blind = if words { r.list(WHAT, LINES_MAX, mount)? } else { Vec::new() };
+        let host = if words { r.option(WHAT, Host::read)?.map(Box::new) } else { None };
         let source = r.text(WHAT, WORD_BYTES_MAX)?.into();
         let who = r.text(WHAT, WORD_BYTES_MAX)?.into();
         let policy = r.option(WHAT, |r| r.array(WHAT))?;
@@ -604,6 +611,7 @@ impl Status {
             cannot,
             tiers,
             blind,
+            host,
             source,
             who,
             policy,

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tally_net::{CloseCode, Conn, ConnError, Sender};
-use tally_proto::message::{LedgerHead, ToAgent};
+use tally_proto::message::{CloudPlace, Host, LedgerHead, ToAgent};
 use tally_proto::session::{AgentClose, AgentIn, AgentOut, AgentSession};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Link;
 use super::head::Judgement;
+use super::{Link, host};
 use crate::seam::{LinkControl, SeamError, ToLink, ToSensor};
 
 /// How long a farewell may wait for its acknowledgement.
@@ -56,10 +56,13 @@ impl Talk {
 
 impl Link {
     pub(super) async fn converse(&mut self, conn: Conn) -> Result<Ended> {
+        let peer = conn.peer();
         let (sender, mut receiver) = conn.split();
         // The session's window bounds what waits here: it hands out no more until the manager acknowledges.
         let (outgoing, queue) = mpsc::unbounded_channel();
         let mut sending = tokio::spawn(send_all(sender, queue));
+        // Addresses may be others than at the last connection.
+        self.host = Host { cloud: self.host.cloud.take(), ..host::read(Some(peer)) };
         let mut talk = self.begin(outgoing).await?;
         talk.input(AgentIn::Tick);
         loop {
@@ -73,6 +76,10 @@ impl Link {
                     Err(error) => return Ok(lost(&talk, &error.to_string())),
                 },
                 frame = self.seam.recv() => self.take_frame(&mut talk, frame?),
+                place = placed(&mut self.place) => {
+                    self.host.cloud = Some(place);
+                    self.seam.send(&ToSensor::NeedStatus).await?;
+                }
                 sent = &mut sending => return Ok(lost(&talk, &sending_failed(sent))),
                 () = tokio::time::sleep_until(talk.next_tick()) => {
                     if talk.farewell_by.is_some_and(|by| Instant::now() >= by) {
@@ -94,6 +101,7 @@ impl Link {
                 _ => {}
             }
         };
+        hello.status.host = Some(Box::new(self.host.clone()));
         hello.checkpoint = self.head.held().map(|held| LedgerHead { size: held.size, root: held.root.0 });
         let mut talk = Talk {
             session: AgentSession::new(hello),
@@ -110,7 +118,10 @@ impl Link {
 
     fn take_frame(&mut self, talk: &mut Talk, frame: ToLink) {
         match frame {
-            ToLink::Status(status) => talk.input(AgentIn::Status(Box::new(status))),
+            ToLink::Status(mut status) => {
+                status.host = Some(Box::new(self.host.clone()));
+                talk.input(AgentIn::Status(Box::new(status)));
+            }
             ToLink::Events(events) => talk.input(AgentIn::Events(events)),
             ToLink::Nodes { request, nodes, missing } => {
                 let nodes = nodes.iter().map(|node| node.to_vec()).collect();
@@ -200,6 +211,18 @@ impl Link {
         }
         Ok(ended)
     }
+}
+
+/// Comes back once, when the place in a cloud is known.
+async fn placed(asking: &mut Option<JoinHandle<Option<CloudPlace>>>) -> CloudPlace {
+    if let Some(task) = asking {
+        let found = task.await.ok().flatten();
+        *asking = None;
+        if let Some(place) = found {
+            return place;
+        }
+    }
+    std::future::pending().await
 }
 
 fn stop(talk: &mut Talk, reason: &str) {

@@ -2,7 +2,8 @@
 //!
 //! Those of the agent mean the machine that sends, which here is the manager: `{instance_id}`, `{hostname}`,
 //! `{local_hostname}`, `{ip_address}`, `{aws_region}`, `{account_id}`, `{date}` (of the message, UTC). Ours mean the host that
-//! a message is about: `{agent}`, `{agent_id}`, `{agent_group}`.
+//! a message is about: `{agent}`, `{agent_id}`, `{agent_group}`, `{agent_address}`, `{agent_instance_id}`, `{agent_account_id}`, `{agent_region}`; what
+//! of these is not known is `unknown`, and the instance is then the agent's name.
 
 use std::net::UdpSocket;
 
@@ -12,7 +13,7 @@ use time::OffsetDateTime;
 use super::fault::Fault;
 use super::session::{Session, host_name};
 use crate::keys::Keys;
-use crate::message::Message;
+use crate::message::{Cloud, Message};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -26,9 +27,13 @@ enum Place {
     Agent,
     AgentId,
     AgentGroup,
+    AgentAddress,
+    AgentInstance,
+    AgentAccount,
+    AgentRegion,
 }
 
-const PLACES: [(&str, Place); 10] = [
+const PLACES: [(&str, Place); 14] = [
     ("instance_id", Place::InstanceId),
     ("hostname", Place::Hostname),
     ("local_hostname", Place::LocalHostname),
@@ -39,6 +44,10 @@ const PLACES: [(&str, Place); 10] = [
     ("agent", Place::Agent),
     ("agent_id", Place::AgentId),
     ("agent_group", Place::AgentGroup),
+    ("agent_address", Place::AgentAddress),
+    ("agent_instance_id", Place::AgentInstance),
+    ("agent_account_id", Place::AgentAccount),
+    ("agent_region", Place::AgentRegion),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,11 +166,30 @@ impl Name {
                     Place::Agent => name.push_str(&message.agent.name),
                     Place::AgentId => name.push_str(&message.agent.id.to_string()),
                     Place::AgentGroup => name.push_str(&message.agent.group),
+                    Place::AgentAddress => name.push_str(message.agent.address.as_deref().unwrap_or(UNKNOWN)),
+                    Place::AgentInstance => name.push_str(instance(message).unwrap_or(&message.agent.name)),
+                    Place::AgentAccount => {
+                        name.push_str(cloud(message).and_then(|cloud| cloud.account.as_deref()).unwrap_or(UNKNOWN));
+                    }
+                    Place::AgentRegion => {
+                        name.push_str(cloud(message).and_then(|cloud| cloud.region.as_deref()).unwrap_or(UNKNOWN));
+                    }
                 },
             }
         }
         name.chars().map(|c| if is_allowed(c) { c } else { '-' }).take(length_max).collect()
     }
+}
+
+/// What stands for what is not known of a host.
+const UNKNOWN: &str = "unknown";
+
+fn cloud(message: &Message) -> Option<&Cloud> {
+    message.agent.cloud.as_ref()
+}
+
+fn instance(message: &Message) -> Option<&str> {
+    cloud(message)?.instance.as_deref()
 }
 
 /// `2026-11-24`, with another separator `20261124`.
@@ -197,6 +225,12 @@ mod tests {
         let expanded = name.expand(&Facts::default(), &message, |c| c != ':', 512);
         assert_eq!(expanded, "manager-1/web1-2023-11-14");
         assert_eq!(name.to_string(), "{hostname}/{agent}:{date}");
+        let of_host = Name::parse("{agent_account_id}/{agent_region}/{agent_instance_id}/{agent_address}").unwrap();
+        assert_eq!(of_host.expand(&Facts::default(), &message, |_| true, 512), "unknown/unknown/web1/unknown");
+        let (_, in_cloud) =
+            crate::format::sample::all().into_iter().find(|(name, _)| *name == "modified-in-cloud").unwrap();
+        let expanded = of_host.expand(&Facts::default(), &in_cloud, |_| true, 512);
+        assert_eq!(expanded, "222222222222/eu-central-1/i-0abc/192.0.2.17");
         assert!(Name::parse("{hostnam}").unwrap_err().contains("did you mean \"hostname\""));
         assert!(Name::parse("a{b").is_err());
     }

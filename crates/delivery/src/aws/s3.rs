@@ -363,7 +363,7 @@ mod tests {
                 provider: "aws".into(),
                 account: Some("111111111111".into()),
                 region: Some("us-east-1".into()),
-                instance: None,
+                ..Cloud::default()
             }),
             ..(*other.agent).clone()
         });

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 use tally_types::{Algorithm, Change, EventBody};
 
-use super::subject::{Grade, cut, digest, exact, latest, line, pruned};
+use super::subject::{Grade, cut, digest, exact, ips, latest, line, pruned};
 use crate::Message;
 
 const SCHEMA: &str = "2018-10-08";
@@ -96,11 +96,27 @@ fn resource(message: &Message, site: &Site<'_>) -> Value {
         "Id": id,
         "Partition": site.partition,
         "Region": region,
-        "Details": { "Other": pruned(json!({
-            "host": line(message.host(), FIELD_BYTES_MAX),
-            "path": change.map(|change| cut(change.path.to_string(), FIELD_BYTES_MAX)),
-            "sha256": change.and_then(latest).and_then(|entry| digest(entry, Algorithm::Sha256)),
-        }))},
+        "Details": {
+            "AwsEc2Instance": (kind == "AwsEc2Instance").then(|| instance(message)),
+            "Other": pruned(json!({
+                "host": line(message.host(), FIELD_BYTES_MAX),
+                "hostname": agent.hostname.as_deref().map(|name| line(name, FIELD_BYTES_MAX)),
+                "os": agent.os.as_deref().map(|os| line(os, FIELD_BYTES_MAX)),
+                "path": change.map(|change| cut(change.path.to_string(), FIELD_BYTES_MAX)),
+                "sha256": change.and_then(latest).and_then(|entry| digest(entry, Algorithm::Sha256)),
+            })),
+        },
+    })
+}
+
+fn instance(message: &Message) -> Value {
+    let cloud = message.agent.cloud.as_ref();
+    let (six, four): (Vec<_>, Vec<_>) = ips(message).into_iter().partition(|ip| ip.contains(':'));
+    json!({
+        "Type": cloud.and_then(|cloud| cloud.machine.as_deref()),
+        "ImageId": cloud.and_then(|cloud| cloud.image.as_deref()),
+        "IpV4Addresses": four,
+        "IpV6Addresses": six,
     })
 }
 

@@ -9,7 +9,7 @@ use tally_types::{
 };
 
 use super::subject::{
-    LOG_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, digest, exact, ip, is_attributes_only, latest, lossy, port, pruned,
+    LOG_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, digest, exact, ips, is_attributes_only, latest, lossy, port, pruned,
     size,
 };
 use crate::Message;
@@ -39,9 +39,14 @@ pub(crate) fn value(message: &Message) -> Value {
         "host": {
             "id": agent.id.to_string(),
             "name": about,
-            "hostname": about,
-            "ip": ip(message).map(|ip| [ip]),
-            "os": agent.os.as_deref().map(|os| json!({ "full": os })),
+            "hostname": agent.hostname.as_deref().unwrap_or(about),
+            "ip": ips(message),
+            "architecture": agent.architecture.as_deref(),
+            "os": agent.os.as_deref().map(|os| json!({
+                "full": os,
+                "kernel": agent.kernel.as_deref(),
+                "type": "linux",
+            })),
         },
         "agent": {
             "id": agent.id.to_string(),
@@ -52,7 +57,9 @@ pub(crate) fn value(message: &Message) -> Value {
         "cloud": agent.cloud.as_ref().map(|cloud| json!({
             "provider": &*cloud.provider,
             "account": { "id": cloud.account.as_deref() },
+            "availability_zone": cloud.zone.as_deref(),
             "instance": { "id": cloud.instance.as_deref() },
+            "machine": { "type": cloud.machine.as_deref() },
             "region": cloud.region.as_deref(),
         })),
         "observer": { "hostname": &*message.manager, "vendor": "Tallystick", "product": "Tallystick", "type": "fim" },

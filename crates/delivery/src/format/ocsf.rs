@@ -160,6 +160,7 @@ fn begun(message: &Message, class: Class, activity: u32) -> Value {
             "provider": cloud.provider.to_uppercase(),
             "account": { "uid": cloud.account.as_deref() },
             "region": cloud.region.as_deref(),
+            "zone": cloud.zone.as_deref(),
         });
     }
     out
@@ -176,15 +177,18 @@ fn source(message: &Message) -> &'static str {
 fn device(message: &Message) -> Value {
     let agent = &message.agent;
     let cloud = agent.cloud.as_ref();
+    let names = [agent.hostname.as_deref(), Some(message.host())];
+    let hostname = names.into_iter().flatten().find(|name| is_hostname(name));
     json!({
         "type_id": 0,
         "type": "Unknown",
         "name": lossy(message.host().as_bytes(), NAME_BYTES_MAX),
-        "hostname": is_hostname(message.host()).then(|| message.host()),
+        "hostname": hostname,
         "uid": agent.id.to_string(),
         "ip": ip(message),
         "instance_uid": cloud.and_then(|cloud| cloud.instance.as_deref()),
         "region": cloud.and_then(|cloud| cloud.region.as_deref()),
+        "image": cloud.and_then(|cloud| cloud.image.as_deref()).map(|image| json!({ "uid": image })),
         "groups": (!agent.group.is_empty()).then(|| json!([{ "name": &*agent.group }])),
         "os": agent.os.as_deref().map(|os| json!({ "name": os, "type_id": 200, "type": "Linux" })),
     })

@@ -136,8 +136,12 @@ pub(crate) fn agent(number: u32) -> AgentFacts {
         name: format!("web{number}").into(),
         group: "web".into(),
         version: "0.1.0".into(),
-        address: Some("192.0.2.17:40112".into()),
+        hostname: Some(format!("web{number}.example.com").into()),
+        address: Some("192.0.2.17".into()),
+        addresses: ["192.0.2.17".into(), "2001:db8::17".into()].into(),
         os: Some("Debian GNU/Linux 12 (bookworm)".into()),
+        kernel: Some("6.1.0-28-amd64".into()),
+        architecture: Some("x86_64".into()),
         cloud: None,
     }
 }
@@ -175,10 +179,14 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
         provider: "aws".into(),
         account: Some("222222222222".into()),
         region: Some("eu-central-1".into()),
+        zone: Some("eu-central-1a".into()),
         instance: Some("i-0abc".into()),
+        image: Some("ami-0abc".into()),
+        machine: Some("t3.micro".into()),
     };
     let in_cloud = AgentFacts { cloud: Some(cloud), ..agent(2) };
-    let bare = AgentFacts { address: None, os: None, version: "".into(), group: "".into(), ..agent(3) };
+    let named = agent(3);
+    let bare = AgentFacts { id: named.id, name: named.name, ..AgentFacts::default() };
     let manager = AgentFacts { id: AgentId::MANAGER, name: "manager".into(), ..AgentFacts::default() };
     let added =
         Change { after: Some(entry(5)), ..Change::new(path(b"/opt/x.sh"), ChangeKind::Added, DetectedBy::Scan) };

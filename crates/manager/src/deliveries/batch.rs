@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tally_delivery::{AgentFacts, AlertPart, BatchLimits, Message};
-use tally_store::{AlertRow, EventRow, Filter, Reader, StoreError};
+use tally_delivery::{AgentFacts, AlertPart, BatchLimits, Cloud, Message};
+use tally_store::{Agent, AlertRow, EventRow, Filter, Reader, StoreError};
 use tally_types::{AgentId, Epoch, Event, EventBody, EventId, Level, Life, RuleId, RuleMatch, Timestamp, Verdict};
 
 use super::{Select, Shared};
 use crate::ingest::MANAGER_NAME;
 use crate::input::event_bytes;
 
+/// Of an account, a region, an instance, as a host tells them.
+const CLOUD_NAME_BYTES_MAX: usize = 64;
 /// Rows that are looked at before the cursor moves, where most of them are of no account for this delivery.
 const ROWS_MAX: u64 = 5000;
 
@@ -183,9 +185,7 @@ impl<'w> Writer<'w> {
             return Ok(facts.clone());
         }
         let facts = match self.reader.agent(id)? {
-            Some(agent) => {
-                AgentFacts { id, name: agent.name, group: agent.group, version: agent.version, ..AgentFacts::default() }
-            }
+            Some(agent) => facts(agent),
             None if id == AgentId::MANAGER => AgentFacts {
                 id,
                 name: MANAGER_NAME.into(),
@@ -195,6 +195,39 @@ impl<'w> Writer<'w> {
             None => AgentFacts { id, name: id.to_string().into(), ..AgentFacts::default() },
         };
         Ok(self.agents.entry(id).or_insert(Arc::new(facts)).clone())
+    }
+}
+
+/// What is known of an agent and its host.
+fn facts(agent: Agent) -> AgentFacts {
+    let known = |word: &Arc<str>| (!word.is_empty()).then(|| word.clone());
+    // They become names of accounts, roles and objects: what is not made like one is none.
+    let is_name = |word: &&Arc<str>| {
+        word.len() <= CLOUD_NAME_BYTES_MAX && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    let named = |word: &Arc<str>| Some(word).filter(|word| !word.is_empty()).filter(is_name).cloned();
+    let host = agent.told.and_then(|told| told.host).unwrap_or_default();
+    let cloud = host.cloud.as_ref().map(|place| Cloud {
+        provider: named(&place.provider).unwrap_or_else(|| "unknown".into()),
+        account: named(&place.account),
+        region: named(&place.region),
+        zone: named(&place.zone),
+        instance: named(&place.instance),
+        image: named(&place.image),
+        machine: named(&place.machine),
+    });
+    AgentFacts {
+        id: agent.id,
+        name: agent.name,
+        group: agent.group,
+        version: agent.version,
+        hostname: known(&host.name),
+        address: host.addresses.first().cloned(),
+        addresses: host.addresses.into(),
+        os: known(&host.os),
+        kernel: known(&host.kernel),
+        architecture: known(&host.architecture),
+        cloud,
     }
 }
 

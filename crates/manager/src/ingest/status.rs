@@ -123,6 +123,7 @@ fn told(status: &tally_proto::message::Status, policy_origin: &Arc<str>) -> Told
         policy: status.policy,
         policy_origin: policy_origin.clone(),
         usage: status.usage,
+        host: status.host.clone(),
     }
 }
 

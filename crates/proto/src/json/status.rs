@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tally_types::{AgentId, AgentState, Timestamp};
 
-use crate::message::{Blind, Usage};
+use crate::message::{Blind, CloudPlace, Host, Usage};
 
 use super::{Object, hex, outermost, put, put_time, texts};
 
@@ -64,6 +64,7 @@ pub struct Told {
     /// Where the policy comes from, in words; empty until the agent has sent it.
     pub policy_origin: Arc<str>,
     pub usage: Usage,
+    pub host: Option<Box<Host>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -200,6 +201,31 @@ fn agent_object(agent: &AgentStatus) -> Value {
             "rss_bytes": agent.told.usage.rss_bytes,
             "throttled_ms": agent.told.usage.throttled_us / 1000,
         },
+        "host": agent.told.host.as_deref().map(host),
+    })
+}
+
+/// What the agent says of its host.
+fn host(host: &Host) -> Value {
+    let cloud = host.cloud.as_ref().map(|cloud| {
+        let CloudPlace { provider, account, region, zone, instance, image, machine } = cloud;
+        json!({
+            "provider": or_null(provider),
+            "account": or_null(account),
+            "region": or_null(region),
+            "zone": or_null(zone),
+            "instance": or_null(instance),
+            "image": or_null(image),
+            "machine": or_null(machine),
+        })
+    });
+    json!({
+        "name": or_null(&host.name),
+        "os": or_null(&host.os),
+        "kernel": or_null(&host.kernel),
+        "architecture": or_null(&host.architecture),
+        "addresses": texts(&host.addresses),
+        "cloud": cloud,
     })
 }
 

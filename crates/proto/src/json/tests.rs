@@ -9,7 +9,7 @@ use tally_types::*;
 
 use super::*;
 use crate::arbitrary;
-use crate::message::{Blind, Usage};
+use crate::message::{Blind, CloudPlace, Host, Usage};
 
 fn golden(name: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
@@ -224,6 +224,22 @@ fn status_object() {
             who: "bpf".into(),
             policy: Some([0xef; 32]),
             usage: Usage { cpu_us: 1_234_567, read_bytes: 1 << 20, rss_bytes: 25 << 20, throttled_us: 5_000 },
+            host: Some(Box::new(Host {
+                name: "web-1.example.com".into(),
+                os: "Debian GNU/Linux 12 (bookworm)".into(),
+                kernel: "6.1.0-28-amd64".into(),
+                architecture: "x86_64".into(),
+                addresses: vec!["192.0.2.17".into(), "2001:db8::17".into()],
+                cloud: Some(CloudPlace {
+                    provider: "aws".into(),
+                    account: "222222222222".into(),
+                    region: "eu-central-1".into(),
+                    zone: "eu-central-1a".into(),
+                    instance: "i-0123456789abcdef0".into(),
+                    image: "ami-0123456789abcdef0".into(),
+                    machine: "".into(),
+                }),
+            })),
         },
     };
     let never = AgentStatus {

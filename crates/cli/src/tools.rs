@@ -25,7 +25,9 @@ mod orders;
 mod own_key;
 mod patterns;
 mod report;
+mod rootcheck;
 mod service;
+mod syscheck;
 mod verify;
 
 /// How a tool ended: its exit code, where it is none of an error.
@@ -46,8 +48,8 @@ const TOOLS: [Tool; 12] = [
     Tool { name: "ossec-makelists", run: lists::makelists },
     Tool { name: "ossec-regex", run: patterns::regex },
     Tool { name: "ossec-reportd", run: report::reportd },
-    Tool { name: "rootcheck_control", run: agents::rootcheck_control },
-    Tool { name: "syscheck_control", run: agents::syscheck_control },
+    Tool { name: "rootcheck_control", run: rootcheck::rootcheck_control },
+    Tool { name: "syscheck_control", run: syscheck::syscheck_control },
     Tool { name: "verify-agent-conf", run: verify::agent_conf },
     Tool { name: "ossec-control", run: service::ossec_control },
 ];

@@ -192,13 +192,14 @@ fn agents_are_ordered_by_ossecs_tools() {
         (&["-b", "x;y", "-f", "block0", "-u", "001"], "is no IP address"),
         (&["-b", "192.0.2.9", "-u", "001"], "needs -f RESPONSE"),
         (&["-R", "000"], "the manager's own host"),
-        (&["-M", "status", "-u", "001"], "-M is not done yet"),
+        (&["-M", "enable", "-u", "001"], "there is no FIM maintenance mode"),
     ] {
         let ran = order(words);
         assert!(ran.code == 1 && (ran.err.contains(part) || ran.out.contains(part)), "{words:?} {ran:?}");
     }
     let shown = order(&["-i", "001"]);
-    assert!(shown.out.contains("   Status:     Active\n\n   Client version:      "), "{shown:?}");
+    assert!(shown.out.contains("   Status:     Active\n\n   Operating system:    "), "{shown:?}");
+    assert!(order(&["-M", "status", "-u", "001"]).out.ends_with("agent 001: disabled\n"));
 
     // What is there is accepted, for one and for all.
     let [started, starts] = [agent.standin.started(), agent.standin.scan_starts()];
@@ -218,6 +219,25 @@ fn agents_are_ordered_by_ossecs_tools() {
     assert_eq!((updated.code, updated.out.as_str()), (0, "\n** Integrity check database updated.\n\n"));
     assert!(fleet.site.try_ask(&["drift", "old1"]).objects.is_empty());
     assert_eq!(tool(&fleet, "syscheck_control", &["-u", "all"]).code, 0);
+
+    // What rootcheck says is kept, each text once, until it is forgotten on somebody's order.
+    for text in
+        ["Starting rootcheck scan.", "File '/dev/x' is hidden.", "File '/dev/x' is hidden.", "Ending rootcheck scan."]
+    {
+        let message = agent.standin.say(format!("9:rootcheck:{text}"));
+        agent.socket.send(&message).unwrap();
+    }
+    let found = || tool(&fleet, "rootcheck_control", &["-i", "001"]).out;
+    wait_for("the finding", || found().contains("\nSystem Audit: File '/dev/x' is hidden.\n").then_some(()));
+    assert!(found().contains("\nResolved events: \n\n** No entries found.\n"), "{}", found());
+    assert_eq!(found().matches("is hidden").count(), 1);
+    wait_for("the end", || {
+        let shown = tool(&fleet, "agent_control", &["-i", "001", "-j"]).out;
+        (!shown.contains("\"rootcheckEndTime\":\"\"")).then_some(())
+    });
+    let cleared = tool(&fleet, "rootcheck_control", &["-u", "001"]);
+    assert_eq!((cleared.code, cleared.out.as_str()), (0, "\n** Policy and auditing database updated.\n\n"));
+    assert!(!found().contains("is hidden"));
 
     // Its key on the host itself, as extracted here.
     let key = tool(&fleet, "manage_agents", &["-e", "001"]).out;

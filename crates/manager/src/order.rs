@@ -37,6 +37,11 @@ pub enum Order {
         actor: Arc<str>,
         group: Arc<str>,
     },
+    /// What rootcheck had found on these agents is forgotten.
+    FindingsClear {
+        actor: Arc<str>,
+        agents: Vec<AgentId>,
+    },
     RulesReload {
         actor: Arc<str>,
     },

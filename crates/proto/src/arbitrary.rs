@@ -266,6 +266,7 @@ pub fn admin_act() -> impl Strategy<Value = AdminAct> {
         (text(256), text(1024)).prop_map(|(agent, order)| AdminAct::AgentOrdered { agent, order }),
         (any::<[u8; 32]>(), 0..1u64 << 40, 0..1u64 << 40)
             .prop_map(|(digest, decoders, rules)| AdminAct::RulesReloaded { digest, decoders, rules }),
+        agent().prop_map(|agent| AdminAct::FindingsCleared { agent }),
     ]
 }
 

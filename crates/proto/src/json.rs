@@ -19,8 +19,8 @@ use tally_types::{AgentId, EventId, Timestamp};
 pub use entry::{entry, snapshot_entry};
 pub use event::{actor, admin, alert, change, event, life};
 pub use operator::{
-    LogStatus, TokenStatus, console_link, difference, done, ledger_problem, ledger_verified, log, new_token, promoted,
-    response, token,
+    LogStatus, TokenStatus, console_link, difference, done, finding, ledger_problem, ledger_verified, log, new_token,
+    promoted, response, token,
 };
 pub use policy::{Explained, ExplainedWatch, PolicyStatus, explained, policy, policy_text};
 pub use review::{Review, ReviewPart, ReviewRow, ReviewSection, review};

@@ -190,6 +190,7 @@ const POLICY_SET: u8 = 8;
 const POLICY_REMOVED: u8 = 9;
 const AGENT_ORDERED: u8 = 10;
 const RULES_RELOADED: u8 = 11;
+const FINDINGS_CLEARED: u8 = 12;
 
 pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
     match act {
@@ -246,6 +247,10 @@ pub(crate) fn write_act(w: &mut Writer, act: &AdminAct) {
             w.number((*decoders).min(NUMBER_MAX));
             w.number((*rules).min(NUMBER_MAX));
         }
+        AdminAct::FindingsCleared { agent } => {
+            w.u8(FINDINGS_CLEARED);
+            w.number(u64::from(agent.0));
+        }
     }
 }
 
@@ -282,6 +287,7 @@ pub(crate) fn read_act(r: &mut Reader<'_>) -> Result<AdminAct> {
             agent: r.text(WHAT, WORD_BYTES_MAX)?.into(),
             order: r.text(WHAT, TEXT_BYTES_MAX)?.into(),
         },
+        FINDINGS_CLEARED => AdminAct::FindingsCleared { agent: AgentId(r.u32(WHAT)?) },
         TOKEN_REVOKED => AdminAct::TokenRevoked { token: r.text(WHAT, WORD_BYTES_MAX)?.into() },
         value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
     })

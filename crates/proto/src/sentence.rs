@@ -170,6 +170,7 @@ pub fn admin(act: &AdminAct) -> String {
         AdminAct::RulesReloaded { digest, decoders, rules } => {
             format!("Rules were read again: {decoders} decoders and {rules} rules ({}).", start_of(digest))
         }
+        AdminAct::FindingsCleared { agent } => format!("What rootcheck had found on agent {agent} was forgotten."),
         AdminAct::PolicyRemoved { group } => {
             format!("The policy of the group {} was removed: its agents watch by their own again.", shown(group))
         }

@@ -10,7 +10,7 @@ use tally_types::{AgentId, AgentState, Epoch, Timestamp};
 
 use crate::code;
 use crate::error::{Result, StoreError};
-use crate::{legacy, policy, seals};
+use crate::{findings, legacy, policy, seals};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -170,6 +170,7 @@ pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> Result<()> {
     statement.execute(params![id.0, at.0, code::state(AgentState::Stopped)])?;
     seals::forget_of(conn, id)?;
     legacy::forget(conn, id)?;
+    findings::forget_of(conn, id)?;
     policy::forget_of(conn, id)
 }
 

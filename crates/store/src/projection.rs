@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::history::{KeyEdit, change_edits, moving, sorted};
 use crate::nodes::Nodes;
 use crate::span::Spans;
-use crate::{agent, code, policy};
+use crate::{agent, code, findings, policy};
 
 /// Rows of records that belong together in one SQL transaction.
 pub struct Projection<'c> {
@@ -269,6 +269,7 @@ impl<'c> Projection<'c> {
             AdminAct::Promoted { agent, from, to, .. } => self.promoted(index, *agent, NodeHash(*from), NodeHash(*to)),
             AdminAct::PolicySet { group, digest } => policy::assign(self.conn, group, digest, time, actor),
             AdminAct::PolicyRemoved { group } => policy::withdraw(self.conn, group),
+            AdminAct::FindingsCleared { agent } => findings::forget_of(self.conn, *agent),
             _ => Ok(()),
         }
     }

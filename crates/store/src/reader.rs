@@ -15,6 +15,7 @@ use tally_types::{AgentId, EventId, Level, PathBytes, RuleId, Timestamp};
 
 use crate::agent::{self, Agent};
 use crate::error::{Result, StoreError};
+use crate::findings::{self, Finding};
 use crate::legacy::{self, OssecAgent};
 use crate::list::{self, ActRow, AlertRow, EventRow, Filter, Which};
 use crate::log::LedgerReader;
@@ -69,6 +70,11 @@ impl Reader {
     }
 
     /// The agents that speak OSSEC's datagrams.
+    /// What an OSSEC agent's looks for rootkits and checks of policies found, the oldest first.
+    pub fn findings(&self, agent: AgentId) -> Result<Vec<Finding>> {
+        findings::of(&*self.pool.take()?, agent)
+    }
+
     pub fn ossec_agents(&self) -> Result<Vec<OssecAgent>> {
         legacy::all(&*self.pool.take()?)
     }

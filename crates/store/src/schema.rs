@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
+use crate::findings;
 
 pub const FILE: &str = "manager.db";
 
@@ -18,7 +19,7 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 4] = [FORM_1, FORM_2, FORM_3, FORM_4];
+const MIGRATIONS: [&str; 5] = [FORM_1, FORM_2, FORM_3, FORM_4, findings::TABLE];
 
 const FORM_4: &str = "
 -- Agents that speak OSSEC's datagrams, and the newest message of each that was taken in.

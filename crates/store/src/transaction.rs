@@ -4,6 +4,7 @@
 //! first, then the rows become visible. A crash between the two leaves records without rows: opening the store reads them
 //! again. A failure between the two takes the records back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
@@ -14,6 +15,7 @@ use tally_types::{AgentId, AgentState, EventId, PathBytes, Timestamp};
 
 use crate::agent::{self, Agent, Report};
 use crate::error::{Result, StoreError};
+use crate::findings;
 use crate::legacy::{self, NewOssecAgent};
 use crate::log::{Head, Log};
 use crate::nodes::Nodes;
@@ -31,6 +33,8 @@ pub struct Transaction<'s> {
     log: &'s mut Log,
     projection: Projection<'s>,
     records: Vec<Vec<u8>>,
+    /// Agents that found something new.
+    found: BTreeSet<AgentId>,
     bytes: usize,
     /// Something is to be committed that the ledger does not hold and that must survive a power cut.
     durable: bool,
@@ -61,7 +65,16 @@ impl<'s> Transaction<'s> {
     pub(crate) fn begin(conn: &'s Connection, log: &'s mut Log) -> Result<Self> {
         conn.execute_batch("BEGIN IMMEDIATE")?;
         let projection = Projection::new(conn, false);
-        Ok(Self { conn, log, projection, records: Vec::new(), bytes: 0, durable: false, open: true })
+        Ok(Self {
+            conn,
+            log,
+            projection,
+            records: Vec::new(),
+            found: BTreeSet::new(),
+            bytes: 0,
+            durable: false,
+            open: true,
+        })
     }
 
     pub(crate) const fn conn(&self) -> &'s Connection {
@@ -204,6 +217,14 @@ impl<'s> Transaction<'s> {
         agent::set_state(self.conn, id, state)
     }
 
+    /// What an OSSEC agent says that it found, or began to look for.
+    pub fn take_finding(&mut self, agent: AgentId, text: &[u8], at: Timestamp) -> Result<()> {
+        if findings::take(self.conn, agent, text, at)? {
+            self.found.insert(agent);
+        }
+        Ok(())
+    }
+
     /// What a heartbeat said.
     pub fn set_report(&mut self, id: AgentId, report: &Report<'_>) -> Result<()> {
         agent::set_report(self.conn, id, report)
@@ -317,6 +338,7 @@ impl<'s> Transaction<'s> {
         let first = self.log.size();
         let records = std::mem::take(&mut self.records);
         self.projection.finish()?;
+        findings::bound(self.conn, &self.found)?;
         let head = if records.is_empty() {
             self.conn.execute_batch("COMMIT")?;
             self.log.head()

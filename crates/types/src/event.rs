@@ -191,6 +191,10 @@ pub enum AdminAct {
         decoders: u64,
         rules: u64,
     },
+    /// What an OSSEC agent's looks for rootkits and checks of policies had found was forgotten: what is found again is new.
+    FindingsCleared {
+        agent: crate::AgentId,
+    },
 }
 
 impl AdminAct {
@@ -207,6 +211,7 @@ impl AdminAct {
             Self::PolicyRemoved { .. } => "policy-removed",
             Self::AgentOrdered { .. } => "agent-ordered",
             Self::RulesReloaded { .. } => "rules-reloaded",
+            Self::FindingsCleared { .. } => "findings-cleared",
         }
     }
 }

@@ -7,8 +7,10 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tally_types::MONTHS;
+use tally_proto::sentence;
+use tally_types::Timestamp;
 
+use super::rootcheck::{Span, Told};
 use super::{Ended, Letters, ask_options, keys, orders};
 use crate::ask::{ask_each, manager_dir};
 
@@ -59,7 +61,7 @@ fn told() -> Vec<(String, String, State)> {
 }
 
 /// All agents: those with a key of OSSEC first.
-fn known() -> Result<Vec<Known>> {
+pub fn known() -> Result<Vec<Known>> {
     let keys = keys::read(&keys::path()?)?;
     Ok(merged(keys.iter().map(|key| (key.id.to_string(), key.name.to_string(), key.address_text.to_string())), told()))
 }
@@ -93,10 +95,13 @@ Available options:
 
 \t-b <ip>     Blocks the specified ip address.
 \t-f <ar>     Used with -b, specifies which response to run.
+\t-M <action> FIM maintenance: status is \"disabled\"; after patching use
+\t            -r -u <id>, then syscheck_control -u <id>.
 \t-L          List available active responses.
+\t-m          Show the limit of agents that can be added.
 \t-s          Changes the output to CSV (comma delimited).
 \t-j          Changes the output to JSON .
-\t-u <id>     Used with -r and -b. Specifies the agent to use.
+\t-u <id>     Used with -r, -b and -M. Specifies the agent to use.
 ";
 
 pub fn agent_control(arguments: &[String], out: &mut dyn Write) -> Ended {
@@ -105,8 +110,15 @@ pub fn agent_control(arguments: &[String], out: &mut dyn Write) -> Ended {
         out.write_all(AGENT_CONTROL.as_bytes())?;
         return Ok(0);
     }
-    if let Some(letter) = letters.unknown("lcisjRruabfL") {
-        bail!("-{letter} is not done yet");
+    if let Some(letter) = letters.unknown("lcisjRruabfLMm") {
+        bail!("-{letter} is not known; -h tells the options");
+    }
+    if letters.has('m') {
+        writeln!(out, "\nOSSEC HIDS agent_control. Any number of agents can be added.")?;
+        return Ok(0);
+    }
+    if let Some(action) = letters.value('M') {
+        return maintenance(action, &letters, out);
     }
     if let Some(code) = orders::carry_out(&letters, &known()?, out)? {
         return Ok(code);
@@ -118,175 +130,6 @@ pub fn agent_control(arguments: &[String], out: &mut dyn Write) -> Ended {
     }
     listed("agent_control", &known()?, &host, out, letters.has('c'), csv, json)?;
     Ok(0)
-}
-
-const SYSCHECK_CONTROL: &str = "
-OSSEC HIDS syscheck_control: Manages the integrity checking database.
-Available options:
-\t-h          This help message.
-\t-l          List available (active or inactive) agents.
-\t-lc         List only active agents.
-\t-i <id>     List modified files for the agent.
-\t-f <file>   Prints information about a modified file.
-\t            Must be used with -i <id>.
-\t-u <id>     Accepts the present state of the agent's files, which is on
-\t            record (tally promote).
-\t-u all      The same for all agents.
-\t-z          Used with -f: there is no counter to zero, as no change is
-\t            silenced for having been there before.
-\t-s          Changes the output to CSV (comma delimited).
-\t-j          Changes the output to JSON.
-";
-
-pub fn syscheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
-    let letters = Letters::parse(arguments, "iuf")?;
-    if letters.given.is_empty() || letters.has('h') {
-        out.write_all(SYSCHECK_CONTROL.as_bytes())?;
-        return Ok(0);
-    }
-    match letters.unknown("lcifsjuz") {
-        Some('d') => bail!("a file is left out by the agent's policy (exclude), or by <ignore> of an OSSEC agent"),
-        Some('r') => bail!("a Windows agent's registry stands among its files, below the names of the hives"),
-        Some(letter) => bail!("-{letter} is not known; -h tells the options"),
-        None => {}
-    }
-    let agents = known()?;
-    if let Some(id) = letters.value('u') {
-        return accept(&agents, id, out, letters.has('j'));
-    }
-    let Some(id) = letters.value('i') else {
-        let host = tally_agent::enrol::host_name();
-        listed("syscheck_control", &agents, &host, out, letters.has('c'), letters.has('s'), letters.has('j'))?;
-        return Ok(0);
-    };
-    let Some(agent) = agents.iter().find(|agent| agent.id == id) else {
-        return orders::invalid(id, out, letters.has('j'));
-    };
-    let changes = changes(&agent.name, letters.value('f'))?;
-    if letters.has('j') {
-        let list: Vec<_> = changes
-            .iter()
-            .map(|c| json!({ "event": c.kind, "date": c.date, "file": c.path, "count": c.count }))
-            .collect();
-        write!(out, "{}", json!({ "error": 0, "response": list }))?;
-        return Ok(0);
-    }
-    if letters.has('s') {
-        for change in &changes {
-            writeln!(out, "{},{},{}", change.date, change.path, change.count)?;
-        }
-        return Ok(0);
-    }
-    writeln!(out, "\nIntegrity changes for agent '{} ({id}) - {}':", agent.name, agent.address)?;
-    if changes.is_empty() {
-        write!(out, "\n** No entries found.\n")?;
-    }
-    let mut day = "";
-    for change in &changes {
-        let this_day = change.date.get(..11).unwrap_or(&change.date);
-        if this_day != day {
-            day = this_day;
-            writeln!(out, "\nChanges for {day}:")?;
-        }
-        writeln!(out, "{},{} - {}", change.date, change.count, change.path)?;
-    }
-    Ok(0)
-}
-
-/// What OSSEC calls clearing its database: what is there now is what should be there.
-fn accept(agents: &[Known], id: &str, out: &mut dyn Write, json: bool) -> Ended {
-    let all = id == "all";
-    let mut meant = agents.iter().filter(|agent| all || agent.id == id).peekable();
-    if !all && meant.peek().is_none() {
-        return orders::invalid(id, out, json);
-    }
-    let mut held = Vec::new();
-    for agent in meant {
-        let request = json!({ "op": "promote", "agent": agent.name, "all": true, "apply": true });
-        match ask_each(&manager_dir(&ask_options()), &request, |_, _| Ok(())) {
-            Ok(_) => {}
-            // Of all, those that have no snapshot yet have nothing to accept.
-            Err(error) if all => held.push(format!("{}: {error}", agent.name)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    held.iter().for_each(|why| eprintln!("syscheck_control: {why}"));
-    if json {
-        write!(out, "{}", json!({ "error": 0, "response": "Integrity check database updated" }))?;
-    } else {
-        write!(out, "\n** Integrity check database updated.\n\n")?;
-    }
-    Ok(0)
-}
-
-const ROOTCHECK_CONTROL: &str = "
-OSSEC HIDS rootcheck_control: Manages the policy and auditing database.
-Available options:
-\t-h          This help message.
-\t-l          List available (active or not) agents.
-\t-lc         List only active agents.
-\t-s          Changes the output to CSV (comma delimited).
-\t-j          Changes the output to JSON.
-";
-
-pub fn rootcheck_control(arguments: &[String], out: &mut dyn Write) -> Ended {
-    let letters = Letters::parse(arguments, "iu")?;
-    if letters.given.is_empty() || letters.has('h') {
-        out.write_all(ROOTCHECK_CONTROL.as_bytes())?;
-        return Ok(0);
-    }
-    if let Some(letter) = letters.unknown("lcsj") {
-        bail!("-{letter} is not done yet: no check for rootkits or of policies is kept");
-    }
-    let host = tally_agent::enrol::host_name();
-    listed("rootcheck_control", &known()?, &host, out, letters.has('c'), letters.has('s'), letters.has('j'))?;
-    Ok(0)
-}
-
-/// One change as the tool tells of it.
-struct Told {
-    /// `2026 Nov 24 03:04:59`, in UTC.
-    date: String,
-    path: String,
-    kind: String,
-    /// How often the path had changed until then.
-    count: u32,
-}
-
-/// What changed on an agent, oldest first.
-fn changes(agent: &str, file: Option<&str>) -> Result<Vec<Told>> {
-    let mut found = Vec::new();
-    let request = json!({ "op": "change.list", "agent": agent, "limit": 0 });
-    ask_each(&manager_dir(&ask_options()), &request, |_, change| {
-        let text = |key: &str| change.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (time, path, kind) = (text("time"), text("path"), text("kind"));
-        if file.is_none_or(|file| path.contains(file)) {
-            found.push(Told { date: date(&time), path, kind, count: 0 });
-        }
-        Ok(())
-    })?;
-    found.reverse();
-    let mut counts = std::collections::HashMap::new();
-    for change in &mut found {
-        let count = counts.entry(change.path.clone()).or_insert(0);
-        if change.kind != "added" {
-            *count += 1;
-        }
-        change.count = *count;
-    }
-    Ok(found)
-}
-
-/// `2026-11-24T03:04:59Z` as OSSEC writes it.
-fn date(time: &str) -> String {
-    let month = time
-        .get(5..7)
-        .and_then(|month| month.parse::<usize>().ok())
-        .and_then(|month| MONTHS.get(month.wrapping_sub(1)));
-    match (time.get(..4), month, time.get(8..10), time.get(11..19)) {
-        (Some(year), Some(month), Some(day), Some(clock)) => format!("{year} {month} {day} {clock}"),
-        _ => time.to_owned(),
-    }
 }
 
 /// The list as OSSEC prints it; the manager itself is agent 000.
@@ -326,48 +169,112 @@ pub fn listed(
     Ok(writeln!(out)?)
 }
 
-fn one(agents: &[Known], host: &str, id: &str, out: &mut dyn Write, csv: bool, json: bool) -> Ended {
-    let server = Known { id: "000".into(), name: host.into(), address: "127.0.0.1".into(), state: State::Active };
-    let agent = if id == "000" { Some(&server) } else { agents.iter().find(|agent| agent.id == id) };
-    let Some(agent) = agent else { return orders::invalid(id, out, json) };
-    let status = if id == "000" { "Active/Local" } else { agent.state.words() };
-    let Known { id, name, address, .. } = agent;
-    let (version, seen) = if id == "000" { (own_version(), None) } else { facts(name) };
-    let seen = seen.unwrap_or_else(|| "Not available".to_owned());
-    if json {
-        write!(
-            out,
-            "{}",
-            json!({ "error": 0, "response": { "id": id, "name": name, "ip": address, "status": status, "version": version, "lastKeepAlive": seen } })
-        )?;
-    } else if csv {
-        writeln!(out, "{id},{name},{address},{status},Unknown,{version},{seen},Unknown,Unknown,")?;
-    } else {
-        write!(out, "\nOSSEC HIDS agent_control. Agent information:\n   Agent ID:   {id}\n   Agent Name: {name}\n")?;
-        write!(out, "   IP address: {address}\n   Status:     {status}\n\n   Client version:      {version}\n")?;
-        write!(out, "   Last keep alive:     {seen}\n\n")?;
+/// A time in which changes are accepted by themselves is not there: what changed is looked at, and then accepted.
+fn maintenance(action: &str, letters: &Letters, out: &mut dyn Write) -> Ended {
+    let Some(id) = letters.value('u') else { bail!("-M needs -u ID") };
+    if !known()?.iter().any(|agent| agent.id == id) {
+        return orders::invalid(id, out, letters.has('j'));
     }
+    if action != "status" {
+        bail!(
+            "there is no FIM maintenance mode: nothing is silenced while it lasts. After patching let the agent look \
+             (agent_control -r -u {id}), and accept what changed (syscheck_control -u {id}, or tally promote)"
+        );
+    }
+    writeln!(out, "\nOSSEC HIDS agent_control. FIM maintenance mode on agent {id}: disabled")?;
     Ok(0)
 }
 
-fn own_version() -> String {
-    format!("Tallystick {}", env!("CARGO_PKG_VERSION"))
+/// `2026 Nov 24 03:04:59`, in this host's zone, as OSSEC's tools write it.
+pub fn date(time: Timestamp) -> String {
+    let at = tally_sys::clock::local(time.micros().div_euclid(1_000_000));
+    format!("{} {} {:02} {:02}:{:02}:{:02}", at.year, at.month_name(), at.day, at.hour, at.minute, at.second)
 }
 
-/// Which program an agent is, and when it was last heard, in UTC.
-fn facts(name: &str) -> (String, Option<String>) {
-    let mut found = ("Unknown".to_owned(), None);
-    let asked = ask_each(&manager_dir(&ask_options()), &json!({ "op": "agent.show", "agent": name }), |_, agent| {
-        let text = |key: &str| agent.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-        if let Some(version) = text("version") {
-            version.clone_into(&mut found.0);
-        }
-        found.1 = text("last_seen").map(date);
-        Ok(())
-    });
-    // One that has a key only is not known to the manager yet.
-    drop(asked);
-    found
+/// `Tue Nov 24 03:17:16 2026`, as ctime(3) has it.
+fn ctime(time: Timestamp) -> String {
+    let at = tally_sys::clock::local(time.micros().div_euclid(1_000_000));
+    format!("{} {} {}", at.weekday_name(), at.syslog(), at.year)
+}
+
+/// One address with the mask that OSSEC shows with it.
+pub fn with_mask(address: &str) -> String {
+    match address.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(_)) => format!("{address}/32"),
+        Ok(std::net::IpAddr::V6(_)) => format!("{address}/128"),
+        Err(_) => address.to_owned(),
+    }
+}
+
+/// What `-i` tells of an agent beside its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    pub os: Option<String>,
+    pub version: Option<String>,
+    pub encryption: Option<String>,
+    pub last_seen: Option<Timestamp>,
+    pub told: Told,
+}
+
+impl Details {
+    fn of(name: &str) -> Self {
+        let mut details = Self::default();
+        let asked =
+            ask_each(&manager_dir(&ask_options()), &json!({ "op": "agent.show", "agent": name }), |_, agent| {
+                let text = |key: &str| agent.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+                let owned = |key: &str| text(key).map(sentence::shown);
+                (details.os, details.version, details.encryption) =
+                    (owned("os"), owned("version"), owned("encryption"));
+                details.last_seen = text("last_seen").and_then(|time| time.parse().ok());
+                Ok(())
+            });
+        // One that has a key only is not known to the manager yet.
+        drop(asked);
+        details.told = Told::of(name).unwrap_or_default();
+        details
+    }
+}
+
+fn one(agents: &[Known], host: &str, id: &str, out: &mut dyn Write, csv: bool, json: bool) -> Ended {
+    let server = Known { id: "000".into(), name: host.into(), address: "127.0.0.1".into(), state: State::Active };
+    if id == "000" {
+        let details =
+            Details { version: Some(format!("Tallystick {}", env!("CARGO_PKG_VERSION"))), ..Details::default() };
+        return shown(&server, "Active/Local", &details, out, csv, json).map(|()| 0);
+    }
+    let Some(agent) = agents.iter().find(|agent| agent.id == id) else { return orders::invalid(id, out, json) };
+    let agent = Known { address: with_mask(&agent.address), ..agent.clone() };
+    shown(&agent, agent.state.words(), &Details::of(&agent.name), out, csv, json).map(|()| 0)
+}
+
+pub fn shown(agent: &Known, status: &str, details: &Details, out: &mut dyn Write, csv: bool, json: bool) -> Result<()> {
+    let Known { id, name, address, .. } = agent;
+    let Details { os, version, encryption, last_seen, told } = details;
+    let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.to_owned());
+    let (os, version, encryption) = (or(os, "Unknown"), or(version, "Unknown"), or(encryption, "unknown"));
+    let seen = last_seen.map_or_else(|| "Not available".to_owned(), ctime);
+    let began = |span: Span| span.began.map_or_else(|| "Unknown".to_owned(), ctime);
+    // Of a look that goes on the end is not known yet.
+    let ended = |span: Span| span.ended.filter(|ended| Some(*ended) >= span.began).map_or_else(String::new, ctime);
+    let (syscheck, rootcheck) = (began(told.syscheck), began(told.rootcheck));
+    if json {
+        let response = json!({
+            "id": id, "name": name, "ip": address, "status": status, "os": os, "version": version,
+            "encryption": encryption, "lastKeepAlive": seen,
+            "syscheckTime": syscheck, "syscheckEndTime": ended(told.syscheck),
+            "rootcheckTime": rootcheck, "rootcheckEndTime": ended(told.rootcheck), "fimMaintenance": "disabled",
+        });
+        return Ok(write!(out, "{}", json!({ "error": 0, "response": response }))?);
+    }
+    if csv {
+        return Ok(writeln!(out, "{id},{name},{address},{status},{os},{version},{seen},{syscheck},{rootcheck},")?);
+    }
+    write!(out, "\nOSSEC HIDS agent_control. Agent information:\n   Agent ID:   {id}\n   Agent Name: {name}\n")?;
+    write!(out, "   IP address: {address}\n   Status:     {status}\n\n   Operating system:    {os}\n")?;
+    write!(out, "   Client version:      {version}\n   Encryption:          {encryption}\n")?;
+    write!(out, "   Last keep alive:     {seen}\n\n   Syscheck last started  at: {syscheck}\n")?;
+    writeln!(out, "   Rootcheck last started at: {rootcheck}\n   FIM maintenance mode:  disabled")?;
+    Ok(())
 }
 
 const LIST_AGENTS: &str = "

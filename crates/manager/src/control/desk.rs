@@ -85,6 +85,8 @@ impl Desk<'_> {
                 self.instruct(actor, agent.as_deref(), what, answer)
             }
             Request::ResponseList {} => self.response_list(answer),
+            Request::FindingList { agent } => self.finding_list(&agent, answer),
+            Request::FindingClear { agent } => self.finding_clear(agent.as_deref(), actor, answer),
             Request::ChangeList(list) => self.change_list(list, answer),
             Request::ChangeShow { id } => self.change_show(&id, answer),
             Request::AlertList(list) => self.alert_list(list, answer),
@@ -254,6 +256,22 @@ impl Desk<'_> {
             answer.object(&json::log((agent.id, &agent.name), status))?;
         }
         Ok(())
+    }
+
+    fn finding_list(&self, agent: &str, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let agent = self.agent(agent)?;
+        for found in self.reader.findings(agent.id)? {
+            answer.object(&json::finding((agent.id, &agent.name), &found.text, (found.first, found.last)))?;
+        }
+        Ok(())
+    }
+
+    fn finding_clear(&self, agent: Option<&str>, actor: &str, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let agents = match agent {
+            Some(agent) => vec![self.agent(agent)?.id],
+            None => self.reader.ossec_agents()?.iter().map(|known| known.agent).collect(),
+        };
+        self.order(Order::FindingsClear { actor: actor.into(), agents }, answer)
     }
 
     fn token_list(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {

@@ -56,6 +56,11 @@ pub enum Request {
     AgentRespond { agent: Option<String>, response: String, address: String },
     #[serde(rename = "response.list")]
     ResponseList {},
+    #[serde(rename = "finding.list")]
+    FindingList { agent: String },
+    /// Without an agent: of all of OSSEC's.
+    #[serde(rename = "finding.clear")]
+    FindingClear { agent: Option<String> },
     #[serde(rename = "change.list")]
     ChangeList(RawList),
     #[serde(rename = "change.show")]

@@ -106,7 +106,7 @@ mod tests {
             // Summer time: the same hour on the wall is another one of UTC.
             ("2026-07-01T05:00:00Z", 420, "2026-07-01T05:00:00"),
             // The night in which it begins has no 02:30, and the one in which it ends two of them.
-            ("2026-03-29T12:00:00Z", 150, "2026-03-29T00:30:00"),
+            ("2026-03-29T12:00:00Z", 150, "2026-03-29T01:30:00"),
             ("2026-10-25T12:00:00Z", 150, "2026-10-25T01:30:00"),
             // Just after midnight, and before it.
             ("2026-11-23T23:00:00Z", 0, "2026-11-23T23:00:00"),

@@ -43,6 +43,7 @@ impl Ingest {
             },
             Order::PolicyRemove { actor, group } => self.policy_remove(now, &actor, &group),
             Order::Instruct { actor, to, what } => self.instruct(now, &actor, to, what),
+            Order::FindingsClear { actor, agents } => self.findings_clear(now, &actor, &agents),
             Order::RulesReload { actor } => self.rules_reload(now, &actor),
             Order::Promote(promotion) => self.promote(now, *promotion),
             Order::Notice { life } => {
@@ -54,6 +55,16 @@ impl Ingest {
             Order::ConsoleLogin { detail } => self.console_login(now, detail),
         };
         done.unwrap_or_else(|error| Reply::Refused(error.to_string()))
+    }
+
+    fn findings_clear(&mut self, now: Moment, actor: &Arc<str>, agents: &[AgentId]) -> Result<Reply, StoreError> {
+        self.transact(now, |scribe| {
+            agents.iter().try_for_each(|agent| scribe.act(actor, AdminAct::FindingsCleared { agent: *agent }))
+        })?;
+        Ok(Reply::Done(match agents.len() {
+            1 => "what rootcheck had found on the agent is forgotten".to_owned(),
+            count => format!("what rootcheck had found on {count} agents is forgotten"),
+        }))
     }
 
     fn token_new(

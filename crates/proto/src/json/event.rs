@@ -310,6 +310,7 @@ fn admin_object(act: &AdminAct) -> Value {
             put(o, "decoder_count", *decoders);
             put(o, "rule_count", *rules);
         }
+        AdminAct::FindingsCleared { agent } => put(o, "agent_id", agent.to_string()),
     }
     object.into()
 }

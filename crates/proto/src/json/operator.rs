@@ -90,6 +90,16 @@ pub fn log(agent: (AgentId, &str), status: LogStatus<'_>) -> Value {
     object.into()
 }
 
+/// What an OSSEC agent's look for rootkits or check of policies found, with its first and its last time.
+pub fn finding(agent: (AgentId, &str), text: &[u8], (first, last): (Timestamp, Timestamp)) -> Value {
+    let mut object = outermost();
+    put_agent(&mut object, agent.0, agent.1);
+    put_bytes(&mut object, "text", text);
+    put_time(&mut object, "first", first);
+    put_time(&mut object, "last", last);
+    object.into()
+}
+
 /// One line of `tally ledger verify` for each thing that is not as it was. `record` is what it is or was, where that can
 /// be told.
 pub fn ledger_problem(index: Option<u64>, record: Option<&str>, problem: &str) -> Value {

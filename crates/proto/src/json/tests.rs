@@ -341,6 +341,7 @@ fn every_administrative_act() {
         AdminAct::PolicyRemoved { group: "web".into() },
         AdminAct::AgentOrdered { agent: "007".into(), order: "scan".into() },
         AdminAct::RulesReloaded { digest: [0xef; 32], decoders: 41, rules: 380 },
+        AdminAct::FindingsCleared { agent: AgentId(7) },
     ];
     let lines = all.iter().map(|act| admin(TIME, "root", act, Some(3))).collect();
     golden("admin.json", &lines);

@@ -136,6 +136,9 @@ impl Scribe<'_, '_> {
 
     fn ossec_text(&mut self, telling: Telling, text: &LogText) -> Result<(), StoreError> {
         let queue = LogQueue::from_sign(text.queue.byte()).unwrap_or(LogQueue::Local);
+        if queue == LogQueue::Rootcheck {
+            self.tx.take_finding(telling.about, &text.text, telling.received)?;
+        }
         let location = cut(&text.location, LogLine::LOCATION_BYTES_MAX);
         let line = LogLine::new(location, queue, text.text.clone());
         self.tell(telling, EventBody::Log(Box::new(line)))

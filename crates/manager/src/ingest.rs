@@ -393,7 +393,7 @@ impl Ingest {
                 return Err(error);
             }
         };
-        let Finished { tx, shown, changes, triggers } = scribe.finish();
+        let Finished { tx, shown, not_shown, changes, triggers } = scribe.finish();
         // First: what is committed is asked of no agent again.
         if let Some(archive) = &mut self.archive {
             archive.write(now.wall);
@@ -409,7 +409,7 @@ impl Ingest {
             desk.seen.add(&mut self.analysis);
         }
         self.changes += changes;
-        self.live.show(&shown);
+        self.live.show(&shown, not_shown, now.wall);
         if let Some(responder) = &self.responder {
             triggers.into_iter().for_each(|trigger| responder.fire(trigger));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tally_types::{AgentId, Level};
+use tally_types::{AgentId, Level, Timestamp};
 use tokio::sync::{broadcast, watch};
 
 use crate::feed::Feed;
@@ -17,7 +17,7 @@ pub struct Shown {
     pub about: AgentId,
     /// Of the alert that it raised.
     pub level: Option<Level>,
-    /// That alert as a schema-1 object, where somebody watches.
+    /// That alert as a schema-1 object, where somebody watches and there is room.
     pub alert: Option<Arc<Value>>,
 }
 
@@ -36,15 +36,16 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Shows what has become durable.
-    pub fn show(&self, shown: &[Shown]) {
+    /// Shows what has become durable. Of its alerts so many have no object, because too many came at once.
+    pub fn show(&self, shown: &[Shown], not_shown: u64, now: Timestamp) {
+        let alerts: Vec<_> = shown.iter().filter_map(|event| event.alert.as_ref()).collect();
+        if !alerts.is_empty() || not_shown > 0 {
+            self.feed.show(&alerts, not_shown, now);
+        }
         for event in shown {
             self.tell(tally_web::Live::Change { about: event.about });
             if let Some(level) = event.level {
                 self.tell(tally_web::Live::Alert { about: event.about, level });
-            }
-            if let Some(alert) = &event.alert {
-                self.feed.show(alert);
             }
         }
     }

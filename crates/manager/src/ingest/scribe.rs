@@ -26,8 +26,9 @@ pub struct Scribe<'s, 'i> {
     fleet: &'i BTreeMap<AgentId, Member>,
     alert_level: Level,
     now: Timestamp,
-    /// Whether anybody sees alerts as they come.
-    is_watched: bool,
+    /// So many more alerts are shown to whoever watches them; those beyond are counted.
+    feed_room: usize,
+    not_shown: u64,
     shown: Vec<Shown>,
     changes: u64,
     /// Alerts that may have responses; `None` where there are no responses at all.
@@ -43,6 +44,8 @@ pub struct Finished<'s> {
     /// To be committed, before the rest.
     pub tx: Transaction<'s>,
     pub shown: Vec<Shown>,
+    /// Alerts that have no object for whoever watches.
+    pub not_shown: u64,
     /// How many changes there are.
     pub changes: u64,
     pub triggers: Vec<Trigger>,
@@ -57,14 +60,15 @@ impl<'s, 'i> Scribe<'s, 'i> {
         alert_level: Level,
         now: Timestamp,
     ) -> Self {
-        let is_watched = live.feed.is_watched();
+        let feed_room = live.feed.room(now);
         Self {
             tx,
             analysis,
             fleet,
             alert_level,
             now,
-            is_watched,
+            feed_room,
+            not_shown: 0,
             shown: Vec::new(),
             changes: 0,
             triggers: None,
@@ -89,7 +93,7 @@ impl<'s, 'i> Scribe<'s, 'i> {
 
     pub fn finish(self) -> Finished<'s> {
         let triggers = self.triggers.unwrap_or_default();
-        Finished { tx: self.tx, shown: self.shown, changes: self.changes, triggers }
+        Finished { tx: self.tx, shown: self.shown, not_shown: self.not_shown, changes: self.changes, triggers }
     }
 
     pub fn write(&mut self, work: &[Work]) -> Result<(), StoreError> {
@@ -205,7 +209,11 @@ impl<'s, 'i> Scribe<'s, 'i> {
             let name = Arc::from(origin.agent_name);
             triggers.extend(Trigger::new(about, &name, self.now, *number, rule, event));
         }
-        let alert = alert.filter(|_| self.is_watched).map(|(alert_index, rule)| {
+        if alert.is_some() && self.feed_room == 0 {
+            self.not_shown += 1;
+        }
+        let alert = alert.filter(|_| self.feed_room > 0).map(|(alert_index, rule)| {
+            self.feed_room -= 1;
             let alert = Alert { event_id: id, rule, time: self.now, event: event.clone() };
             Arc::new(json::alert(origin, &alert, Verdict::Unexplained, Some(alert_index)))
         });

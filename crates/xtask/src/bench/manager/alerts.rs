@@ -13,6 +13,8 @@ use super::receiver::{Python, Receiver, Waits, free_port};
 const ORDERS: Orders = Orders { work: "stamped", rate: 1000, seconds: 20, events_max: None };
 /// What issue 5 asks for.
 const P99_MS: Limit = Limit::AtMost(1000.0);
+/// Of mails with one alert each: what the mail server takes alone is less than 1,000 of them.
+const ALONE_RATE: u64 = 200;
 /// How long mail gathers what has one cause.
 const WINDOW: &str = "500ms";
 
@@ -56,7 +58,7 @@ pub fn cloudwatch(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 pub fn mail(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let Some(python) = Python::find(bench) else { return Ok(()) };
     for is_alone in [false, true] {
-        let what = if is_alone { "by mail, each alone" } else { "by mail, grouped" };
+        let what = if is_alone { "by mail, 200/s, each alone" } else { "by mail, grouped" };
         let file = bench.scratch.path().join(if is_alone { "alone" } else { "grouped" });
         let server = python.smtp(&file)?;
         let pace = python.number(&["smtp-pace", &server.port.to_string(), "2000"])?;
@@ -71,11 +73,10 @@ pub fn mail(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
              from = \"fim@example.com\"\nwindow = \"{WINDOW}\"\nper_hour_max = 1000000\n{to}",
             server.port
         );
-        let told = alert(bench, if is_alone { "alerts-alone" } else { "alerts-grouped" }, &config)?;
+        let (name, rate) = if is_alone { ("alerts-alone", ALONE_RATE) } else { ("alerts-grouped", ORDERS.rate) };
+        let told = alert_at(bench, name, &config, Orders { rate, ..ORDERS })?;
         let waits = Waits::of_lines(&std::fs::read_to_string(&file).context("what the mail server wrote")?)?;
-        // A server that takes fewer mails a second than there are alerts is the limit itself.
-        let limit = if is_alone && pace < told.rate() * 1.2 { Limit::None } else { P99_MS };
-        add(report, what, &waits, limit);
+        add(report, what, &waits, P99_MS);
         if is_alone {
             report.add(format!("{what}: did not come"), told.events - waits.stamps as f64, "", Limit::AtMost(0.0));
         }
@@ -84,14 +85,18 @@ pub fn mail(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn add(report: &mut Report, what: &str, waits: &Waits, limit: Limit) {
-    report.add(format!("{what}: event to arrival, p50"), percentile(waits.ms.iter().copied(), 0.5), "ms", Limit::None);
-    report.add(format!("{what}: event to arrival, p99"), percentile(waits.ms.iter().copied(), 0.99), "ms", limit);
+    report.add(format!("{what}: to arrival, p50"), percentile(waits.ms.iter().copied(), 0.5), "ms", Limit::None);
+    report.add(format!("{what}: to arrival, p99"), percentile(waits.ms.iter().copied(), 0.99), "ms", limit);
 }
 
 /// A manager with this delivery takes alerts in; returns when all of them are delivered.
 fn alert(bench: &Bench, name: &str, config: &str) -> anyhow::Result<Told> {
+    alert_at(bench, name, config, ORDERS)
+}
+
+fn alert_at(bench: &Bench, name: &str, config: &str, orders: Orders) -> anyhow::Result<Told> {
     let mut manager = Manager::start_with(bench, name, config)?;
-    let mut fleet = Fleet::start(bench, &manager, ORDERS)?;
+    let mut fleet = Fleet::start(bench, &manager, orders)?;
     let told = fleet.tell(&manager)?;
     wait_for("what waits to be delivered", || {
         let all = manager.ask(&["delivery", "list"])?;

@@ -5,6 +5,8 @@
 //! again. A failure between the two takes the records back.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
@@ -14,7 +16,7 @@ use tally_snapshot::{Edit, NodeHash, apply, count, lookup};
 use tally_types::{AgentId, AgentState, EventId, PathBytes, Timestamp};
 
 use crate::agent::{self, Agent, Report};
-use crate::error::{Result, StoreError};
+use crate::error::{IoContext as _, Result, StoreError};
 use crate::findings;
 use crate::legacy::{self, NewOssecAgent};
 use crate::log::{Head, Log};
@@ -347,9 +349,9 @@ impl<'s> Transaction<'s> {
         };
         self.open = false;
         if self.durable {
-            // The ledger does not hold this: the write-ahead log is synced, and moved as far as readers allow.
-            // It is committed already: without room for that it is only not safe from a power cut yet.
-            let synced = self.conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
+            // The ledger does not hold this. It is committed already: where that fails it is only not safe from a power cut
+            // yet.
+            let synced = sync_log(self.conn);
             synced.unwrap_or_else(|error| tracing::warn!(%error, "the write-ahead log could not be synced"));
         }
         // What is not sealed stays where it is, and is sealed later.
@@ -383,6 +385,18 @@ impl Drop for Transaction<'_> {
             tracing::warn!(%error, "a transaction could not be rolled back");
         }
     }
+}
+
+/// Syncs the write-ahead log, as SQLite does itself at each commit with `synchronous = full`: all commits so far survive a
+/// power cut. The log is not moved into the database for that, which would write and sync every page that it has; SQLite does
+/// so by itself when it has grown. Source: sqlite.org/wal.html, pragma.html#pragma_synchronous.
+fn sync_log(conn: &Connection) -> Result<()> {
+    // A database in memory has no log.
+    let Some(path) = conn.path().filter(|path| !path.is_empty()) else { return Ok(()) };
+    let path = PathBuf::from(format!("{path}-wal"));
+    // Not the database itself: locks of a process end with any of its descriptors of the file, and of this one there are none.
+    let log = File::open(&path).during("open", &path)?;
+    log.sync_data().during("sync", &path)
 }
 
 /// How much of the ledger is projected.

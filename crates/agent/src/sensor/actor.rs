@@ -5,11 +5,11 @@
 //! /proc, which loses short-lived processes (docs/performance.md has the share): then the actor has only its number, its
 //! confidence is `none`, and every missing part says why.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use tally_sys::process::{self, Facts};
 use tally_sys::users::Users;
 use tally_types::{Actor, Ancestor, Confidence, UnknownPart};
@@ -67,7 +67,7 @@ impl Actors {
         let root = tally_sys::open::base(b"/")?;
         let users = Users::read(std::os::fd::AsFd::as_fd(&root));
         let (containers, sessions) = (Containers::default(), Sessions::default());
-        Ok(Self { users, users_read: Instant::now(), root, containers, sessions, seen: HashMap::new() })
+        Ok(Self { users, users_read: Instant::now(), root, containers, sessions, seen: HashMap::default() })
     }
 
     /// Who `pid` is at this moment, by /proc.

@@ -7,9 +7,10 @@
 //!
 //! Every time is in nanoseconds since boot (CLOCK_BOOTTIME), which nobody can set.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use tally_types::{Actor, Ancestor, Confidence};
 
 /// An ended process is remembered for so long.
@@ -156,7 +157,7 @@ pub struct ProcessTable {
 
 impl ProcessTable {
     pub fn new(bytes_max: usize) -> Self {
-        Self { by_pid: HashMap::new(), ended: VecDeque::new(), bytes: 0, bytes_max }
+        Self { by_pid: HashMap::default(), ended: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// Processes that are known, ended ones included.

@@ -4,13 +4,13 @@
 //! fill the table of processes, and then records of changes may be gathered for a moment, because who made them is still
 //! known. What was tried and why it was refused is said in words.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use tally_sys::bpf::{self, Record, Tracer};
 use tally_sys::{clock, process};
 use tally_types::{Actor, Confidence};
@@ -117,7 +117,7 @@ impl Who {
             window: Window { since_ns: now, until_ns: now },
             has_waited: false,
             has_untold: false,
-            answers: HashMap::new(),
+            answers: HashMap::default(),
         };
         who.seed();
         Ok(who)

@@ -3,8 +3,9 @@
 //!
 //! Nothing is left out: each look comes with the number of records that it stands for, and the last one is always made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::HashMap;
 use tally_types::PathBytes;
 
 use super::Limits;
@@ -68,7 +69,7 @@ const DIRECTORIES_MAX: usize = 1024;
 
 impl Storm {
     pub fn new(limits: Limits) -> Self {
-        let (young, old, directories) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+        let (young, old, directories) = (HashMap::default(), HashMap::default(), BTreeMap::new());
         Self {
             limits,
             bytes_max: limits.bytes_max / 16,
@@ -82,7 +83,7 @@ impl Storm {
     }
 
     /// Before when a path shall not be looked at again; 0 where there is no reason to wait.
-    pub fn not_before(&mut self, key: &Key, now_us: u64) -> u64 {
+    pub fn not_before(&mut self, key: &[u8], now_us: u64) -> u64 {
         if now_us >= self.gaps_until_us {
             return 0;
         }

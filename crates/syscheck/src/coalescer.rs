@@ -57,6 +57,8 @@ pub struct Coalescer {
     bytes: usize,
     next_seq: u64,
     counters: Counters,
+    /// Room for the key of one signal.
+    key: Vec<u8>,
 }
 
 /// By due time and sequence. A look may stand here earlier than it is due: then it is put back.
@@ -83,12 +85,14 @@ impl Coalescer {
             bytes: 0,
             next_seq: 0,
             counters: Counters::default(),
+            key: Vec::new(),
         }
     }
 
     pub fn signal(&mut self, now_us: u64, signal: Signal) {
         self.counters.signals += 1;
-        let key = keys::of(&signal.path);
+        let mut key = std::mem::take(&mut self.key);
+        keys::put(&signal.path, &mut key);
         let from = signal.moved_from.filter(|from| *from != signal.path).map(|from| keys::of(&from));
         let Signal { kinds, is_directory, actor, records, .. } = signal;
         // What has just been made is the new content of the other name; what was there before may be somebody's backup.
@@ -100,6 +104,7 @@ impl Coalescer {
         if let Some(from) = from {
             self.take_rename(now_us, &key, &from, part);
         }
+        self.key = key;
         self.keep_within_limits(now_us);
     }
 
@@ -157,6 +162,15 @@ impl Coalescer {
         self.bytes + self.actors.bytes()
     }
 
+    /// So much waits that detail will soon have to be forgotten.
+    pub const fn is_crowded(&self) -> bool {
+        self.bytes() > self.limits.bytes_max / 4 * 3
+    }
+
+    pub const fn is_half_empty(&self) -> bool {
+        self.bytes() < self.limits.bytes_max / 2
+    }
+
     pub const fn counters(&self) -> Counters {
         self.counters
     }
@@ -167,12 +181,13 @@ impl Coalescer {
     }
 
     /// Adds to what is pending of a path, or to the rescan that already stands for it.
-    fn take_part(&mut self, now_us: u64, key: &Key, part: &Part) {
+    fn take_part(&mut self, now_us: u64, key: &[u8], part: &Part) {
         if self.absorb(now_us, key, part) {
             return;
         }
         let seq = self.seq();
-        let (pending, is_known) = self.pending.get_or_insert(key, || Pending::new(now_us, seq));
+        let not_before_us = self.storm.not_before(key, now_us);
+        let (key, pending, is_known) = self.pending.get_or_insert(key, || Pending::new(now_us, seq));
         if is_known {
             self.bytes -= pending.bytes(key);
         }
@@ -182,7 +197,7 @@ impl Coalescer {
         pending.renamed |= part.renamed;
         pending.last_us = now_us;
         if let Some(actor) = &part.actor {
-            self.actors.join(&mut pending.actors, actor.clone());
+            self.actors.join(&mut pending.actors, actor);
         }
         if part.is_directory && part.kinds.has_any(Kinds::GONE) {
             pending.children = pending.children.max(Children::LookAtKnown);
@@ -192,31 +207,30 @@ impl Coalescer {
             pending.children = Children::Rescan;
         }
         self.bytes += pending.bytes(key);
-        let not_before_us = self.storm.not_before(key, now_us);
         let due_us = pending.patience(key, &self.limits).max(not_before_us);
         schedule(&mut self.queue, key, pending, due_us);
     }
 
     /// `to` has got its part; now the path before, and the order of the looks: the entry at the old path has to be in the
     /// snapshot still when the new one is looked at.
-    fn take_rename(&mut self, now_us: u64, to: &Key, from: &Key, part: Part) {
+    fn take_rename(&mut self, now_us: u64, to: &[u8], from: &Key, part: Part) {
         let directory = part.is_directory;
         self.take_part(now_us, from, &Part { kinds: Kinds::MOVED_FROM, records: 0, ..part });
         // What was itself renamed to `from` since the last look is known under the name before that.
         let origin = self.set_moved_from(from, None).unwrap_or_else(|| from.clone());
-        if origin != *to {
+        if *origin != *to {
             self.set_moved_from(to, Some(origin.clone()));
         }
         if directory && let Some(pending) = self.pending.get_mut(from) {
             pending.children = Children::Rescan;
         }
         self.put_after(from, to);
-        if origin != *to && origin != *from {
+        if *origin != *to && origin != *from {
             self.put_after(&origin, to);
         }
     }
 
-    fn set_moved_from(&mut self, key: &Key, moved_from: Option<Key>) -> Option<Key> {
+    fn set_moved_from(&mut self, key: &[u8], moved_from: Option<Key>) -> Option<Key> {
         let pending = self.pending.get_mut(key)?;
         self.bytes -= pending.bytes(key);
         let before = std::mem::replace(&mut pending.moved_from, moved_from);
@@ -224,7 +238,7 @@ impl Coalescer {
         before
     }
 
-    fn put_after(&mut self, later: &Key, first: &Key) {
+    fn put_after(&mut self, later: &Key, first: &[u8]) {
         let Some(first_due_us) = self.pending.get(first).map(|p| p.due_us) else { return };
         let seq = self.seq();
         let Some(pending) = self.pending.get_mut(later) else { return };
@@ -254,21 +268,21 @@ impl Coalescer {
 
     fn emit(&mut self, now_us: u64, key: &Key, out: &mut Vec<Due>) {
         let Some(pending) = self.forget(key) else { return };
-        self.actors.leave(&pending.actors);
+        self.actors.leave(pending.actors.iter());
         if let Some((directory, due_us)) = self.storm.looked(key, pending.records, now_us) {
             let seq = self.seq();
             self.queue.insert((due_us, seq), (directory, Job::Storm));
         }
         self.counters.looks += 1;
         let path = keys::path(key);
-        let actors = pending.actors.clone();
+        let mut actors = pending.actors.into_vec();
         let children = pending.children;
         out.push(Due::Look(Look {
             path: path.clone(),
             kinds: pending.kinds,
             is_directory: pending.is_directory,
             moved_from: pending.moved_from.as_ref().map(keys::path),
-            actors: pending.actors,
+            actors: if children == Children::AsTheyAre { std::mem::take(&mut actors) } else { actors.clone() },
             records: pending.records,
             first_us: pending.first_us,
             last_us: pending.last_us,
@@ -300,12 +314,12 @@ impl Coalescer {
     fn rescan_is_due(&mut self, key: Key, out: &mut Vec<Due>) {
         let Some(rescan) = self.rescans.remove(&key) else { return };
         self.bytes -= rescan.bytes(&key);
-        self.actors.leave(&rescan.actors);
+        self.actors.leave(rescan.actors.iter());
         out.push(Due::Rescan(Rescan {
             path: keys::path(&key),
             depth: rescan.depth,
             cause: rescan.cause,
-            actors: rescan.actors,
+            actors: rescan.actors.into_vec(),
             records: rescan.records,
             since_us: rescan.first_us,
         }));
@@ -329,7 +343,7 @@ impl Coalescer {
         if let Some(part) = part {
             rescan.records = rescan.records.saturating_add(part.records);
             if let Some(actor) = &part.actor {
-                self.actors.join(&mut rescan.actors, actor.clone());
+                self.actors.join(&mut rescan.actors, actor);
             }
         }
         self.bytes += rescan.bytes(key);

@@ -52,7 +52,9 @@ impl PathBytes {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(name);
-        Self::new(bytes)
+        // The directory is a path already, and this is done for each record of the kernel.
+        let is_component = !matches!(name, b"" | b"." | b"..") && !name.iter().any(|b| matches!(b, 0 | b'/'));
+        if is_component && bytes.len() <= PATH_BYTES_MAX { Ok(Self(bytes.into())) } else { Self::new(bytes) }
     }
 
     /// The directory that holds this path; `None` for `/`.
@@ -78,7 +80,12 @@ impl PathBytes {
     /// The snapshot's key: the path with each `/` as a zero byte, so that byte order is the order of a walk that visits
     /// a directory, then everything below it, before its next sibling. A path holds no NUL, so this can be undone.
     pub fn tree_key(&self) -> Vec<u8> {
-        self.0.iter().map(|&b| if b == b'/' { 0 } else { b }).collect()
+        self.key_bytes().collect()
+    }
+
+    /// The bytes of `tree_key`, for who has a place for them.
+    pub fn key_bytes(&self) -> impl ExactSizeIterator<Item = u8> {
+        self.0.iter().map(|&b| if b == b'/' { 0 } else { b })
     }
 
     /// Undoes `tree_key`.
@@ -184,7 +191,10 @@ mod tests {
         assert!(path("/a/b").is_within(&path("/a")) && path("/a").is_within(&path("/a")));
         assert!(!path("/ab").is_within(&path("/a")) && path("/ab").is_within(&path("/")));
         assert_eq!(path("/").join(b"x").unwrap(), path("/x"));
-        assert!(path("/a").join(b"..").is_err());
+        for name in [&b".."[..], b".", b"", b"b/..", b"b\0", &[b'x'; 4094]] {
+            assert!(path("/a").join(name).is_err(), "{name:?}");
+        }
+        assert_eq!(path("/a").join(&[b'x'; 4093]).map(|path| path.as_bytes().len()), Ok(PATH_BYTES_MAX));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! mark of its filesystem: where something is watched there, of everything, elsewhere of what is made alone. A filesystem that
 //! is mounted where this process does not see it is the limit of that.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashSet};
 use tally_sys::fanotify::{Group, Mask, Record};
 use tally_sys::fs_kind::{self, FsKind};
 use tally_sys::handle::{self, Fid, FidBuf, Fsid, Place};
@@ -86,7 +87,7 @@ impl Devices {
             }
         }
         let mut refused = Vec::new();
-        let mut numbers = HashMap::new();
+        let mut numbers = HashMap::default();
         // Further nodes stay marked as long as their device is below something that is watched.
         let old = std::mem::take(&mut self.nodes);
         for (path, mounts) in below.into_iter().take(NODES_MAX) {

@@ -18,7 +18,7 @@ use tally_sys::caps;
 use tally_sys::clock::{self, SetWatch};
 use tally_sys::fanotify::{self, BUFFER_BYTES, Group, Mask, Name, Record, Renames};
 use tally_sys::fs_kind::{self, FsKind};
-use tally_sys::handle::Fsid;
+use tally_sys::handle::{Fid, Fsid};
 use tally_sys::mount::overlay::{self, Layers};
 use tally_sys::mount::{self, Mount, Table};
 use tally_sys::open;
@@ -42,8 +42,8 @@ const RECORD_BYTES_MAX: usize = 8192;
 /// A storm is when records come at this rate, for as long as it takes so many to come.
 const STORM_PER_S: u128 = 2_000;
 const STORM_RECORDS: u64 = 8;
-/// Signals handed over at once.
-const SIGNALS_AT_ONCE: usize = 256;
+/// Signals handed over at once, each time with a wake-up.
+const SIGNALS_AT_ONCE: usize = 1024;
 
 pub fn start(
     policy: &Arc<Policy>,
@@ -372,10 +372,20 @@ impl Watcher {
         if kinds.is_empty() {
             return;
         }
-        let mut paths = self.watched(at);
-        paths.extend(self.names_of_nameless(record, at));
-        self.by_other_names(record, kinds, &paths);
-        for path in paths {
+        let places = self.places(at.dir);
+        if is_directory
+            && kinds.has_any(Kinds::CREATE)
+            && let Some(made) = record.target
+        {
+            self.resolver.made(made, &places, at.name);
+        }
+        let nameless = self.names_of_nameless(record, at);
+        let policy = Arc::clone(&self.policy);
+        let named = |place: &WatchedPlace| watched_at(&policy, place, at.name);
+        self.by_other_names(record, kinds, |path| {
+            nameless.contains(path) || places.iter().any(|place| named(place).as_ref() == Some(path))
+        });
+        for path in places.iter().filter_map(named).chain(nameless.iter().cloned()) {
             let signal = Signal { path, kinds, is_directory, moved_from: None, actor: None, records: 1 };
             self.push(signal, record.pid);
         }
@@ -410,21 +420,16 @@ impl Watcher {
 
     /// The watched paths of a name in a directory.
     fn watched(&mut self, name: Name<'_>) -> Vec<PathBytes> {
-        let places: Places = match self.resolver.directory(name.dir) {
-            Ok(places) => places,
-            Err(error) => {
-                self.cannot_resolve(name.dir.fsid(), &error);
-                return Vec::new();
-            }
-        };
-        let policy = &self.policy;
-        let path = |place: &WatchedPlace| match name.name {
-            // Whether the directory itself is watched was asked when it was found.
-            b"" | b"." => Some(place.path.clone()),
-            name if place.whole => place.path.join(name).ok(),
-            name => place.path.join(name).ok().filter(|path| policy.judge(path).is_some() || policy.descend(path)),
-        };
-        places.iter().filter_map(path).collect()
+        let places = self.places(name.dir);
+        places.iter().filter_map(|place| watched_at(&self.policy, place, name.name)).collect()
+    }
+
+    /// Where a directory is watched; nowhere too if that cannot be found, which is told.
+    fn places(&mut self, dir: Fid<'_>) -> Places {
+        self.resolver.directory(dir).unwrap_or_else(|error| {
+            self.cannot_resolve(dir.fsid(), &error);
+            Places::default()
+        })
     }
 
     fn lost(&self, loss: Loss, within: Vec<PathBytes>) {
@@ -559,6 +564,16 @@ impl Watcher {
         cannot.extend(self.blind.iter().cloned());
         let blind = self.blind_mounts.clone();
         Coverage { can, cannot, blind, who: self.who.tier(), tiers: self.who.tiers() }
+    }
+}
+
+/// The path of a name in a watched directory, if that is watched.
+fn watched_at(policy: &Policy, place: &WatchedPlace, name: &[u8]) -> Option<PathBytes> {
+    match name {
+        // Whether the directory itself is watched was asked when it was found.
+        b"" | b"." => Some(place.path.clone()),
+        name if place.whole => place.path.join(name).ok(),
+        name => place.path.join(name).ok().filter(|path| policy.judge(path).is_some() || policy.descend(path)),
     }
 }
 

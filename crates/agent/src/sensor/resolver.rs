@@ -3,10 +3,10 @@
 //! A filesystem can be mounted at several places (bind mounts); a record names the inode, so each watched place counts.
 //! Directories are remembered by handle, which a rename of any directory makes doubtful: then all are forgotten.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use tally_sys::errno;
 use tally_sys::fs_kind;
 use tally_sys::handle::{self, Fid, Fsid, Place};
@@ -73,8 +73,8 @@ impl Resolver {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
-            filesystems: HashMap::new(),
-            directories: HashMap::new(),
+            filesystems: HashMap::default(),
+            directories: HashMap::default(),
             nowhere: Arc::new([]),
             overlays: Vec::new(),
         }
@@ -201,18 +201,39 @@ impl Resolver {
             Err(error) if is_gone(&error) => Arc::clone(&self.nowhere),
             Err(error) => return Err(error),
         };
-        if self.directories.len() >= DIRECTORIES_MAX {
-            self.directories.clear();
-        }
-        self.directories.insert(fid.key().into(), Arc::clone(&places));
+        self.remember(fid, Arc::clone(&places));
         Ok(places)
     }
 
+    /// A directory was made as `name` in one that is watched at these places: then nobody has to ask the kernel where it is. A
+    /// rename of it, or of one above it, is told after this and lets it be forgotten.
+    pub fn made(&mut self, fid: Fid<'_>, within: &Places, name: &[u8]) {
+        // What an overlay makes of a path depends on the whole of it.
+        if !self.overlays.is_empty() || matches!(name, b"" | b".") {
+            return;
+        }
+        let inside: Option<Vec<_>> = within.iter().map(|place| place.path.join(name).ok()).collect();
+        let Some(inside) = inside else { return };
+        let places = if within.is_empty() { Arc::clone(&self.nowhere) } else { self.watched(inside) };
+        self.remember(fid, places);
+    }
+
+    fn remember(&mut self, fid: Fid<'_>, places: Places) {
+        if self.directories.len() >= DIRECTORIES_MAX {
+            self.directories.clear();
+        }
+        self.directories.insert(fid.key().into(), places);
+    }
+
     fn resolve(&mut self, fid: Fid<'_>) -> std::io::Result<Option<Places>> {
-        let paths = self.paths(fid)?;
+        Ok(self.paths(fid)?.map(|paths| self.watched(paths)))
+    }
+
+    /// Those of the paths of a directory at which something is watched.
+    fn watched(&self, paths: Vec<PathBytes>) -> Places {
         let watched = |path: &PathBytes| self.policy.judge(path).is_some() || self.policy.descend(path);
         let place = |path: PathBytes| WatchedPlace { whole: self.policy.judge_children(&path).is_some(), path };
-        Ok(paths.map(|paths| paths.into_iter().filter(watched).map(place).collect()))
+        paths.into_iter().filter(watched).map(place).collect()
     }
 
     /// The watched paths of a file under one of its names, which is not always the one that was used.
@@ -353,5 +374,39 @@ mod tests {
         assert_eq!(filesystem.all_paths(b"/@home/a"), [b"/home/a"]);
         assert_eq!(filesystem.all_paths(b"/@/etc"), [b"/etc"]);
         assert_eq!(filesystem.all_paths(b"/@snapshots/1"), [b""; 0]);
+    }
+
+    #[test]
+    fn a_directory_that_was_made_is_where_the_kernel_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let place = if name.is_empty() { dir.path().to_owned() } else { dir.path().join(name) };
+            PathBytes::new(place.as_os_str().as_encoded_bytes()).unwrap()
+        };
+        std::fs::create_dir_all(dir.path().join("in/below")).unwrap();
+        std::fs::create_dir(dir.path().join("out")).unwrap();
+        let policy = Policy::from_watch_args(&[(at("in"), None)]);
+        let mut resolver = Resolver::new(Arc::new(policy));
+        let handle = |name: &str| {
+            let place = open::base(at(name).as_bytes()).unwrap();
+            handle::of(place.as_fd()).ok().map(|fid| (fid, stat::of(place.as_fd()).unwrap().dev))
+        };
+        let Some((_, dev)) = handle("in") else { return eprintln!("skipped: no handles on this filesystem") };
+        let table = mount::read().unwrap();
+        let mounts: Vec<_> = table.mounts.iter().filter(|mount| mount.dev == dev).collect();
+        if let Err(error) = resolver.learn(&mounts) {
+            return eprintln!("skipped: the filesystem of {} cannot be opened: {error}", dir.path().display());
+        }
+        for (parent, name, watched) in [("", "in", 1), ("in", "below", 1), ("", "out", 0)] {
+            let (parent, made) = (handle(parent).unwrap().0, handle(format!("{parent}/{name}").trim_start_matches('/')).unwrap().0);
+            let Ok(told) = resolver.directory(made.as_fid()) else {
+                return eprintln!("skipped: handles cannot be opened");
+            };
+            assert_eq!(told.len(), watched);
+            let within = resolver.directory(parent.as_fid()).unwrap();
+            resolver.forget_directories();
+            resolver.made(made.as_fid(), &within, name.as_bytes());
+            assert_eq!(resolver.directories.get(made.as_fid().key()), Some(&told), "{name}");
+        }
     }
 }

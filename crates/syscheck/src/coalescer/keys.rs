@@ -12,22 +12,28 @@ pub(super) fn of(path: &PathBytes) -> Key {
     path.tree_key().into()
 }
 
+/// The same into a place that is used again.
+pub(super) fn put(path: &PathBytes, key: &mut Vec<u8>) {
+    key.clear();
+    key.extend(path.key_bytes());
+}
+
 pub(super) fn path(key: &Key) -> PathBytes {
     PathBytes::from_tree_key(key).expect("a key is only ever made of a path, or of a path's parent")
 }
 
-pub(super) fn parent(key: &Key) -> Key {
+pub(super) fn parent(key: &[u8]) -> Key {
     parent_of(key).into()
 }
 
 /// The directory that it is in; of the root, itself.
-pub(super) fn parent_of(key: &Key) -> &[u8] {
+pub(super) fn parent_of(key: &[u8]) -> &[u8] {
     above(key).unwrap_or(key)
 }
 
 /// The key itself, then those of the directories above it, each with how many levels it is up.
-pub(super) fn upwards(key: &Key) -> impl Iterator<Item = (u32, &[u8])> {
-    (0..).zip(std::iter::successors(Some(&key[..]), |key| above(key)))
+pub(super) fn upwards(key: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    (0..).zip(std::iter::successors(Some(key), |key| above(key)))
 }
 
 fn above(key: &[u8]) -> Option<&[u8]> {

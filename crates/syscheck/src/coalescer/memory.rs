@@ -8,7 +8,7 @@ use super::{Coalescer, Job, Kinds, Limits, Part, RescanCause};
 
 impl Coalescer {
     /// Whether a rescan that waits because memory was full stands for the path; then it takes the signal too.
-    pub(super) fn absorb(&mut self, now_us: u64, key: &Key, part: &Part) -> bool {
+    pub(super) fn absorb(&mut self, now_us: u64, key: &[u8], part: &Part) -> bool {
         if self.rescans.is_empty() {
             return false;
         }
@@ -23,7 +23,7 @@ impl Coalescer {
         // A shallow rescan sees that a directory is another one only by its absence in between.
         let moved = part.is_directory && part.kinds.has_any(Kinds::GONE | Kinds::MOVED_TO);
         if moved && depth.is_some() {
-            self.add_rescan(now_us, key, None, RescanCause::MemoryLimit, Some(part));
+            self.add_rescan(now_us, &key.into(), None, RescanCause::MemoryLimit, Some(part));
         }
         true
     }
@@ -66,7 +66,7 @@ impl Coalescer {
             };
             self.add_rescan(now_us, directory, Some(1), RescanCause::MemoryLimit, Some(&part));
         }
-        self.actors.leave(&pending.actors);
+        self.actors.leave(pending.actors.iter());
         if let Some(rescan) = self.rescans.get_mut(directory) {
             rescan.records = rescan.records.saturating_add(pending.records);
             rescan.first_us = rescan.first_us.min(pending.first_us);
@@ -83,7 +83,7 @@ impl Coalescer {
         let mut last: Option<Key> = None;
         for (key, rescan) in old {
             self.bytes -= rescan.bytes(&key);
-            self.actors.leave(&rescan.actors);
+            self.actors.leave(rescan.actors.iter());
             if let Some(queued_us) = rescan.queued_us {
                 self.queue.remove(&(queued_us, rescan.seq));
             }
@@ -104,7 +104,7 @@ impl Coalescer {
         let swallowed: Vec<Key> = self.pending.keys().filter(|key| self.stands_for(key)).cloned().collect();
         for key in swallowed {
             if let Some(pending) = self.forget(&key) {
-                self.actors.leave(&pending.actors);
+                self.actors.leave(pending.actors.iter());
             }
         }
     }

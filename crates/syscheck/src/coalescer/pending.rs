@@ -1,8 +1,8 @@
 //! What waits of one path, and what it costs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use tally_types::{Actor, Change};
 
 use super::keys::{self, Key};
@@ -31,7 +31,7 @@ pub(super) struct Pending {
     pub moved_from: Option<Key>,
     /// One of the two names of a rename of a file that had not just been made.
     pub renamed: bool,
-    pub actors: Vec<Arc<Actor>>,
+    pub actors: Involved,
     pub records: u32,
     /// When the first signal came that ends an act.
     final_us: Option<u64>,
@@ -53,15 +53,15 @@ impl Pending {
             children: Children::AsTheyAre,
             moved_from: None,
             renamed: false,
-            actors: Vec::new(),
+            actors: Involved::default(),
             records: 0,
             final_us: None,
         }
     }
 
-    pub fn bytes(&self, key: &Key) -> usize {
+    pub fn bytes(&self, key: &[u8]) -> usize {
         let moved_from = self.moved_from.as_ref().map_or(0, |key| key.len());
-        PENDING_BYTES + key.len() + moved_from + self.actors.capacity() * size_of::<Arc<Actor>>()
+        PENDING_BYTES + key.len() + moved_from + self.actors.bytes()
     }
 
     /// When it should be looked at, as its signals are, the last of which came at `last_us`.
@@ -97,17 +97,46 @@ pub(super) struct PendingRescan {
     pub first_us: u64,
     pub depth: Option<u32>,
     pub cause: RescanCause,
-    pub actors: Vec<Arc<Actor>>,
+    pub actors: Involved,
     pub records: u32,
 }
 
 impl PendingRescan {
-    pub const fn new(now_us: u64, seq: u64, depth: Option<u32>, cause: RescanCause) -> Self {
-        Self { seq, queued_us: None, first_us: now_us, depth, cause, actors: Vec::new(), records: 0 }
+    pub fn new(now_us: u64, seq: u64, depth: Option<u32>, cause: RescanCause) -> Self {
+        Self { seq, queued_us: None, first_us: now_us, depth, cause, actors: Involved::default(), records: 0 }
     }
 
-    pub fn bytes(&self, key: &Key) -> usize {
-        PENDING_BYTES + key.len() + self.actors.capacity() * size_of::<Arc<Actor>>()
+    pub fn bytes(&self, key: &[u8]) -> usize {
+        PENDING_BYTES + key.len() + self.actors.bytes()
+    }
+}
+
+/// Who had a part in what waits of one path. Nearly always it is one, which then costs no memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct Involved {
+    last: Option<Arc<Actor>>,
+    /// The later ones first.
+    before: Vec<Arc<Actor>>,
+}
+
+impl Involved {
+    /// The last one first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Actor>> {
+        self.last.iter().chain(&self.before)
+    }
+
+    pub fn into_vec(self) -> Vec<Arc<Actor>> {
+        self.last.into_iter().chain(self.before).collect()
+    }
+
+    fn bytes(&self) -> usize {
+        self.before.capacity() * size_of::<Arc<Actor>>()
+    }
+
+    fn put_last(&mut self, actor: Arc<Actor>) {
+        if let Some(former) = self.last.replace(actor) {
+            self.before.insert(0, former);
+        }
     }
 }
 
@@ -115,7 +144,7 @@ impl PendingRescan {
 #[derive(Debug, Default)]
 pub(super) struct Actors {
     /// By address: it is unique while the actor is held. How often, and how large.
-    held: BTreeMap<usize, (usize, usize)>,
+    held: HashMap<usize, (usize, usize)>,
     bytes: usize,
 }
 
@@ -125,28 +154,28 @@ impl Actors {
     }
 
     /// Puts `actor` before the others of one path, once.
-    pub fn join(&mut self, list: &mut Vec<Arc<Actor>>, actor: Arc<Actor>) {
-        if list.first().is_some_and(|first| Arc::ptr_eq(first, &actor)) {
+    pub fn join(&mut self, list: &mut Involved, actor: &Arc<Actor>) {
+        let is_it = |held: &Arc<Actor>| Arc::ptr_eq(held, actor) || **held == **actor;
+        if list.last.as_ref().is_some_and(is_it) {
             return;
         }
-        if let Some(place) = list.iter().position(|held| Arc::ptr_eq(held, &actor) || **held == *actor) {
-            let held = list.remove(place);
-            list.insert(0, held);
-            return;
+        if let Some(place) = list.before.iter().position(is_it) {
+            let held = list.before.remove(place);
+            return list.put_last(held);
         }
-        if list.len() >= Change::ACTORS_MAX {
-            self.leave(&list[Change::ACTORS_MAX - 1..]);
-            list.truncate(Change::ACTORS_MAX - 1);
+        if list.before.len() + 1 >= Change::ACTORS_MAX {
+            self.leave(list.before.drain(Change::ACTORS_MAX - 2..).as_slice());
         }
+        let actor = Arc::clone(actor);
         let held = self.held.entry(Arc::as_ptr(&actor) as usize).or_insert_with(|| (0, actor_bytes(&actor)));
         if held.0 == 0 {
             self.bytes += held.1;
         }
         held.0 += 1;
-        list.insert(0, actor);
+        list.put_last(actor);
     }
 
-    pub fn leave(&mut self, actors: &[Arc<Actor>]) {
+    pub fn leave<'a>(&mut self, actors: impl IntoIterator<Item = &'a Arc<Actor>>) {
         for actor in actors {
             let address = Arc::as_ptr(actor) as usize;
             let Some(held) = self.held.get_mut(&address) else { continue };

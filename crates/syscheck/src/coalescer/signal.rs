@@ -30,9 +30,12 @@ impl Kinds {
     pub(super) const FINAL: Self = Self(4 | 8 | 16 | 32 | 64);
 
     /// Of the bits in the order of the constants; unknown ones are dropped.
-    #[cfg(test)]
-    pub(super) const fn from_bits(bits: u8) -> Self {
+    pub const fn from_bits(bits: u8) -> Self {
         Self(bits & 127)
+    }
+
+    pub const fn bits(self) -> u8 {
+        self.0
     }
 
     pub const fn has_any(self, of: Self) -> bool {

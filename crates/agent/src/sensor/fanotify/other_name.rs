@@ -4,7 +4,9 @@
 //! found, wherever the one lies that was used; and the name of a file that had none when it was opened.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 
+use foldhash::fast::RandomState;
 use tally_sys::fanotify::{Mask, Name, Record};
 use tally_sys::handle::Fid;
 use tally_syscheck::{Kinds, Signal};
@@ -20,9 +22,17 @@ const RECENT_MAX: usize = 64;
 /// Hard links in the making.
 #[derive(Default)]
 pub(super) struct Linking {
-    recent: VecDeque<Box<[u8]>>,
+    /// As hashes: each creation is compared with all of them, and a wrong hit costs no more than a look.
+    recent: VecDeque<u64>,
+    hasher: RandomState,
     /// Device and inode of files that have got a further name.
     linked: Vec<(u64, u64)>,
+}
+
+impl Linking {
+    fn hash(&self, target: Fid<'_>) -> u64 {
+        self.hasher.hash_one(target.file())
+    }
 }
 
 impl Watcher {
@@ -32,12 +42,14 @@ impl Watcher {
         if self.linking.recent.len() >= RECENT_MAX {
             self.linking.recent.pop_front();
         }
-        self.linking.recent.push_back(target.file().into());
+        let hash = self.linking.hash(target);
+        self.linking.recent.push_back(hash);
     }
 
     /// A name was made. If it is a further name of a file that was there, the engine has to know whether that is watched.
     pub(super) fn name_made(&mut self, target: Fid<'_>) {
-        if !self.linking.recent.iter().any(|recent| **recent == *target.file()) {
+        let hash = self.linking.hash(target);
+        if !self.linking.recent.iter().any(|recent| *recent == hash) {
             return;
         }
         // If it is gone again, so is what it could have been used for.
@@ -56,7 +68,7 @@ impl Watcher {
     }
 
     /// Signals the watched names of a file beside those that `record` gives.
-    pub(super) fn by_other_names(&mut self, record: &Record<'_>, kinds: Kinds, given: &[PathBytes]) {
+    pub(super) fn by_other_names(&mut self, record: &Record<'_>, kinds: Kinds, is_given: impl Fn(&PathBytes) -> bool) {
         let Some(target) = record.target.filter(|_| !record.mask.has(Mask::ON_DIRECTORY)) else { return };
         if record.mask.has(Mask::CREATE) {
             self.name_made(target);
@@ -67,7 +79,7 @@ impl Watcher {
             return;
         }
         let Some(names) = self.intake.links.names(target) else { return };
-        for path in names.iter().filter(|name| !given.contains(name)) {
+        for path in names.iter().filter(|name| !is_given(name)) {
             let path = path.clone();
             let signal = Signal { path, kinds, is_directory: false, moved_from: None, actor: None, records: 1 };
             self.push(signal, record.pid);

@@ -196,7 +196,7 @@ mod tests {
         assert!(matches!(ask(&dir), Err(AskError::NotRunning { .. })));
         let state = State::open(&dir, crate::engine::now()).unwrap();
         let budget = Arc::new(Budget::new(tally_syscheck::Budget::default()));
-        let health = Arc::new(Health::new(Arc::new(Intake::new(Limits::default()))));
+        let health = Arc::new(Health::new(Arc::new(Intake::new(Limits::default(), None))));
         let status = Status { entries: 7, state: AgentState::Watching, source: "fanotify".into(), ..Status::default() };
         let board = Arc::new(Board::new(status, Arc::clone(&budget), Arc::clone(&health)));
         board.connected("web1");

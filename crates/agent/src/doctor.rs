@@ -60,7 +60,7 @@ pub fn examine(options: &DoctorOptions) -> Result<Findings> {
     findings.machine = std::env::consts::ARCH.to_owned();
     findings.user = tally_sys::spawn::effective_uid();
     // What an agent would use, with its own words for it.
-    let intake = Arc::new(Intake::new(Limits::default()));
+    let intake = Arc::new(Intake::new(Limits::default(), None));
     let sensor = sensor::start(&policy, &intake, None, None)?;
     findings.source = sensor.source.name().to_owned();
     (findings.can, findings.cannot) = (sensor.coverage.can.clone(), sensor.coverage.cannot.clone());

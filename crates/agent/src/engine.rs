@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
-use tally_sys::limit::Yielding;
+use tally_sys::limit::Idling;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
@@ -85,8 +85,10 @@ const COVERED_EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Names of users and the mount table are read again after this.
 const BASE_FRESH: Duration = Duration::from_secs(5);
-/// With so many looks at once the engine steps back a little.
+/// With so many looks at once the engine steps back.
 const LOOKS_IN_STORM: usize = 64;
+/// After a stop no looks are begun that still wait after this.
+const LAST_LOOKS: Duration = Duration::from_secs(10);
 /// How many events one commit holds at most; more looks make more commits.
 const EVENTS_PER_COMMIT: usize = 512;
 
@@ -232,8 +234,9 @@ impl Engine {
         if work.due.is_empty() {
             return Ok(());
         }
-        // In a storm others have work to do. A host on which the agent may not step back does without.
-        let _yielding = (work.due.len() >= LOOKS_IN_STORM).then(Yielding::a_little);
+        // In a storm others have work to do, as long as this one is not behind. A host on which the agent may not step back does
+        // without.
+        let _idling = (work.due.len() >= LOOKS_IN_STORM && !work.is_behind).then(Idling::begin);
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
         for due in work.due {
@@ -642,14 +645,7 @@ impl Engine {
         let mut draft = Draft::new(&base)?;
         let mut covered = self.is_covered() && self.state.position().root.is_some();
         if self.comparing {
-            for due in self.intake.drain() {
-                if let Due::Rescan(_) = due {
-                    // The scan of the next start finds it; until then it counts as not watched.
-                    covered = false;
-                } else {
-                    self.due(due, &mut draft)?;
-                }
-            }
+            covered &= self.last_looks(&mut draft)?;
         }
         covered &= self.aside.is_idle();
         self.commit(draft.take())?;
@@ -666,6 +662,30 @@ impl Engine {
         match self.state.set_fact(fact::STOPPED, 1) {
             Err(error) if !error.is_full() => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Looks at all that still waits. False if something is left: the scan of the next start finds it, and until then it
+    /// counts as not watched.
+    fn last_looks(&mut self, draft: &mut Draft<'_>) -> Result<bool, StateError> {
+        let (began, mut all) = (Instant::now(), true);
+        loop {
+            let waiting = self.intake.drain();
+            if waiting.is_empty() {
+                return Ok(all);
+            }
+            if began.elapsed() > LAST_LOOKS {
+                return Ok(false);
+            }
+            for due in waiting {
+                match due {
+                    Due::Rescan(_) => all = false,
+                    due => self.due(due, draft)?,
+                }
+                if draft.is_full() {
+                    self.commit(draft.take())?;
+                }
+            }
         }
     }
 }

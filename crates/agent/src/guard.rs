@@ -248,7 +248,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("agent")).unwrap();
         let database = dir.path().join("agent/agent.db");
         std::fs::write(&database, "").unwrap();
-        let intake = Arc::new(Intake::new(Limits::default()));
+        let intake = Arc::new(Intake::new(Limits::default(), None));
         let health = Arc::new(Health::new(Arc::clone(&intake)));
         let budget = Arc::new(Budget::new(tally_syscheck::Budget::default()));
         let board = Arc::new(Board::new(Status::default(), budget, health));

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn only_news_is_told() {
-        let intake = Arc::new(Intake::new(Limits::default()));
+        let intake = Arc::new(Intake::new(Limits::default(), None));
         let health = Health::new(Arc::clone(&intake));
         health.tell(Part::State, None);
         health.tell(Part::State, Some("gone".to_owned()));

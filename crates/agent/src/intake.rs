@@ -1,9 +1,13 @@
 //! The engine's inbox: signals from the sensors, coalesced as they arrive, and what the other threads ask of it.
 //!
-//! Sensors never wait here: the coalescer's memory is bounded by forgetting detail (a rescan stands for it), so the
-//! kernel's queue is always drained. The scan and the link do wait when the engine is behind; nothing is lost by that.
+//! Sensors never wait here, so the kernel's queue is always drained: what does not fit into the coalescer's memory waits on
+//! the disk (`spill`), and when that is full too the coalescer forgets detail (a rescan stands for it). The scan and the link
+//! do wait when the engine is behind; nothing is lost by that.
+
+mod spill;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,8 +17,9 @@ use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, Life, PathBytes, Timestamp};
 
+use self::spill::Spill;
 use crate::collect::Batch;
-use crate::engine::DeviceWrite;
+use crate::engine::{self, DeviceWrite};
 use crate::links::Links;
 use crate::pulse::Pulse;
 use crate::scan::Hint;
@@ -123,6 +128,8 @@ pub enum ScanOutcome {
 pub struct Work {
     pub commands: Vec<Command>,
     pub due: Vec<Due>,
+    /// More waits than should.
+    pub is_behind: bool,
     /// The agent was asked to stop, and why.
     pub stop: Option<String>,
 }
@@ -142,6 +149,8 @@ pub struct Intake {
 
 struct Inbox {
     coalescer: Coalescer,
+    /// Signals that came when the coalescer was crowded; while there are any, all others go there too.
+    spill: Option<Spill>,
     /// No look is taken before.
     gathers_until_us: u64,
     commands: VecDeque<Command>,
@@ -162,12 +171,52 @@ impl Inbox {
         }
         self.stop.is_some()
     }
+
+    fn signal(&mut self, now_us: u64, signal: Signal) {
+        if let Some(spill) = &mut self.spill
+            && (self.coalescer.is_crowded() || !spill.is_empty())
+            && spill.push(now_us, &signal)
+        {
+            return;
+        }
+        self.coalescer.signal(now_us, signal);
+    }
+
+    /// Takes spilled signals back in, where there is room for many.
+    fn take_back(&mut self, now_us: u64) {
+        let Some(spill) = &mut self.spill else { return };
+        if spill.is_empty() || !self.coalescer.is_half_empty() {
+            return;
+        }
+        let mut since_us = now_us;
+        while !self.coalescer.is_crowded() {
+            match spill.pop() {
+                Ok(Some((at_us, signal))) => {
+                    since_us = at_us;
+                    self.coalescer.signal(at_us, signal);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    let ago_us = i64::try_from(now_us.saturating_sub(since_us)).unwrap_or(i64::MAX);
+                    let since = engine::now().minus_micros(ago_us);
+                    let loss = Loss::Missed(format!("what waited on the disk cannot be read: {error}"));
+                    self.commands.push_back(Command::RecordsLost { loss, since, within: Vec::new() });
+                }
+            }
+        }
+    }
+
+    fn has_spilled(&self) -> bool {
+        self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
+    }
 }
 
 impl Intake {
-    pub fn new(limits: Limits) -> Self {
+    /// One that keeps what does not fit into memory in `dir`, if there is such a place.
+    pub fn new(limits: Limits, dir: Option<PathBuf>) -> Self {
         let inbox = Inbox {
             coalescer: Coalescer::new(limits),
+            spill: dir.map(Spill::new),
             gathers_until_us: 0,
             commands: VecDeque::new(),
             stop: None,
@@ -197,7 +246,7 @@ impl Intake {
         let now_us = self.now_us();
         let mut inbox = self.lock();
         for signal in signals {
-            inbox.coalescer.signal(now_us, signal);
+            inbox.signal(now_us, signal);
         }
         drop(inbox);
         self.arrived.notify_one();
@@ -277,6 +326,9 @@ impl Intake {
         let mut inbox = self.lock();
         loop {
             let now_us = self.now_us();
+            if take_looks {
+                inbox.take_back(now_us);
+            }
             let gathers_until_us = inbox.gathers_until_us;
             let next_due = inbox.coalescer.next_due().filter(|_| take_looks).map(|due| due.max(gathers_until_us));
             let idle = inbox.commands.is_empty() && !inbox.ends() && next_due.is_none_or(|due| due > now_us);
@@ -293,7 +345,8 @@ impl Intake {
         if !due.is_empty() {
             inbox.gathers_until_us = now_us + gathers_us(due.len());
         }
-        let work = Work { commands: inbox.commands.drain(..).collect(), due, stop: inbox.stop.clone() };
+        let is_behind = inbox.coalescer.is_crowded() || inbox.has_spilled();
+        let work = Work { commands: inbox.commands.drain(..).collect(), due, is_behind, stop: inbox.stop.clone() };
         drop(inbox);
         self.engine.beat();
         self.taken.notify_all();
@@ -307,12 +360,15 @@ impl Intake {
 
     /// Whether no path waits for a look.
     pub fn is_idle(&self) -> bool {
-        self.lock().coalescer.is_empty()
+        let inbox = self.lock();
+        inbox.coalescer.is_empty() && !inbox.has_spilled()
     }
 
-    /// Everything that still waits, due or not: for an orderly end.
+    /// What still waits, due or not: for an orderly end. Call it again until it says nothing.
     pub fn drain(&self) -> Vec<Due> {
-        self.lock().coalescer.drain()
+        let mut inbox = self.lock();
+        inbox.take_back(self.now_us());
+        inbox.coalescer.drain()
     }
 
     /// Ends the engine as a kill would: it finds that its work cannot be taken.
@@ -368,17 +424,47 @@ mod tests {
         assert_eq!(gathers_us(LOOKS_AT_ONCE), 0);
     }
 
-    #[test]
-    fn a_round_of_many_looks_is_followed_by_a_moment_without() {
-        let intake = Intake::new(Limits { settle_us: 0, ..Limits::default() });
-        let signal = |number: usize| Signal {
+    fn signal(number: usize) -> Signal {
+        Signal {
             path: PathBytes::new(format!("/w/{number}").into_bytes()).unwrap(),
             kinds: tally_syscheck::Kinds::CLOSE_WRITE,
             is_directory: false,
             moved_from: None,
             actor: None,
             records: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn a_storm_that_does_not_fit_into_memory_has_a_look_for_each_path() {
+        const PATHS: usize = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { bytes_max: Limits::BYTES_MIN, settle_us: 0, ..Limits::default() };
+        let intake = Intake::new(limits, Some(dir.path().to_owned()));
+        (0..PATHS).for_each(|number| intake.signals([signal(number)]));
+        assert!(!intake.is_idle());
+        let mut looks = std::collections::HashSet::new();
+        while !intake.is_idle() {
+            let work = intake.take(intake.now_us() + 60_000_000, true);
+            assert!(work.is_behind || looks.len() + work.due.len() + 1_000 > PATHS);
+            for due in work.due {
+                match due {
+                    Due::Look(look) => drop(looks.insert(look.path)),
+                    Due::Storm(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(looks.len(), PATHS);
+        // The same at an orderly end.
+        (0..PATHS).for_each(|number| intake.signals([signal(number)]));
+        let rounds = std::iter::repeat_with(|| intake.drain()).take_while(|round| !round.is_empty());
+        assert_eq!(rounds.flatten().filter(|due| matches!(due, Due::Look(_))).count(), PATHS);
+    }
+
+    #[test]
+    fn a_round_of_many_looks_is_followed_by_a_moment_without() {
+        let intake = Intake::new(Limits { settle_us: 0, ..Limits::default() }, None);
         intake.signals((0..51).map(signal));
         assert_eq!(intake.take(intake.now_us() + 60_000_000, true).due.len(), 51);
         let taken_us = intake.now_us();

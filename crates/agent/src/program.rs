@@ -59,8 +59,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.file());
     let notices = Arc::new(Notices::new(options.json));
     let budget = Arc::new(Budget::new(config.budget));
-    let waiting_bytes = usize::try_from(config.budget.memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);
-    let intake = Arc::new(Intake::new(Limits { bytes_max: waiting_bytes, ..Limits::default() }));
+    let intake = Arc::new(Intake::new(limits(config.budget.memory_bytes), Some(agent_dir.clone())));
     let health = Arc::new(Health::new(Arc::clone(&intake)));
     stop_on_signals(&intake)?;
     if options.stop_with_stdin {
@@ -108,6 +107,12 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     }
     notices.tell(&Notice::Stopped);
     Ok(worked?)
+}
+
+/// What may wait for a look, of the agent's memory.
+fn limits(memory_bytes: u64) -> Limits {
+    let bytes_max = usize::try_from(memory_bytes / COALESCER_PART).unwrap_or(usize::MAX);
+    Limits { bytes_max, ..Limits::default() }
 }
 
 /// Begins to answer `tally-agent status`, and to look after the agent itself.

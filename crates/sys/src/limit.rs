@@ -81,14 +81,6 @@ impl Yielding {
         Ok(own)
     }
 
-    /// Yields only so much of the processor, and nothing of the disk: others have about seven times its share.
-    pub fn a_little() -> io::Result<Self> {
-        const NICE: i32 = 9;
-        let own = Self::own()?;
-        set_priorities(own.nice.max(NICE), own.disk)?;
-        Ok(own)
-    }
-
     fn own() -> io::Result<Self> {
         if !caps::effective()?.has(Capability::SysNice) {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -107,6 +99,39 @@ impl Drop for Yielding {
         // The capability was there; if it was taken away meanwhile, to stay behind is all that is left.
         let _ = set_priorities(self.nice, self.disk);
     }
+}
+
+/// The calling thread runs only while a processor has nothing else to do, until this is dropped on the same thread. To come
+/// back needs CAP_SYS_NICE: without it, nothing is done.
+#[derive(Debug)]
+pub struct Idling {
+    policy: i32,
+}
+
+impl Idling {
+    pub fn begin() -> io::Result<Self> {
+        if !caps::effective()?.has(Capability::SysNice) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        // SAFETY: the call has no memory arguments; 0 is the calling thread.
+        let policy = check(i64::from(unsafe { libc::sched_getscheduler(0) }))?;
+        set_policy(libc::SCHED_IDLE)?;
+        Ok(Self { policy: i32::try_from(policy).unwrap_or(libc::SCHED_OTHER) })
+    }
+}
+
+impl Drop for Idling {
+    fn drop(&mut self) {
+        // As of `Yielding`.
+        let _ = set_policy(self.policy);
+    }
+}
+
+/// One of the policies without a priority of their own. The nice value stays as it is.
+fn set_policy(policy: i32) -> io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `none` is a whole sched_param, read only; 0 is the calling thread.
+    check(i64::from(unsafe { libc::sched_setscheduler(0, policy, &raw const none) })).map(drop)
 }
 
 fn set_priorities(nice: i32, disk: i64) -> io::Result<()> {
@@ -150,12 +175,23 @@ mod tests {
                 assert_eq!(nice(), 1);
                 drop(yielding);
                 assert_eq!(nice(), before);
-                let yielding = Yielding::a_little().unwrap();
-                assert_eq!(nice(), 11.min(before));
-                drop(yielding);
-                assert_eq!(nice(), before);
             }
             Err(error) => eprintln!("skipped: a priority cannot be taken back here: {error}"),
+        }
+    }
+
+    #[test]
+    fn what_was_idle_for_a_while_is_back() {
+        // SAFETY: the call has no memory arguments.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let before = policy();
+        match Idling::begin() {
+            Ok(idling) => {
+                assert_eq!(policy(), libc::SCHED_IDLE);
+                drop(idling);
+                assert_eq!(policy(), before);
+            }
+            Err(error) => eprintln!("skipped: a policy cannot be taken back here: {error}"),
         }
     }
 }

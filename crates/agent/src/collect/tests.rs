@@ -47,7 +47,7 @@ impl Host {
     fn start(&mut self) {
         let (config, faults) = Config::parse(&self.config, "agent.toml");
         assert_eq!(faults, []);
-        let intake = Arc::new(Intake::new(Limits::default()));
+        let intake = Arc::new(Intake::new(Limits::default(), None));
         self.work = Some(Work::new(config.collect, self.marks.clone().into_iter().collect(), intake));
     }
 

@@ -121,7 +121,7 @@ impl Host {
     fn start_in(&self, state: &str) -> Running {
         let dir = self.dir.path().join(state);
         let policy = Arc::new(self.policy());
-        let intake = Arc::new(Intake::new(Limits::default()));
+        let intake = Arc::new(Intake::new(Limits::default(), None));
         let sensor = sensor::start(&policy, &intake, Some(self.source), self.who).unwrap();
         assert_eq!(sensor.source, self.source, "{:?}", sensor.coverage);
         let (opened, board) = std::sync::mpsc::channel();

@@ -398,7 +398,8 @@ mod tests {
             return eprintln!("skipped: the filesystem of {} cannot be opened: {error}", dir.path().display());
         }
         for (parent, name, watched) in [("", "in", 1), ("in", "below", 1), ("", "out", 0)] {
-            let (parent, made) = (handle(parent).unwrap().0, handle(format!("{parent}/{name}").trim_start_matches('/')).unwrap().0);
+            let (parent, made) =
+                (handle(parent).unwrap().0, handle(format!("{parent}/{name}").trim_start_matches('/')).unwrap().0);
             let Ok(told) = resolver.directory(made.as_fid()) else {
                 return eprintln!("skipped: handles cannot be opened");
             };

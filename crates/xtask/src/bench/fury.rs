@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use super::Bench;
 use super::daemon::{Manager, wait_for};
-use super::measure::{cpu_s, family, resident_mb};
+use super::measure::{cpu_s, family, on_cpu_of_thread, resident_mb};
 use super::report::{Limit, Report};
 use super::storm;
 
@@ -26,6 +26,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let agent = manager.add_agent(bench, "a", &[&watched], &[])?;
     manager.wait_until_held("a")?;
     let before_s = cpu_s(&family(agent.pid()))?;
+    let (sensor, read) = (on_cpu_of_thread(agent.pid(), "sensor"), agent.report()?["records"].as_f64());
     let files = blow(bench, &watched)?;
     let ended = Instant::now();
     let resident = resident_mb(&[agent.pid()]);
@@ -35,9 +36,12 @@ pub fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let equal_after = ended.elapsed();
     let agent_s = cpu_s(&family(agent.pid()))? - before_s;
     let records = agent.report()?["records"].as_f64().unwrap_or(f64::NAN);
+    let sensor_s = (on_cpu_of_thread(agent.pid(), "sensor") - sensor).as_secs_f64();
+    let sensor_us = sensor_s * 1e6 / (records - read.unwrap_or(f64::NAN));
     let total = files.iter().sum::<u64>() as f64;
     report.add("files a second", total / SECONDS as f64, "/s", Limit::None);
     report.add("records of the kernel", records, "", Limit::None);
+    report.add("sensor's CPU, for each record", sensor_us, "us", Limit::None);
     report.add("agent's CPU, for each file", agent_s * 1e6 / total, "us", Limit::None);
     report.add("agent, resident at the end of it", resident, "MB", Limit::None);
     report.add("until the snapshot is the disk", equal_after.as_secs_f64(), "s", Limit::None);

@@ -69,6 +69,8 @@ pub const OWNED: &[Owned] = &[
     owned("http-body-util", &["delivery"]),
     owned("tokio-stream", &["web"]),
     owned("rusqlite", &["store", "agent"]),
+    // C, for patterns that only it knows.
+    owned("pcre2", &["rules"]),
     owned("libc", &["sys"]),
     owned("aya", &["sys"]),
     owned("zstd", &["proto", "agent"]),

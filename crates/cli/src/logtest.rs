@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
-use tally_rules::{Analysis, Decision, Decoded, Outcome as Judged, Pattern, Raw, Trace};
+use tally_rules::{Analysis, Decision, Decoded, GivenUp, Outcome as Judged, Pattern, Raw, Trace};
 use tally_types::Timestamp;
 
 use crate::Outcome;
@@ -64,8 +64,12 @@ pub fn run(options: &LogtestOptions) -> anyhow::Result<Outcome> {
         }
     }
     output.flush()?;
-    if analysis.exhausted() > 0 {
-        eprintln!("{} times a pattern took more steps than it may, and counted as no match", analysis.exhausted());
+    let GivenUp { times, pattern } = analysis.take_given_up();
+    if let Some(pattern) = pattern {
+        let source = pattern.source();
+        eprintln!(
+            "{times} times a pattern took more steps than it may, and counted as no match; the last was {source}"
+        );
     }
     Ok(Outcome::Fine)
 }

@@ -113,6 +113,9 @@ fn status(out: &mut impl Write, value: &Value) -> io::Result<()> {
     for delivery in list(value, "deliveries") {
         delivery_line(out, delivery)?;
     }
+    for dropped in list(value, "ossec_dropped") {
+        writeln!(out, "OSSEC: {} datagrams were dropped: {}", number(dropped, "count"), text(dropped, "reason"))?;
+    }
     Ok(())
 }
 

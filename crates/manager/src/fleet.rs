@@ -101,6 +101,12 @@ impl Member {
         }
     }
 
+    /// From where an agent of OSSEC's may speak, as its key has it: rules see that in the location of its lines. One of ours is
+    /// known by its certificate, wherever it is.
+    pub fn address(&self) -> &str {
+        self.ossec.as_ref().map(|ossec| &*ossec.address).filter(|address| !address.is_empty()).unwrap_or("any")
+    }
+
     pub fn from_store(agent: &tally_store::Agent) -> Self {
         Self {
             state: agent.state,

@@ -8,6 +8,7 @@
 //! more are told to come back later, and their agents keep their outboxes.
 
 mod admission;
+mod ahead;
 mod news;
 mod orders;
 mod ossec;
@@ -27,7 +28,7 @@ use tally_net::Authority;
 use tally_proto::message::{Refused, RefusedCode};
 use tally_proto::session::ManagerIn;
 use tally_proto::{Position, Record};
-use tally_rules::Analysis;
+use tally_rules::{Analysis, Reader as LineReader};
 use tally_store::{Reader, Store, StoreError};
 use tally_types::{
     AdminAct, AgentId, AgentState, Epoch, Event, EventBody, EventId, Level, Life, LogLine, LogQueue, Timestamp,
@@ -42,6 +43,7 @@ use crate::live::Live;
 use crate::queue::{Next, Outlet, Queued, Room};
 use crate::responder::Responder;
 use crate::rule_files::RuleDesk;
+use crate::runaway::RunawayPatterns;
 pub use ossec::{OssecDesk, OssecMember, Resend, StationOrder, StationReply};
 pub use scribe::MANAGER_NAME;
 pub use status::agent_status;
@@ -90,6 +92,10 @@ pub struct Ingest {
     group: Group,
     stuck: Option<Stuck>,
     archive: Option<Archive>,
+    /// Patterns that ran away, to be told.
+    given_up: RunawayPatterns,
+    /// Reads lines on a second thread, where there are many.
+    line_reader: LineReader,
     live: Live,
     /// Whether the problems may be others than those last shown.
     may_have_news: bool,
@@ -193,6 +199,8 @@ impl Ingest {
         let mut ingest = Self {
             store,
             reader,
+            line_reader: analysis.reader(),
+            given_up: RunawayPatterns::default(),
             analysis,
             rules: None,
             authority,
@@ -301,6 +309,10 @@ impl Ingest {
             }
             Input::OssecFiles { agent, files } => self.ossec_files(now, agent, files),
             Input::Ossec(heard) => self.ossec_heard(now, heard),
+            Input::OssecDropped(counts) => {
+                self.ossec.count_drops(counts, now.ms);
+                self.may_have_news = true;
+            }
             Input::Responded { about, life } if self.stuck.is_none() => self.notice(now, about, life),
             Input::Responded { life, .. } => {
                 tracing::warn!(?life, "a response is not on record: nothing can be stored")
@@ -347,14 +359,14 @@ impl Ingest {
             return;
         }
         let group = std::mem::take(&mut self.group);
-        let written =
-            if group.work.is_empty() { Ok(()) } else { self.transact(now, |scribe| scribe.write(&group.work)) };
+        let written = if group.work.is_empty() { Ok(()) } else { self.write(now, &group.work) };
         match written {
             Ok(()) => {
                 self.unstick(now);
                 drop(group.rooms);
                 group.after.into_iter().for_each(|after| self.carry_out(now, after));
                 self.tell_gap(now);
+                self.tell_given_up(now);
                 // What was noticed on the way out.
                 if !self.group.work.is_empty() {
                     self.commit(now);
@@ -370,6 +382,25 @@ impl Ingest {
                 self.stick(now, &error);
             }
         }
+    }
+
+    /// Writes a group, its lines read ahead on a second thread where there are many.
+    fn write(&mut self, now: Moment, work: &[Work]) -> Result<(), StoreError> {
+        let lines = scribe::unread(work, &self.fleet);
+        if lines.len() < ahead::LINES_MIN {
+            return self.transact(now, |scribe| scribe.write(work));
+        }
+        let mut reader = std::mem::replace(&mut self.line_reader, self.analysis.reader());
+        self.analysis.refresh(&mut reader);
+        let (ahead, read) = ahead::pair(lines, &mut reader);
+        let written = std::thread::scope(|scope| {
+            // Without a second thread the lines are read where they are decided.
+            let reading = std::thread::Builder::new().name("tally-lines".to_owned()).spawn_scoped(scope, read);
+            let ahead = reading.is_ok().then_some(ahead);
+            self.transact(now, |scribe| scribe.write_read(work, ahead))
+        });
+        self.line_reader = reader;
+        written
     }
 
     /// One commit of its own: `act` writes, and what it appended is shown when it is durable.
@@ -422,6 +453,19 @@ impl Ingest {
         let text = format!(
             "tallystick: the collection of events in the archive has a gap: {events} events since {since} are not in it: {why}"
         );
+        self.say(now, text);
+    }
+
+    /// Patterns that took more steps than they may, at most once in a while: their rules did not see the lines.
+    fn tell_given_up(&mut self, now: Moment) {
+        self.given_up.add(self.analysis.take_given_up());
+        if let Some(text) = self.given_up.sentence(now.ms) {
+            self.say(now, text);
+        }
+    }
+
+    /// A line of the manager's own, for the rules.
+    fn say(&mut self, now: Moment, text: String) {
         let line = LogLine::new("tallystick", LogQueue::Local, text.into_bytes());
         let event = self.own_event(now.wall, EventBody::Log(Box::new(line)));
         self.push(Work::Record(event_record(AgentId::MANAGER, AgentId::MANAGER, now.wall, event)));
@@ -548,6 +592,7 @@ impl Ingest {
             self.publish_ms = now.ms + PUBLISH_MS;
             self.set_offset();
             self.sync_seen();
+            self.may_have_news |= self.ossec.has_dropped();
             if let Err(error) = self.store.publish() {
                 tracing::warn!(%error, "the ledger's directory could not be brought up to date");
             }

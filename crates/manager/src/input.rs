@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tally_net::Closer;
 use tally_ossec::counter::Count;
-use tally_ossec::station::{Heard, Told};
+use tally_ossec::station::{Heard, Reason, Told};
 use tally_ossec::syscheck::FileState;
 use tally_proto::Position;
 use tally_proto::message::{
@@ -88,6 +88,8 @@ pub enum Input {
         keys: Vec<OssecKey>,
         reply: std::sync::mpsc::Sender<Vec<OssecAgent>>,
     },
+    /// How many datagrams in the name of OSSEC's agents were dropped since the start, by reason.
+    OssecDropped(Vec<(Reason, u64)>),
     /// What agents of OSSEC's said, in the order in which it came.
     Ossec(Vec<OssecHeard>),
     /// What came of a response.
@@ -148,6 +150,8 @@ const OSSEC_FILE_BYTES: usize = 640;
 pub struct OssecKey {
     pub id: Arc<str>,
     pub name: Arc<str>,
+    /// From where it may speak, as its line has it: an address, a network or `any`.
+    pub address: Arc<str>,
     /// What another manager had of it, by its counter's file.
     pub newest: Option<Count>,
 }

@@ -42,6 +42,8 @@ const KEYS_AGAIN_MS: u64 = 200;
 const SHARED_MS: u64 = 10_000;
 /// How often drops are told as numbers, if there were any.
 const COUNTS_MS: u64 = 600_000;
+/// How often they are told to whoever answers operators.
+const DROPS_MS: u64 = 1_000;
 /// Addresses of ours by which agents speak, beyond the number of agents.
 const ROUTES_SPARE: usize = 1024;
 
@@ -75,6 +77,8 @@ struct Worker {
     shared_ms: u64,
     counts_ms: u64,
     told: u64,
+    drops_ms: u64,
+    drops: u64,
     batch: Vec<OssecHeard>,
 }
 
@@ -92,6 +96,8 @@ impl Worker {
             shared_ms: 0,
             counts_ms: COUNTS_MS,
             told: 0,
+            drops_ms: 0,
+            drops: 0,
             batch: Vec::new(),
         }
     }
@@ -276,6 +282,7 @@ impl Worker {
         let keys = keys.iter().map(|key| OssecKey {
             id: key.id.clone(),
             name: key.name.clone(),
+            address: key.address_text.clone(),
             newest: self.own.keys.receive_counter(&key.id),
         });
         let (reply, replied) = mpsc::channel();
@@ -284,9 +291,24 @@ impl Worker {
     }
 
     fn tell_counts(&mut self) {
-        if self.own.clock.ms() >= self.counts_ms {
-            self.counts_ms = self.own.clock.ms() + COUNTS_MS;
+        let now_ms = self.own.clock.ms();
+        if now_ms >= self.drops_ms {
+            self.drops_ms = now_ms + DROPS_MS;
+            self.tell_drops();
+        }
+        if now_ms >= self.counts_ms {
+            self.counts_ms = now_ms + COUNTS_MS;
             self.tell_counts_now();
+        }
+    }
+
+    /// For `tally status` and the console, if there are more than before.
+    fn tell_drops(&mut self) {
+        let all: u64 = self.station.counts().map(|(_, n)| n).sum();
+        if all > std::mem::replace(&mut self.drops, all) {
+            let counts = self.station.counts().filter(|(_, n)| *n > 0).collect();
+            // The manager ends: nobody asks any more.
+            let _ = self.own.inlet.send_uncounted(Input::OssecDropped(counts));
         }
     }
 

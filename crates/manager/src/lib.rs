@@ -43,6 +43,7 @@ mod queue;
 mod responder;
 mod response;
 mod rule_files;
+mod runaway;
 mod seen_file;
 mod session;
 mod sync;

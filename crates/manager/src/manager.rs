@@ -42,7 +42,7 @@ use crate::order::{Order, Reply};
 use crate::queue::{Inlet, queue};
 use crate::responder::Responder;
 use crate::response::Responses;
-use crate::rule_files::{RuleDesk, RulesError, own_name};
+use crate::rule_files::{RuleDesk, RulePaths, RulesError, not_loaded, own_name};
 use crate::session;
 use crate::syslog_input::{self, SyslogError};
 
@@ -89,15 +89,21 @@ pub enum StartError {
 
 /// Has the manager go on by what its files of rules, decoders and lists say now.
 #[derive(Clone, Debug)]
-pub struct Reloader(Inlet<Input>);
+pub struct Reloader {
+    inlet: Inlet<Input>,
+    rules: RulePaths,
+}
 
 impl Reloader {
     /// What became of it; with a fault in the files, those that were loaded stay.
     pub fn reload(&self, actor: &str) -> Result<String, OrderError> {
-        match order(&self.0, Order::RulesReload { actor: actor.into() })? {
-            Reply::Done(message) => Ok(message),
-            _ => Err(OrderError("the manager did not say what became of it".to_owned())),
-        }
+        self.rules.read_for(|read| {
+            let rules = read.map_err(|error| OrderError(not_loaded(&error)))?;
+            match order(&self.inlet, Order::RulesInstall { actor: actor.into(), rules })? {
+                Reply::Done(message) => Ok(message),
+                _ => Err(OrderError("the manager did not say what became of it".to_owned())),
+            }
+        })
     }
 }
 
@@ -147,7 +153,7 @@ impl Manager {
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
         let (station, orders) = mpsc::channel();
         let responder = respond(&responses, &mut ingest, &inlet, &station)?;
-        ingest.serve_rules(rules);
+        let rules = ingest.serve_rules(rules);
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.archive_in(archive(&config)?);
         ingest.started(clock.now(), env!("CARGO_PKG_VERSION"));
@@ -169,10 +175,11 @@ impl Manager {
                 .with_logins(logins(&runtime, inlet.clone()));
             OpenConsole::open(console, listener, stop.clone(), &runtime)
         });
-        let link = console.as_ref().map(OpenConsole::links);
         let socket = dir.join(control::SOCKET_NAME);
-        let office =
-            Office { reader, dir, inlet: inlet.clone(), console: link, responses: Some(responses), clock, deliveries };
+        let office = {
+            let (inlet, rules, console) = (inlet.clone(), rules.clone(), console.as_ref().map(OpenConsole::links));
+            Office { reader, dir, inlet, rules, console, responses: Some(responses), clock, deliveries }
+        };
         runtime.spawn(control::serve(ports.control, Arc::new(office), stop));
         Ok(Running {
             listen,
@@ -183,6 +190,7 @@ impl Manager {
             parts: Some(RunningParts {
                 runtime,
                 inlet,
+                rules,
                 thread,
                 legacy,
                 responder,
@@ -499,6 +507,7 @@ pub struct Running {
 struct RunningParts {
     runtime: Runtime,
     inlet: Inlet<Input>,
+    rules: RulePaths,
     thread: JoinHandle<()>,
     legacy: RunningLegacy,
     responder: Option<(Responder, JoinHandle<()>)>,
@@ -558,7 +567,8 @@ impl Running {
 
     /// For another thread: has the rules read again. `None` while the manager ends.
     pub fn reloader(&self) -> Option<Reloader> {
-        self.parts.as_ref().map(|parts| Reloader(parts.inlet.clone()))
+        let reloader = |parts: &RunningParts| Reloader { inlet: parts.inlet.clone(), rules: parts.rules.clone() };
+        self.parts.as_ref().map(reloader)
     }
 
     /// Withdraws an agent's identity.
@@ -586,6 +596,7 @@ impl Running {
         let RunningParts {
             runtime,
             inlet,
+            rules: _,
             thread,
             legacy,
             responder,

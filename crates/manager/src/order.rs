@@ -9,6 +9,7 @@ use tally_snapshot::NodeHash;
 use tally_types::{AgentId, Life, Timestamp};
 
 use crate::policy::GroupText;
+use crate::rule_files::ParsedRules;
 
 #[derive(Debug)]
 pub enum Order {
@@ -42,8 +43,10 @@ pub enum Order {
         actor: Arc<str>,
         agents: Vec<AgentId>,
     },
-    RulesReload {
+    /// Its files were read again: what they say now is used from the next event on.
+    RulesInstall {
         actor: Arc<str>,
+        rules: Box<ParsedRules>,
     },
     Promote(Box<Promotion>),
     /// Agents are told to do something.

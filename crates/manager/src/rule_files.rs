@@ -4,10 +4,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::digest::{Context, SHA256};
 use tally_proto::json::RulesStatus;
-use tally_rules::{Analysis, List, Lists, Sources};
+use tally_rules::{Analysis, List, Lists, Ruleset, Sources};
 use tally_types::{Diagnostic, Timestamp};
 
 use crate::config::{self, ManagerConfig};
@@ -35,11 +36,46 @@ pub fn analysis(config: &ManagerConfig) -> Result<Analysis, RulesError> {
     RuleDesk::open(config, Timestamp(0)).map(|(analysis, _)| analysis)
 }
 
-/// Where they are, and what was loaded of them.
-#[derive(Debug)]
-pub struct RuleDesk {
+/// A reload that came to nothing, in words.
+pub fn not_loaded(error: &RulesError) -> String {
+    format!("{error}\nthe rules that were loaded stay")
+}
+
+/// Where they are. Whoever wants them read again does it on a thread of its own: parsing takes longer than agents should wait.
+#[derive(Clone, Debug)]
+pub struct RulePaths {
     files: config::Analysis,
     added: Vec<PathBuf>,
+    /// One after the other: what was read last is what is loaded last.
+    turn: Arc<Mutex<()>>,
+}
+
+/// Rules that were read and parsed, to be installed.
+#[derive(Debug)]
+pub struct ParsedRules {
+    rules: Ruleset,
+    digest: [u8; 32],
+    lists: usize,
+}
+
+impl RulePaths {
+    /// Reads and parses them, and lets `install` go on with that before anybody else reads them.
+    pub fn read_for<T>(&self, install: impl FnOnce(Result<Box<ParsedRules>, RulesError>) -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        install(self.read().map(Box::new))
+    }
+
+    fn read(&self) -> Result<ParsedRules, RulesError> {
+        let files = Files::read(&self.files, &self.added)?;
+        let rules = Ruleset::parse(&files.sources()).map_err(|faults| RulesError::Faults { faults })?;
+        Ok(ParsedRules { rules, digest: files.digest, lists: files.list_count })
+    }
+}
+
+/// What was loaded of them, and what they remember.
+#[derive(Debug)]
+pub struct RuleDesk {
+    pub paths: RulePaths,
     pub loaded: RulesStatus,
     /// What rules have seen, over restarts.
     pub seen: SeenFile,
@@ -56,23 +92,29 @@ impl RuleDesk {
             analysis.engine.set_remembered(events as usize);
         }
         warn(&analysis);
-        let loaded = files.status(&analysis, now);
+        let loaded = status(&analysis, files.digest, files.list_count, now);
         let (files, added) = (config.analysis.clone(), config.rules.clone());
-        Ok((analysis, Self { files, added, loaded, seen: SeenFile::new(config.dir().join(SEEN_FILE)) }))
+        Ok((
+            analysis,
+            Self {
+                paths: RulePaths { files, added, turn: Arc::default() },
+                loaded,
+                seen: SeenFile::new(config.dir().join(SEEN_FILE)),
+            },
+        ))
     }
 
-    /// Whether anything is other than it was.
-    pub fn reload(&mut self, analysis: &mut Analysis, now: Timestamp) -> Result<bool, RulesError> {
-        let files = Files::read(&self.files, &self.added)?;
-        if files.digest == self.loaded.digest {
-            return Ok(false);
+    /// Between two events. Whether anything is other than it was.
+    pub fn install(&mut self, parsed: ParsedRules, analysis: &mut Analysis, now: Timestamp) -> bool {
+        if parsed.digest == self.loaded.digest {
+            return false;
         }
-        analysis.reload(&files.sources()).map_err(|faults| RulesError::Faults { faults })?;
+        analysis.install(parsed.rules);
         // What rules search stands elsewhere now.
         self.seen.write_whole(analysis);
         warn(analysis);
-        self.loaded = files.status(analysis, now);
-        Ok(true)
+        self.loaded = status(analysis, parsed.digest, parsed.lists, now);
+        true
     }
 }
 
@@ -114,16 +156,16 @@ impl Files {
     fn sources(&self) -> Sources<'_> {
         Sources::with_shipped(pairs(&self.decoders), pairs(&self.whole), pairs(&self.added), self.lists.clone())
     }
+}
 
-    fn status(&self, analysis: &Analysis, since: Timestamp) -> RulesStatus {
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        RulesStatus {
-            digest: self.digest,
-            decoders: count(analysis.decoder_count()),
-            rules: count(analysis.engine.rules().rules().count()),
-            lists: count(self.list_count),
-            since,
-        }
+fn status(analysis: &Analysis, digest: [u8; 32], lists: usize, since: Timestamp) -> RulesStatus {
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    RulesStatus {
+        digest,
+        decoders: count(analysis.decoder_count()),
+        rules: count(analysis.engine.rules().rules().count()),
+        lists: count(lists),
+        since,
     }
 }
 

@@ -229,6 +229,57 @@ fn what_was_deleted_while_an_agent_was_down_is_found_if_nothing_was_lost() {
     assert_eq!(change["detected_by"], "startup");
 }
 
+/// A network that loses one datagram of every forty: all that arrived is there, what did not is counted and asked for, and
+/// when it comes the snapshot is whole, without a change that was none.
+#[test]
+fn a_large_scan_with_losses_lacks_only_what_did_not_arrive() {
+    const FILES: usize = 1200;
+    for cipher in [Cipher::Blowfish, Cipher::Aes] {
+        let site = Site::with(|config| config.ossec.resend = tally_manager::Resend::Agent);
+        let line = format!("001 web any {KEY}");
+        put(&site, "client.keys", &format!("{line}\n"));
+        let mut host = Host::new(&site, &line, cipher);
+        let paths: Vec<String> = (0..FILES).map(|n| format!("/usr/share/d{}/f{n}", n / 40)).collect();
+        let scan = |host: &mut Host, lost: &dyn Fn(usize) -> bool| {
+            host.connect();
+            let started = host.agent.started();
+            host.send(started);
+            for (n, path) in paths.iter().enumerate() {
+                let bytes = host.agent.file(path, n as u64, MD5[0], SHA1);
+                if !lost(n) {
+                    host.send(bytes);
+                }
+                // No more than the kernel's smallest buffer takes.
+                if n % 50 == 49 {
+                    host.connect();
+                }
+            }
+            host.agent.scan_ends().into_iter().for_each(|bytes| host.send(bytes));
+        };
+        let is_lost = |n: usize| n % 40 == 7;
+        let lost = (0..FILES).filter(|n| is_lost(*n)).count();
+        scan(&mut host, &is_lost);
+        // It is told to start anew, as every `ar.conf` lets it.
+        host.hear_until(|order| *order == Order::restart_agent());
+        wait_for_state(&site, "001", "watching");
+        let agent = shown(&site, "001");
+        assert_eq!(
+            (agent["entries"].clone(), agent["dropped"].clone()),
+            (json!(FILES - lost), json!(lost)),
+            "{cipher:?}"
+        );
+        assert_eq!(alerts(&site), []);
+
+        scan(&mut host, &|_| false);
+        wait_for_value("the rest", || shown(&site, "001")["entries"].clone(), |entries| *entries == json!(FILES));
+        wait_for("the words", || !shown(&site, "001")["cannot"].to_string().contains("were lost"));
+        // What the first scan lacked came as new: of that there is a record, and of nothing else.
+        let changed: Vec<Value> = site.changes();
+        assert!(changed.iter().all(|change| change["kind"] == "added"), "{cipher:?} {changed:?}");
+        assert_eq!(changed.len(), lost, "{cipher:?}");
+    }
+}
+
 #[test]
 fn nothing_is_taken_twice_across_a_restart_of_the_manager() {
     let mut site = Site::new();

@@ -156,3 +156,35 @@ fn what_was_seen_survives_a_restart() {
         manager.shutdown();
     }
 }
+
+/// The firewall rules of OSSEC's ask for one word, whatever the firewall said. Single drops are known and not told.
+#[test]
+fn firewalls_say_the_same_in_different_words() {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let decoder = dir.path().join("decoders.xml");
+    std::fs::write(
+        &decoder,
+        "<decoder name=\"wall\"><program_name>^wall</program_name><type>firewall</type>\
+         <regex>^(\\w+) (\\S+) (\\S+) (\\w+)</regex><order>action, srcip, dstip, protocol</order></decoder>",
+    )
+    .unwrap();
+    let rules = [
+        rule(100_100, "level=\"12\"", "<match>the last one of all</match>"),
+        rule(100_101, "level=\"5\"", "<category>firewall</category><action>DROP</action>"),
+        rule(100_102, "level=\"6\"", "<category>firewall</category><action>ALLOW</action>"),
+    ]
+    .concat();
+    let manager = start(dir.path(), &format!("[analysis]\ndecoders = [{decoder:?}]\n"), &local(&rules));
+    let watched = manager.alerts();
+    let lines =
+        ["deny 192.0.2.1 192.0.2.2 tcp", "Reject 192.0.2.1 192.0.2.2 tcp", "passed 192.0.2.1 192.0.2.2 udp", "deny"]
+            .map(|text| format!("Nov 24 15:00:00 fw1 wall: {text}"));
+    let all: Vec<&str> = lines.iter().map(String::as_str).chain([LAST]).collect();
+    send(manager.syslog_addrs()[0], &all);
+    let found = alerts(watched);
+    assert_eq!(
+        lines.each_ref().map(|line| found.get(line).copied()),
+        [Some(100_101), Some(100_101), Some(100_102), None]
+    );
+    manager.shutdown();
+}

@@ -84,6 +84,11 @@ impl Reason {
         Self::Senseless,
     ];
 
+    /// Whether it is of somebody who is no agent of ours.
+    pub const fn is_strangers(self) -> bool {
+        matches!(self, Self::Malformed | Self::UnknownId | Self::UnknownAddress)
+    }
+
     /// For people.
     pub const fn text(self) -> &'static str {
         match self {

@@ -13,10 +13,12 @@ use crate::condition::Sight;
 use crate::decoded::Decoded;
 use crate::decoder::{Accumulator, DecodeState, Decoders};
 use crate::engine::{Engine, Outcome};
+use crate::firewall;
 use crate::hours::Clock;
 use crate::journal::{self, Record, Records};
 use crate::list::Lists;
 use crate::load::Known;
+use crate::pattern::GivenUp;
 use crate::plan::Plan;
 use crate::predecode::Raw;
 use crate::rule::RuleSet;
@@ -44,7 +46,7 @@ impl<'s> Sources<'s> {
         lists: Lists,
     ) -> Self {
         let has_own = !decoders.is_empty();
-        let shipped = if has_own { &shipped::RULES[..1] } else { &shipped::RULES[..] };
+        let shipped = if has_own { &shipped::RULES[..shipped::OWN] } else { &shipped::RULES[..] };
         let yielding = whole.len()..whole.len() + shipped.len();
         let decoders = if has_own { decoders } else { shipped::DECODERS.to_vec() };
         let rules = whole.into_iter().chain(shipped.iter().copied()).chain(added).collect();
@@ -61,6 +63,8 @@ pub struct Reader {
     answers: Answers,
     host: Arc<str>,
     offset_s: i32,
+    /// Actions of firewalls are made one word each, as OSSEC's manager does and `ossec-logtest` does not.
+    normalises: bool,
     /// By which decoders and rules it reads.
     generation: u64,
 }
@@ -73,8 +77,8 @@ pub struct ReadLine {
     generation: u64,
     /// What the line leaves open is filled by earlier ones first.
     accumulates: bool,
-    /// How often a pattern took more steps than it may.
-    exhausted: u64,
+    /// Patterns that took more steps than they may.
+    given_up: GivenUp,
 }
 
 impl ReadLine {
@@ -92,15 +96,19 @@ impl Reader {
             let clock = Clock { now, offset_s: self.offset_s };
             let sight = Sight { view: View::Line(&line.decoded), clock };
             line.plan.make(&self.set, &sight, &mut self.answers);
-            line.exhausted += std::mem::take(&mut self.answers.exhausted);
+            line.given_up.take(&mut self.answers.given_up);
         }
     }
 
     fn decode(&mut self, text: &[u8], location: &Arc<str>, now: Timestamp, line: &mut ReadLine) {
         let raw = Raw { text, location, host: &self.host, now };
         self.decoders.decode(&raw, &mut self.decoding, &mut line.decoded);
+        if self.normalises {
+            // One that is incomplete goes on to the rules as it is.
+            let _ = firewall::normalise(&mut line.decoded);
+        }
         line.accumulates = line.decoded.decoder.as_ref().is_some_and(|decoder| decoder.accumulate);
-        line.exhausted = std::mem::take(&mut self.decoding.exhausted);
+        line.given_up = std::mem::take(&mut self.decoding.given_up);
         line.generation = self.generation;
     }
 }
@@ -111,13 +119,13 @@ pub struct Analysis {
     line: ReadLine,
     accumulator: Accumulator,
     pub engine: Engine,
-    exhausted: u64,
+    given_up: GivenUp,
 }
 
 impl Analysis {
     /// All or nothing: the faults of all files, where there are any. `host` is who a line without a host is from.
     pub fn load(sources: &Sources<'_>, host: &str) -> Result<Self, Vec<Diagnostic>> {
-        let (decoders, set) = read(sources)?;
+        let Ruleset { decoders, set } = Ruleset::parse(sources)?;
         let engine = Engine::new(set);
         let reader = Reader {
             decoders: Arc::new(decoders),
@@ -126,16 +134,28 @@ impl Analysis {
             answers: Answers::default(),
             host: host.into(),
             offset_s: 0,
+            normalises: false,
             generation: 0,
         };
-        Ok(Self { reader, line: ReadLine::default(), accumulator: Accumulator::default(), engine, exhausted: 0 })
+        Ok(Self {
+            reader,
+            line: ReadLine::default(),
+            accumulator: Accumulator::default(),
+            engine,
+            given_up: GivenUp::default(),
+        })
     }
 
     /// Goes on by other files, and remembers what it did. With a fault nothing is changed.
     pub fn reload(&mut self, sources: &Sources<'_>) -> Result<(), Vec<Diagnostic>> {
-        let (decoders, set) = read(sources)?;
+        self.install(Ruleset::parse(sources)?);
+        Ok(())
+    }
+
+    /// Goes on by what was parsed, and remembers what it did. It takes no time.
+    pub fn install(&mut self, Ruleset { decoders, set }: Ruleset) {
         self.engine.reload(set);
-        let Reader { host, offset_s, generation, .. } = &self.reader;
+        let Reader { host, offset_s, normalises, generation, .. } = &self.reader;
         self.reader = Reader {
             decoders: Arc::new(decoders),
             set: self.engine.set().clone(),
@@ -143,9 +163,14 @@ impl Analysis {
             answers: Answers::default(),
             host: host.clone(),
             offset_s: *offset_s,
+            normalises: *normalises,
             generation: generation + 1,
         };
-        Ok(())
+    }
+
+    /// Has actions of firewalls made `DROP`, `CLOSED`, `ALLOW` or `UNKNOWN` from now on, as rules of OSSEC's expect it.
+    pub const fn normalise_firewalls(&mut self) {
+        self.reader.normalises = true;
     }
 
     /// Local time less UTC, for rules that ask for hours or days.
@@ -156,7 +181,7 @@ impl Analysis {
 
     /// A reader of its own for another thread. After [`Self::reload`] what it reads is read again when it is decided.
     pub fn reader(&self) -> Reader {
-        let Reader { decoders, set, host, offset_s, generation, .. } = &self.reader;
+        let Reader { decoders, set, host, offset_s, normalises, generation, .. } = &self.reader;
         Reader {
             decoders: decoders.clone(),
             set: set.clone(),
@@ -164,7 +189,17 @@ impl Analysis {
             answers: Answers::default(),
             host: host.clone(),
             offset_s: *offset_s,
+            normalises: *normalises,
             generation: *generation,
+        }
+    }
+
+    /// Has a reader of another thread go on by what is loaded now.
+    pub fn refresh(&self, reader: &mut Reader) {
+        reader.offset_s = self.reader.offset_s;
+        reader.normalises = self.reader.normalises;
+        if !Arc::ptr_eq(&reader.set, &self.reader.set) {
+            *reader = self.reader();
         }
     }
 
@@ -175,7 +210,7 @@ impl Analysis {
                 (line.decoded.full_log().to_vec(), line.decoded.location.clone(), line.decoded.time);
             self.reader.read(&text, &location, now, line);
         }
-        self.exhausted += std::mem::take(&mut line.exhausted);
+        self.given_up.take(&mut line.given_up);
         if line.accumulates {
             self.accumulator.fill(&mut line.decoded);
             return self.engine.evaluate_line(&line.decoded);
@@ -196,7 +231,7 @@ impl Analysis {
     /// The same, with all rules that were tried.
     pub fn trace(&mut self, text: &[u8], location: &Arc<str>, now: Timestamp) -> (Outcome, Trace) {
         self.reader.decode(text, location, now, &mut self.line);
-        self.exhausted += std::mem::take(&mut self.line.exhausted);
+        self.given_up.take(&mut self.line.given_up);
         if self.line.accumulates {
             self.accumulator.fill(&mut self.line.decoded);
         }
@@ -254,24 +289,35 @@ impl Analysis {
         self.line.decoded()
     }
 
-    /// How often a pattern took more steps than it may, and so did not match.
-    pub const fn exhausted(&self) -> u64 {
-        self.exhausted + self.engine.exhausted()
+    /// The searches that were given up since the last time: each counted as no match.
+    pub fn take_given_up(&mut self) -> GivenUp {
+        self.given_up.take(self.engine.given_up());
+        std::mem::take(&mut self.given_up)
     }
 }
 
-fn read(sources: &Sources<'_>) -> Result<(Decoders, RuleSet), Vec<Diagnostic>> {
-    let (mut decoders, mut faults) = Decoders::load(&sources.decoders);
-    let (mut set, more) =
-        RuleSet::parse_yielding(&sources.rules, sources.yielding.clone(), &Known::of(&decoders), &sources.lists);
-    faults.extend(more);
-    if !faults.is_empty() {
-        return Err(faults);
+/// Decoders and rules that were parsed, to be installed: what takes long is done.
+#[derive(Debug)]
+pub struct Ruleset {
+    decoders: Decoders,
+    set: RuleSet,
+}
+
+impl Ruleset {
+    /// All or nothing: the faults of all files, where there are any.
+    pub fn parse(sources: &Sources<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let (mut decoders, mut faults) = Decoders::load(&sources.decoders);
+        let (mut set, more) =
+            RuleSet::parse_yielding(&sources.rules, sources.yielding.clone(), &Known::of(&decoders), &sources.lists);
+        faults.extend(more);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        // One search of a line serves both.
+        let index = set.share(&mut decoders);
+        decoders.share(index);
+        Ok(Self { decoders, set })
     }
-    // One search of a line serves both.
-    let index = set.share(&mut decoders);
-    decoders.share(index);
-    Ok((decoders, set))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::pattern::{Admitted, Filter, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
+use crate::pattern::{Admitted, Filter, GivenUp, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
 use crate::rule::RuleSet;
 use crate::view::View;
 
@@ -65,8 +65,8 @@ pub(crate) struct Answers {
     /// Whether whoever decoded the next log has searched it already.
     is_given: bool,
     scratch: Scratch,
-    /// How often a pattern took more steps than it may; it does not match then.
-    pub exhausted: u64,
+    /// Patterns that took more steps than they may.
+    pub given_up: GivenUp,
 }
 
 impl Answers {
@@ -133,7 +133,7 @@ impl Answers {
         match pattern.find_in(value, &mut self.scratch) {
             Ok(end) => end.is_some(),
             Err(_) => {
-                self.exhausted += 1;
+                self.given_up.note(pattern);
                 false
             }
         }

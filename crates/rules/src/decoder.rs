@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tally_types::Diagnostic;
 
 use crate::decoded::{Decoded, DecoderId, DecoderInfo, LogField, Span};
-use crate::pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
+use crate::pattern::{Exhausted, Filter, GivenUp, Hits, Index, IndexBuilder, Pattern, Scratch, Verdict};
 use crate::predecode::{Raw, predecode};
 
 mod accumulate;
@@ -84,7 +84,7 @@ pub struct DecodeState {
     programs: HashMap<Box<[u8]>, Box<[usize]>>,
     accumulator: Accumulator,
     /// How often a pattern was given up.
-    pub exhausted: u64,
+    pub given_up: GivenUp,
 }
 
 impl DecodeState {
@@ -263,7 +263,7 @@ impl Run<'_> {
         match probe.pattern.find_in(log.get(start..)?, &mut self.state.scratch) {
             Ok(end) => end.map(|end| start + end),
             Err(Exhausted) => {
-                self.state.exhausted += 1;
+                self.state.given_up.note(&probe.pattern);
                 None
             }
         }
@@ -334,7 +334,7 @@ impl Run<'_> {
         let end = match regex.pattern.find_groups_in(text, &mut self.state.scratch, &mut self.state.groups) {
             Ok(end) => end?,
             Err(Exhausted) => {
-                self.state.exhausted += 1;
+                self.state.given_up.note(&regex.pattern);
                 return None;
             }
         };

@@ -11,6 +11,7 @@ use crate::decoded::Decoded;
 use crate::facts::{Facts, Subject};
 use crate::hours::Clock;
 use crate::journal::Record;
+use crate::pattern::GivenUp;
 use crate::plan::{Plan, Step};
 use crate::rule::{Options, Rule, RuleSet};
 use crate::state::State;
@@ -192,9 +193,8 @@ impl Engine {
         self.state.memory.forgotten + self.state.seen.forgotten()
     }
 
-    /// How often a pattern took more steps than it may, and so did not match.
-    pub const fn exhausted(&self) -> u64 {
-        self.answers.exhausted
+    pub(crate) const fn given_up(&mut self) -> &mut GivenUp {
+        &mut self.answers.given_up
     }
 
     pub(crate) const fn clock(&self, line: &Decoded) -> Clock {

@@ -39,7 +39,7 @@ pub mod statistics;
 mod trace;
 mod view;
 
-pub use analysis::{Analysis, ReadLine, Reader, Sources};
+pub use analysis::{Analysis, ReadLine, Reader, Ruleset, Sources};
 pub use decoded::{Decoded, DecoderId, DecoderInfo, FirstSeen, LogField};
 pub use decoder::{DecodeState, Decoders};
 pub use engine::{Decision, Engine, Outcome};
@@ -48,7 +48,9 @@ pub use hours::Clock;
 pub use list::{LIST_BYTES_MAX, List, ListError, Lists};
 pub use load::Known;
 pub use order::order;
-pub use pattern::{Exhausted, Filter, Hits, Index, IndexBuilder, Language, Pattern, PatternError, Scratch, Verdict};
+pub use pattern::{
+    Exhausted, Filter, GivenUp, Hits, Index, IndexBuilder, Language, Pattern, PatternError, Scratch, Verdict,
+};
 pub use predecode::Raw;
 pub use repeat::Repeats;
 pub use rule::{Category, InfoKind, Options, Rule, RuleSet};

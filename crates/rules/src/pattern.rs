@@ -1,7 +1,7 @@
 //! The three languages of patterns in rules and decoders: `OSMatch`, `OSRegex` and PCRE2.
 //!
 //! All three become one form and are matched by one engine (`run`), which finds what PCRE2 would find, in the order of its
-//! ways, and gives up where it would run away. OSSEC converts its two older languages to PCRE2 too (`convert`), and so all
+//! ways, and gives up where it would run away; what it does not know of PCRE2 is left to PCRE2 itself (`foreign`). OSSEC converts its two older languages to PCRE2 too (`convert`), and so all
 //! their oddities are here. Patterns are without regard to case. A text is bytes; `OSMatch` and `OSRegex` read it as UTF-8.
 //! OSSEC's find nothing in a text that is none, unless the pattern is plain; so do `find` and `find_groups`. Lines and names
 //! are searched by `find_in` and `find_groups_in`, for which such a byte is a character of its own.
@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod convert;
+mod foreign;
 mod index;
 mod literal;
 mod node;
@@ -20,6 +21,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+use foreign::Foreign;
 pub(crate) use index::{Admitted, Guards};
 pub use index::{Filter, Hits, Index, IndexBuilder, Verdict};
 use literal::Literals;
@@ -55,6 +57,29 @@ enum Matcher {
         text: Box<[u8]>,
     },
     Program(Box<Program>),
+    /// What only PCRE2 itself knows.
+    Foreign(Foreign),
+}
+
+/// Searches that were given up, each of which counted as no match.
+#[derive(Clone, Debug, Default)]
+pub struct GivenUp {
+    pub times: u64,
+    /// The pattern of the last one.
+    pub pattern: Option<Pattern>,
+}
+
+impl GivenUp {
+    pub(crate) fn note(&mut self, pattern: &Pattern) {
+        self.times += 1;
+        self.pattern = Some(pattern.clone());
+    }
+
+    /// Moves the others here.
+    pub(crate) fn take(&mut self, others: &mut Self) {
+        self.times += std::mem::take(&mut others.times);
+        self.pattern = others.pattern.take().or_else(|| self.pattern.take());
+    }
 }
 
 impl PartialEq for Pattern {
@@ -77,6 +102,9 @@ pub enum PatternError {
     Syntax { at: usize, what: &'static str },
     #[error("the pattern holds {what} at its character {at}, which is not supported")]
     Unsupported { at: usize, what: &'static str },
+    /// What PCRE2 says.
+    #[error("the pattern is wrong at its character {at}: {what}")]
+    Foreign { at: usize, what: String },
     #[error("the pattern is too large: its repetitions take too many steps")]
     TooLarge,
 }
@@ -119,7 +147,18 @@ impl Pattern {
         if let Some(body) = plain_body(text) {
             return Ok(Self::plain(Language::Pcre2, text, body));
         }
-        Self::compile(Language::Pcre2, text, text)
+        match Self::compile(Language::Pcre2, text, text) {
+            Err(PatternError::Unsupported { .. } | PatternError::TooLarge) => Self::foreign(text),
+            compiled => compiled,
+        }
+    }
+
+    /// Compiled by PCRE2 itself.
+    fn foreign(text: &str) -> Result<Self, PatternError> {
+        let foreign = Foreign::compile(text)
+            .map_err(|fault| PatternError::Foreign { at: characters(text, fault.at), what: fault.what })?;
+        let matcher = Matcher::Foreign(foreign);
+        Ok(Self(Arc::new(Inner { language: Language::Pcre2, source: text.into(), matcher, literals: None })))
     }
 
     fn plain(language: Language, source: &str, body: &str) -> Self {
@@ -167,6 +206,7 @@ impl Pattern {
         match &self.0.matcher {
             Matcher::Plain { .. } => 0,
             Matcher::Program(program) => program.groups,
+            Matcher::Foreign(foreign) => foreign.groups(),
         }
     }
 
@@ -199,6 +239,7 @@ impl Pattern {
         match &self.0.matcher {
             Matcher::Plain { start, end, text: wanted } => Ok(plain_end(*start, *end, wanted, text)),
             Matcher::Program(program) => run::search(program, text, false, scratch),
+            Matcher::Foreign(foreign) => foreign.find(text),
         }
     }
 
@@ -222,7 +263,11 @@ impl Pattern {
         groups: &mut Vec<Range<usize>>,
     ) -> Result<Option<usize>, Exhausted> {
         groups.clear();
-        let Matcher::Program(program) = &self.0.matcher else { return self.find_in(text, scratch) };
+        let program = match &self.0.matcher {
+            Matcher::Program(program) => program,
+            Matcher::Foreign(foreign) => return foreign.find_groups(text, groups, Self::GROUPS_MAX),
+            Matcher::Plain { .. } => return self.find_in(text, scratch),
+        };
         let end = run::search(program, text, true, scratch)?;
         if end.is_some() {
             groups.extend((1..=program.groups).filter_map(|group| scratch.group(group)).take(Self::GROUPS_MAX));

@@ -3,9 +3,13 @@
 /// Changes of files, and the life of agents and manager.
 pub const DEFAULT_RULESET_FILE: &str = "tallystick_rules.xml";
 
+/// So many of [`RULES`] are of what our own parts say: no rule set of a site takes their place.
+pub const OWN: usize = 2;
+
 /// In the order in which they are read.
-pub const RULES: [(&str, &str); 7] = [
+pub const RULES: [(&str, &str); 8] = [
     (DEFAULT_RULESET_FILE, include_str!("../../../rulesets/tallystick_rules.xml")),
+    ("collection_rules.xml", include_str!("../../../rulesets/collection_rules.xml")),
     ("auth_rules.xml", include_str!("../../../rulesets/auth_rules.xml")),
     ("system_rules.xml", include_str!("../../../rulesets/system_rules.xml")),
     ("network_rules.xml", include_str!("../../../rulesets/network_rules.xml")),

@@ -222,9 +222,16 @@ impl Details {
         let asked =
             ask_each(&manager_dir(&ask_options()), &json!({ "op": "agent.show", "agent": name }), |_, agent| {
                 let text = |key: &str| agent.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-                let owned = |key: &str| text(key).map(sentence::shown);
-                (details.os, details.version, details.encryption) =
-                    (owned("os"), owned("version"), owned("encryption"));
+                details.version = text("version").map(sentence::shown);
+                // An OSSEC agent's is uname's whole line; of one of ours, system and kernel.
+                let of_host =
+                    |key: &str| agent.pointer(&format!("/host/{key}")).and_then(Value::as_str).map(sentence::shown);
+                let system: Vec<_> = ["os", "kernel", "architecture"].into_iter().filter_map(of_host).collect();
+                details.os = (!system.is_empty()).then(|| system.join(" "));
+                let tiers =
+                    agent.get("tiers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+                let mut ciphers = tiers.filter_map(|tier| tier.strip_prefix("OSSEC's datagrams, by "));
+                details.encryption = ciphers.next().map(sentence::shown);
                 details.last_seen = text("last_seen").and_then(|time| time.parse().ok());
                 Ok(())
             });

@@ -24,6 +24,7 @@ use crate::moment::duration_us;
 use crate::order::{Instruction, Order, Recipient, Reply};
 use crate::queue::Inlet;
 use crate::response::Responses;
+use crate::rule_files::{RulePaths, not_loaded};
 
 /// How long a token is valid where the operator does not say.
 const TOKEN_LIFE: &str = "1h";
@@ -47,7 +48,10 @@ pub struct Desk<'d> {
 
 /// Who carries orders out.
 pub enum Orders<'d> {
-    Running(&'d Inlet<Input>),
+    Running {
+        inlet: &'d Inlet<Input>,
+        rules: &'d RulePaths,
+    },
     /// No manager runs: the state is this process's own.
     Offline(Box<RefCell<Ingest>>),
 }
@@ -113,7 +117,7 @@ impl Desk<'_> {
             Request::PolicyRemove { group } => {
                 self.order(Order::PolicyRemove { actor: actor.into(), group: group.into() }, answer)
             }
-            Request::RulesReload {} => self.order(Order::RulesReload { actor: actor.into() }, answer),
+            Request::RulesReload {} => self.rules_reload(actor, answer),
             Request::LogList { agent } => self.log_list(agent.as_deref(), answer),
             Request::Explain { path, agent } => self.explain(&path, agent.as_deref(), answer),
             Request::DeliveryList {} => self.delivery_list(answer),
@@ -168,7 +172,7 @@ impl Desk<'_> {
     pub(super) fn ask(&self, order: Order) -> Result<Reply, Fault> {
         let reply = match &self.orders {
             Orders::Offline(ingest) => ingest.borrow_mut().order(self.clock.now(), order),
-            Orders::Running(inlet) => {
+            Orders::Running { inlet, .. } => {
                 let (reply, replied) = mpsc::channel();
                 let gone = || Fault::Told("the manager is shutting down".to_owned());
                 inlet.send_uncounted(Input::Order { order, reply }).map_err(|_| gone())?;
@@ -197,6 +201,17 @@ impl Desk<'_> {
             Reply::Refused(why) => return Err(Fault::Told(why)),
         };
         Ok(answer.object(&object)?)
+    }
+
+    /// Read and parsed on this thread, and installed by the one that decides.
+    fn rules_reload(&self, actor: &str, answer: &mut Answer<'_>) -> Result<(), Fault> {
+        let Orders::Running { rules, .. } = self.orders else {
+            return Err(Fault::Told("no manager runs; it reads its rules when it starts".to_owned()));
+        };
+        rules.read_for(|read| match read {
+            Ok(rules) => self.order(Order::RulesInstall { actor: actor.into(), rules }, answer),
+            Err(error) => Err(Fault::Told(not_loaded(&error))),
+        })
     }
 
     /// `000` is the manager's own host; without an agent all are meant.
@@ -286,7 +301,7 @@ impl Desk<'_> {
     fn console_link(&self, answer: &mut Answer<'_>) -> Result<(), Fault> {
         let why = match self.orders {
             Orders::Offline(_) => "the manager is not running: start it with \"tally up\" or \"tally manager\"",
-            Orders::Running(_) => "this manager has no console: its configuration says so",
+            Orders::Running { inlet: _, .. } => "this manager has no console: its configuration says so",
         };
         let link = self.console.ok_or_else(|| Fault::Told(why.to_owned()))?;
         Ok(answer.object(&json::console_link(&link()))?)

@@ -19,6 +19,7 @@ use crate::deliveries::Deliveries;
 use crate::input::Input;
 use crate::queue::Inlet;
 use crate::response::Responses;
+use crate::rule_files::RulePaths;
 
 /// Requests answered at once; one more is told to come back.
 const REQUESTS_MAX: usize = 32;
@@ -31,6 +32,7 @@ pub struct Office {
     pub reader: tally_store::Reader,
     pub dir: PathBuf,
     pub inlet: Inlet<Input>,
+    pub rules: RulePaths,
     pub console: Option<Box<dyn Fn() -> String + Send + Sync>>,
     pub clock: Clock,
     pub responses: Option<Arc<Responses>>,
@@ -91,7 +93,7 @@ fn answer(office: &Office, actor: &str, stream: BlockingStream) -> io::Result<()
     let desk = Desk {
         reader: office.reader.clone(),
         dir: &office.dir,
-        orders: Orders::Running(&office.inlet),
+        orders: Orders::Running { inlet: &office.inlet, rules: &office.rules },
         console: link.as_ref().map(|link| link as &(dyn Fn() -> String + Sync)),
         responses: office.responses.as_deref(),
         clock: office.clock,

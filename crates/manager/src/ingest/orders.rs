@@ -15,7 +15,7 @@ use tally_types::{AdminAct, AgentId, Event, EventBody, Life, Timestamp};
 use super::{Ingest, StationOrder, StationReply, event_record};
 use crate::clock::Moment;
 use crate::order::{self, Instruction, Order, Recipient, Reply};
-use crate::rule_files::RuleDesk;
+use crate::rule_files::{ParsedRules, RuleDesk, RulePaths};
 
 /// A token for more hosts than this is a mistake.
 const TOKEN_USES_MAX: u32 = 1_000_000;
@@ -44,7 +44,7 @@ impl Ingest {
             Order::PolicyRemove { actor, group } => self.policy_remove(now, &actor, &group),
             Order::Instruct { actor, to, what } => self.instruct(now, &actor, to, what),
             Order::FindingsClear { actor, agents } => self.findings_clear(now, &actor, &agents),
-            Order::RulesReload { actor } => self.rules_reload(now, &actor),
+            Order::RulesInstall { actor, rules } => self.rules_install(now, &actor, *rules),
             Order::Promote(promotion) => self.promote(now, *promotion),
             Order::Notice { life } => {
                 self.notice(now, AgentId::MANAGER, life);
@@ -243,11 +243,14 @@ const fn not_for_ours(what: &Instruction) -> &'static str {
 }
 
 impl Ingest {
-    /// Gives the manager its rules' files, so that they can be read again.
-    pub fn serve_rules(&mut self, mut desk: RuleDesk) {
+    /// Gives the manager its rules' files, and answers with where they are, so that they can be read again.
+    pub fn serve_rules(&mut self, mut desk: RuleDesk) -> RulePaths {
         desk.seen.resume(&mut self.analysis);
+        self.analysis.normalise_firewalls();
+        let paths = desk.paths.clone();
         self.rules = Some(desk);
         self.set_offset();
+        paths
     }
 
     /// Hours in rules are the host's, also after the clocks were put forward.
@@ -269,14 +272,12 @@ impl Ingest {
         }
     }
 
-    fn rules_reload(&mut self, now: Moment, actor: &Arc<str>) -> Result<Reply, StoreError> {
+    fn rules_install(&mut self, now: Moment, actor: &Arc<str>, rules: ParsedRules) -> Result<Reply, StoreError> {
         let Some(desk) = &mut self.rules else {
             return Ok(Reply::Refused("no manager runs; it reads its rules when it starts".to_owned()));
         };
-        match desk.reload(&mut self.analysis, now.wall) {
-            Err(error) => return Ok(Reply::Refused(format!("{error}\nthe rules that were loaded stay"))),
-            Ok(false) => return Ok(Reply::Done("the files say what is loaded already".to_owned())),
-            Ok(true) => {}
+        if !desk.install(rules, &mut self.analysis, now.wall) {
+            return Ok(Reply::Done("the files say what is loaded already".to_owned()));
         }
         let RulesStatus { digest, decoders, rules, lists, .. } = desk.loaded.clone();
         self.transact(now, |scribe| scribe.act(actor, AdminAct::RulesReloaded { digest, decoders, rules }))?;

@@ -12,9 +12,9 @@ use tally_ossec::counter::Count;
 use tally_ossec::message::Meaning;
 use tally_ossec::scan::{FirstScan, FirstScanEnd};
 use tally_ossec::secure::Cipher;
-use tally_ossec::station::{LogText, OrderError, Told};
+use tally_ossec::station::{LogText, OrderError, Reason, Told};
 use tally_ossec::syscheck::{FileState, SyscheckMessage};
-use tally_proto::message::Status;
+use tally_proto::message::{Host, Status};
 use tally_store::{NewOssecAgent, OssecAgent, StoreError};
 use tally_types::{AgentId, AgentState, Epoch, Event, EventBody, Life, PathBytes, Timestamp};
 
@@ -90,11 +90,47 @@ pub struct OssecDesk {
     station: Option<Sender<StationOrder>>,
     resend: Resend,
     group: Arc<str>,
+    /// Datagrams that were dropped since the start.
+    drops: Vec<(Reason, u64)>,
+    /// Of those in the name of agents that there are: how many the last news added, and when that was.
+    recent: Option<(u64, u64)>,
 }
+
+/// So long a drop is a problem.
+const RECENT_MS: u64 = 600_000;
 
 impl OssecDesk {
     pub const fn new(station: Sender<StationOrder>, resend: Resend, group: Arc<str>) -> Self {
-        Self { station: Some(station), resend, group }
+        Self { station: Some(station), resend, group, drops: Vec::new(), recent: None }
+    }
+
+    pub(super) fn count_drops(&mut self, counts: Vec<(Reason, u64)>, now_ms: u64) {
+        let own =
+            |counts: &[(Reason, u64)]| counts.iter().filter(|(r, _)| !r.is_strangers()).map(|(_, n)| n).sum::<u64>();
+        let more = own(&counts).saturating_sub(own(&self.drops));
+        if more > 0 {
+            let earlier = self.recent.filter(|(_, at)| now_ms < at + RECENT_MS).map_or(0, |(count, _)| count);
+            self.recent = Some((earlier + more, now_ms));
+        }
+        self.drops = counts;
+    }
+
+    pub(super) fn dropped(&self) -> Vec<(&'static str, u64)> {
+        self.drops.iter().map(|(reason, count)| (reason.text(), *count)).collect()
+    }
+
+    pub(super) const fn has_dropped(&self) -> bool {
+        self.recent.is_some()
+    }
+
+    /// What strangers send is no problem of ours; what comes in an agent's name and cannot be taken is.
+    pub(super) fn drops_in_words(&self, now_ms: u64) -> Option<String> {
+        let (count, _) = self.recent.filter(|(_, at)| now_ms < at + RECENT_MS)?;
+        let grave = self.drops.iter().filter(|(reason, _)| !reason.is_strangers()).max_by_key(|(_, count)| *count)?;
+        let why = grave.0.text();
+        Some(format!(
+            "{count} datagrams in the name of OSSEC's agents were dropped lately, most of them because {why}."
+        ))
     }
 }
 
@@ -102,6 +138,10 @@ impl OssecDesk {
 #[derive(Debug, Default)]
 pub struct OssecMember {
     key_id: Arc<str>,
+    /// From where its key lets it speak.
+    pub address: Arc<str>,
+    /// What it runs on, as it says; empty until it does.
+    system: Arc<str>,
     scan: FirstScan,
     has_baseline: bool,
     /// The last scan that should have been whole was not.
@@ -212,6 +252,11 @@ impl Ingest {
         for agent in &all {
             if self.fleet.get(&agent.agent).is_none_or(|member| member.ossec.is_none()) {
                 self.adopt_ossec(now, agent)?;
+            }
+            let key = keys.iter().find(|key| key.id == agent.key_id);
+            let ossec = self.fleet.get_mut(&agent.agent).and_then(|member| member.ossec.as_mut());
+            if let (Some(ossec), Some(key)) = (ossec, key) {
+                ossec.address = key.address.clone();
             }
         }
         Ok(all)
@@ -341,6 +386,9 @@ impl Ingest {
     fn ossec_keepalive(&mut self, agent: AgentId, keepalive: &KeepAlive, deeds: &mut Vec<Deed>) {
         let Some(ossec) = self.ossec_member(agent) else { return };
         let version: Arc<str> = keepalive.version().into();
+        if *ossec.system != *keepalive.system() {
+            ossec.system = keepalive.system().into();
+        }
         if !version.is_empty() && version != ossec.version {
             ossec.version = version.clone();
             deeds.push(Deed::Version(version));
@@ -411,6 +459,15 @@ impl Ingest {
             cannot: ossec.cannot(),
             source: "ossec".into(),
             who: "none".into(),
+            tiers: ossec
+                .cipher
+                .iter()
+                .map(|cipher| format!("OSSEC's datagrams, by {}", cipher.name()).into())
+                .collect(),
+            host: (!ossec.system.is_empty()).then(|| {
+                let name = ossec.system.split(' ').nth(1).unwrap_or_default();
+                Box::new(Host { name: name.into(), os: ossec.system.clone(), ..Host::default() })
+            }),
             ..Status::default()
         };
         self.take_status(now, agent, Box::new(status), now.wall);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tally_proto::Record;
 use tally_proto::json::{self, Origin};
-use tally_rules::{Analysis, Decision, Decoded, Subject};
+use tally_rules::{Analysis, Decision, Decoded, ReadLine, Subject};
 use tally_snapshot::NodeHash;
 use tally_store::{Report, StoreError, Stored, Transaction};
 use tally_types::{
@@ -15,6 +15,7 @@ use tally_types::{
 };
 
 use super::Work;
+use super::ahead::{Ahead, Unread};
 use crate::archive::Archive;
 use crate::fleet::Member;
 use crate::live::{Live, Shown};
@@ -37,6 +38,10 @@ pub struct Scribe<'s, 'i> {
     archive: Option<&'i mut Archive>,
     /// The snapshots of agents of OSSEC's as they were at the beginning.
     roots: BTreeMap<AgentId, NodeHash>,
+    /// Lines that a second thread reads, if one does.
+    ahead: Option<Ahead>,
+    /// The line at hand, as that thread read it.
+    read: Option<ReadLine>,
 }
 
 /// What is left to do with what was written.
@@ -74,6 +79,8 @@ impl<'s, 'i> Scribe<'s, 'i> {
             triggers: None,
             archive: None,
             roots: BTreeMap::new(),
+            ahead: None,
+            read: None,
         }
     }
 
@@ -96,9 +103,20 @@ impl<'s, 'i> Scribe<'s, 'i> {
         Finished { tx: self.tx, shown: self.shown, not_shown: self.not_shown, changes: self.changes, triggers }
     }
 
+    /// The same as [`Self::write`], with the lines of [`unread`] as another thread reads them.
+    pub fn write_read(&mut self, work: &[Work], ahead: Option<Ahead>) -> Result<(), StoreError> {
+        self.ahead = ahead;
+        self.write(work)
+    }
+
     pub fn write(&mut self, work: &[Work]) -> Result<(), StoreError> {
         work.iter().try_for_each(|work| match work {
-            Work::Record(record) => self.record(record),
+            Work::Record(record) => {
+                if line_of(record).is_some() {
+                    self.take_read();
+                }
+                self.record(record)
+            }
             Work::Report { about, seen_at, status, has_new_words } => {
                 let report = Report { seen_at: *seen_at, status, has_new_words: *has_new_words };
                 self.tx.set_report(*about, &report)
@@ -160,11 +178,11 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Err(error) => return Err(error),
         }
         let name = self.name(about, event);
-        let found = self.judge(about, &name, received, line);
+        let found = self.judge(about, received, line);
         if found.is_none() && self.archive.is_none() {
             return self.tx.pass_over(id);
         }
-        let decoding = decoding(self.analysis.decoded());
+        let decoding = decoding(self.read.as_ref().map_or_else(|| self.analysis.decoded(), ReadLine::decoded));
         let body = EventBody::Log(Box::new(LogLine { decoding: Some(Box::new(decoding)), ..line.clone() }));
         let event = Event { body, ..event.clone() };
         if let Some(archive) = &mut self.archive {
@@ -181,15 +199,23 @@ impl<'s, 'i> Scribe<'s, 'i> {
     }
 
     /// The rule that a line is, if that is an alert. Where it comes from is told to the rules as OSSEC tells it.
-    fn judge(&mut self, about: AgentId, name: &str, received: Timestamp, line: &LogLine) -> Option<RuleMatch> {
-        let location: Arc<str> = match (about, line.queue) {
-            (AgentId::MANAGER, _) => line.location.clone(),
-            _ => format!("({name}) any->{}", line.location).into(),
+    fn judge(&mut self, about: AgentId, received: Timestamp, line: &LogLine) -> Option<RuleMatch> {
+        let outcome = match &mut self.read {
+            Some(read) => self.analysis.decide(read),
+            None => self.analysis.line(&line.text, &location(self.fleet, about, &line.location), received),
         };
-        let outcome = self.analysis.line(&line.text, &location, received);
         let rule = self.analysis.engine.rule(&outcome).filter(|_| outcome.decision == Decision::Alert)?;
         let found = rule.outcome().clone();
         self.is_alert(&found).then_some(found)
+    }
+
+    /// A line comes: the one that the other thread has read, if one does, and not the one before it.
+    pub(super) fn take_read(&mut self) {
+        let Some(ahead) = &mut self.ahead else { return };
+        if let Some(line) = self.read.take() {
+            ahead.done_with(line);
+        }
+        self.read = ahead.next();
     }
 
     /// Records the alert, if the event is one, and has it shown to who watches.
@@ -252,6 +278,41 @@ impl<'s, 'i> Scribe<'s, 'i> {
             (None, _) if about == AgentId::MANAGER => MANAGER_NAME.into(),
             (None, _) => about.to_string().into(),
         }
+    }
+}
+
+/// The lines that a write of this work comes upon, in its order.
+pub fn unread<'w>(work: &'w [Work], fleet: &BTreeMap<AgentId, Member>) -> Vec<Unread<'w>> {
+    let mut unread = Vec::new();
+    for work in work {
+        match work {
+            Work::Record(record) => unread.extend(line_of(record).map(|(about, received, line)| Unread {
+                text: &line.text,
+                location: location(fleet, about, &line.location),
+                received,
+            })),
+            Work::Ossec(work) if fleet.contains_key(&work.about) => unread.extend(ossec::unread(work, fleet)),
+            _ => {}
+        }
+    }
+    unread
+}
+
+fn line_of(record: &Record) -> Option<(AgentId, Timestamp, &LogLine)> {
+    match record {
+        Record::Event { about, received, event: Event { body: EventBody::Log(line), .. }, .. } => {
+            Some((*about, *received, line))
+        }
+        _ => None,
+    }
+}
+
+/// Where a line comes from, as OSSEC tells it to rules: of an agent, by its name and by the address that its key has.
+fn location(fleet: &BTreeMap<AgentId, Member>, about: AgentId, location: &Arc<str>) -> Arc<str> {
+    match fleet.get(&about) {
+        _ if about == AgentId::MANAGER => location.clone(),
+        Some(member) => format!("({}) {}->{location}", member.name, member.address()).into(),
+        None => format!("({about}) any->{location}").into(),
     }
 }
 

@@ -34,6 +34,7 @@ impl Ingest {
             ledger,
             rules: self.rules.as_ref().map(|desk| desk.loaded.clone()),
             deliveries: Vec::new(),
+            ossec_dropped: self.ossec.dropped(),
         }
     }
 
@@ -53,6 +54,7 @@ impl Ingest {
             let each = self.fleet.iter().filter_map(|(id, member)| told(&called(*id, member), member, now.ms));
             problems.extend(each);
         }
+        problems.extend(self.ossec.drops_in_words(now.ms));
         problems
     }
 
@@ -102,6 +104,7 @@ pub fn agent_status(agent: &tally_store::Agent, state: AgentState) -> AgentStatu
         name: agent.name.clone(),
         group: agent.group.clone(),
         state,
+        version: agent.version.clone(),
         last_seen: agent.last_seen,
         root: agent.current.map(|root| root.0),
         entries: agent.entries,

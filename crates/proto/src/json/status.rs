@@ -19,6 +19,8 @@ pub struct Status {
     /// `None` where no manager runs.
     pub rules: Option<RulesStatus>,
     pub deliveries: Vec<DeliveryStatus>,
+    /// Datagrams in the name of OSSEC's agents that were dropped since the manager's start: why, and how many.
+    pub ossec_dropped: Vec<(&'static str, u64)>,
 }
 
 /// Which decoders, rules and lists events are put before.
@@ -38,6 +40,8 @@ pub struct AgentStatus {
     pub name: Arc<str>,
     pub group: Arc<str>,
     pub state: AgentState,
+    /// Which program it is; empty where it never said.
+    pub version: Arc<str>,
     pub last_seen: Option<Timestamp>,
     /// Of the snapshot that the manager holds.
     pub root: Option<[u8; 32]>,
@@ -159,6 +163,8 @@ pub fn status(status: &Status) -> Value {
     put(&mut object, "rules", rules);
     let deliveries = status.deliveries.iter().map(|delivery| Value::from(delivery_object(delivery)));
     put(&mut object, "deliveries", deliveries.collect::<Value>());
+    let dropped = status.ossec_dropped.iter().map(|(reason, count)| json!({"reason": reason, "count": count}));
+    put(&mut object, "ossec_dropped", dropped.collect::<Value>());
     object.into()
 }
 
@@ -182,6 +188,7 @@ fn agent_object(agent: &AgentStatus) -> Value {
         "name": &*agent.name,
         "group": &*agent.group,
         "state": agent.state.name(),
+        "version": or_null(&agent.version),
         "last_seen": agent.last_seen.map(|time| time.to_string()),
         "root": agent.root.map(|root| hex(&root)),
         "entries": agent.entries,

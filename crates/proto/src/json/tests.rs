@@ -205,6 +205,7 @@ fn status_object() {
         name: "web-1".into(),
         group: "web".into(),
         state: AgentState::Watching,
+        version: "0.1.0".into(),
         last_seen: Some(TIME),
         root: Some([0xab; 32]),
         entries: 9_120,
@@ -247,6 +248,7 @@ fn status_object() {
         name: "db".into(),
         group: "".into(),
         state: AgentState::NeverSeen,
+        version: "".into(),
         last_seen: None,
         root: None,
         entries: 0,
@@ -276,6 +278,7 @@ fn status_object() {
             last_error_at: Some(Timestamp(3)),
             failing_since: Some(Timestamp(3)),
         }],
+        ossec_dropped: vec![("a datagram was there before", 3)],
     };
     golden("status.json", &status(&full));
     golden("status-empty.json", &status(&Status::default()));

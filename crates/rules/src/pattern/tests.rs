@@ -101,7 +101,7 @@ fn reads_the_language_of_pcre2() {
         (r"[[:digit:]x-]+", "a1-x", Some((4, &[]))),
         (r"[()*+,.:;\<=>?\[\]]+", "a<>]", Some((4, &[]))),
         (r"\Qa.b\E+", "a.bb", Some((4, &[]))),
-        (r"\x41\x{42}\103", "abc", None),
+        (r"\x41\x{42}\103", "abc", Some((3, &[]))),
         (r"(?#note)a", "a", Some((1, &[]))),
         (r"(?x) a b # c", "ab", Some((2, &[]))),
         (r"(?:ab){2}", "xabab", Some((5, &[]))),
@@ -133,7 +133,10 @@ fn refuses_what_is_no_pattern() {
     }
     let deep = format!("{}a{}", "(".repeat(300), ")".repeat(300));
     assert!(Pattern::pcre2(&deep).is_err());
-    assert_eq!(Pattern::pcre2("(?:(?:a{900}b){900}c){900}"), Err(PatternError::TooLarge));
+    assert!(Pattern::pcre2("(?:(?:a{900}b){900}c){900}").is_err());
+    // What PCRE2 refuses is told with its place, as a character of the pattern.
+    let Err(PatternError::Foreign { at, what }) = Pattern::pcre2("é(?R)(?<n>a)(?(x)b)") else { panic!("it compiled") };
+    assert!(at > 10 && at < 20 && what.contains("subpattern") && !what.contains("offset"), "{at} {what}");
 }
 
 #[test]
@@ -147,6 +150,43 @@ fn gives_up_on_what_runs_away() {
     let pattern = Pattern::pcre2(r"^(a+)+\1b").expect("a pattern");
     assert_eq!(pattern.find(&text, &mut scratch), Err(Exhausted));
     assert!(!pattern.matches(&text));
+}
+
+/// What only PCRE2 itself knows: recursion, conditions, verbs, properties of signs, groups of one name, looking behind by
+/// several widths.
+#[test]
+fn leaves_to_pcre2_what_only_it_knows() {
+    for (pattern, text, answer) in [
+        (r"^\((?:[^()]|(?R))*\)$", "(a(b)c)", None),
+        (r"\((?:[^()]++|(?R))*\)", "x(a(b)C)", Some((8, &[][..]))),
+        (r"(\w)(?:(?R)|\w?)\1", "xabcba", Some((6, &["a"]))),
+        (r"^(<)?\w+(?(1)>|!)$", "<Ab>", Some((4, &["<"]))),
+        (r"^(<)?\w+(?(1)>|!)$", "<ab!", None),
+        (r"(?&pair);(?(DEFINE)(?<pair>\d,\d))", "7,8;", Some((4, &[]))),
+        (r"\p{Lu}\P{L}", "q1", Some((2, &[]))),
+        (r"foo\Kbar", "foobar", Some((6, &[]))),
+        (r"(?<=a|bc)d", "bcd", Some((3, &[]))),
+        (r"(?|(a)|(b))c", "bc", Some((2, &["b"]))),
+        (r"a(*SKIP)b|.", "ac", Some((2, &[]))),
+    ] {
+        let pattern = Pattern::pcre2(pattern).expect("a pattern");
+        let answer = answer.map(|(end, found)| (end, found.iter().map(|group| (*group).to_owned()).collect()));
+        assert_eq!(groups(&pattern, text), answer, "{}", pattern.source());
+        assert!(!pattern.is_plain() && pattern.matches(text.as_bytes()) == answer.is_some());
+    }
+}
+
+#[test]
+fn pcre2_gives_up_on_what_runs_away() {
+    let text = [b"a".repeat(5000), b"!".to_vec()].concat();
+    let (mut scratch, mut groups) = (Scratch::default(), Vec::new());
+    for runs_away in [r"^(a+)+(?(1)b|c)$", "(*LIMIT_MATCH=4000000000)^(a+)+(?(1)b|c)$"] {
+        let pattern = Pattern::pcre2(runs_away).expect("a pattern");
+        assert_eq!(pattern.find(&text, &mut scratch), Err(Exhausted), "{runs_away}");
+        assert_eq!(pattern.find_groups(&text, &mut scratch, &mut groups), Err(Exhausted), "{runs_away}");
+    }
+    // A text that is no UTF-8, of a pattern that asks for it.
+    assert_eq!(Pattern::pcre2(r"(*UTF)\p{L}").expect("a pattern").find(b"\xFFa", &mut scratch), Ok(None));
 }
 
 #[test]
@@ -184,6 +224,25 @@ mod properties {
                     prop_assert_eq!(pattern.find_groups(text, &mut scratch, &mut groups), end);
                     prop_assert!(groups.iter().all(|group| group.end <= text.len()));
                 }
+            }
+        }
+
+        /// What our engine finds is what PCRE2 finds.
+        #[test]
+        fn ours_finds_what_pcre2_finds(source in PATTERN, text in TEXT) {
+            prop_assume!(!source.is_empty());
+            let (Ok(ours), Ok(theirs)) = (Pattern::pcre2(&source), Pattern::foreign(&source)) else {
+                // Neither takes what the other refuses.
+                prop_assert_eq!(Pattern::pcre2(&source).is_ok(), Pattern::foreign(&source).is_ok());
+                return Ok(());
+            };
+            // What OSSEC compares without PCRE2 is another matter.
+            prop_assume!(!ours.is_plain());
+            let (mut scratch, mut found, mut wanted) = (Scratch::default(), Vec::new(), Vec::new());
+            let end = ours.find_groups(text.as_bytes(), &mut scratch, &mut found);
+            let wanted_end = theirs.find_groups(text.as_bytes(), &mut scratch, &mut wanted);
+            if end.is_ok() && wanted_end.is_ok() {
+                prop_assert_eq!((end, found), (wanted_end, wanted));
             }
         }
 

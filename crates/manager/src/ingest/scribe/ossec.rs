@@ -2,6 +2,7 @@
 //!
 //! They number no events, so the manager does it for them, in the order in which it took their messages in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tally_ossec::scan::path_number;
@@ -16,6 +17,8 @@ use tally_types::{
 };
 
 use super::Scribe;
+use crate::fleet::Member;
+use crate::ingest::ahead::Unread;
 use crate::ingest::event_record;
 use crate::ingest::ossec::{Deed, OssecWork};
 
@@ -42,7 +45,10 @@ impl Scribe<'_, '_> {
             match deed {
                 Deed::File { file, is_first } => self.ossec_file(telling, file, *is_first)?,
                 Deed::Deleted(path) => self.ossec_deleted(telling, path)?,
-                Deed::Text(text) => self.ossec_text(telling, text)?,
+                Deed::Text(text) => {
+                    self.take_read();
+                    self.ossec_text(telling, text)?;
+                }
                 Deed::Version(version) => self.tx.set_version(*about, version)?,
                 Deed::Started { version, cannot, has_baseline } => {
                     let (version, cannot) = (version.clone(), cannot.clone());
@@ -139,8 +145,7 @@ impl Scribe<'_, '_> {
         if queue == LogQueue::Rootcheck {
             self.tx.take_finding(telling.about, &text.text, telling.received)?;
         }
-        let location = cut(&text.location, LogLine::LOCATION_BYTES_MAX);
-        let line = LogLine::new(location, queue, text.text.clone());
+        let line = LogLine::new(location_of(text), queue, text.text.clone());
         self.tell(telling, EventBody::Log(Box::new(line)))
     }
 
@@ -195,6 +200,22 @@ impl Scribe<'_, '_> {
         }
         Ok(unnamed)
     }
+}
+
+/// The lines that are written of it, in its order.
+pub(super) fn unread<'w>(work: &'w OssecWork, fleet: &BTreeMap<AgentId, Member>) -> impl Iterator<Item = Unread<'w>> {
+    work.deeds.iter().filter_map(|deed| match deed {
+        Deed::Text(text) => Some(Unread {
+            text: &text.text,
+            location: super::location(fleet, work.about, &location_of(text)),
+            received: work.received,
+        }),
+        _ => None,
+    })
+}
+
+fn location_of(text: &LogText) -> Arc<str> {
+    cut(&text.location, LogLine::LOCATION_BYTES_MAX)
 }
 
 const UNKNOWN_BEFORE: &str =

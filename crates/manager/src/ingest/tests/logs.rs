@@ -77,3 +77,51 @@ fn what_decoders_made_of_a_line_stands_in_its_alert() {
     assert_eq!((decoding.decoder.as_deref(), decoding.program.as_deref()), (Some("sshd"), Some("sshd")));
     assert_eq!((field("srcip"), field("dstuser")), (Some("203.0.113.9"), Some("root")), "{decoding:?}");
 }
+
+/// Many lines of one commit are read on a second thread; what is decided of them is what is decided of them one by one, also
+/// where some of them came before, and where rules count.
+#[test]
+fn many_lines_at_once_are_decided_as_one_by_one() {
+    const COUNTING: &str = r#"<group name="local,">
+<rule id="100101" level="5"><match>pump stopped</match><description>d</description></rule>
+<rule id="100102" level="10" frequency="2" timeframe="600"><if_matched_sid>100101</if_matched_sid>
+<description>e</description></rule></group>"#;
+    let texts: Vec<String> = (0..500)
+        .map(|n| match n % 7 {
+            0 => format!("out of memory: killed {n}"),
+            1..4 => format!("pump stopped {n}"),
+            _ => format!("nothing {n}"),
+        })
+        .collect();
+    let mut told = Vec::new();
+    for at_once in [1, 3, 150, 500] {
+        let mut bench = Bench::new();
+        let rules = vec![("local_rules.xml", RULES), ("counting.xml", COUNTING)];
+        let sources = Sources::with_shipped(vec![], vec![], rules, Lists::default());
+        bench.ingest.analysis = Analysis::load(&sources, "manager").unwrap();
+        let mut agent = bench.admitted("web1");
+        for texts in texts.chunks(at_once) {
+            let mut batch = agent.batch(line(&texts[0]));
+            for text in &texts[1..] {
+                batch.events.extend(agent.batch(line(text)).events);
+            }
+            bench.store(&agent, batch.clone());
+            // The same again: all of it is known.
+            bench.store(&agent, batch);
+            assert_eq!(agent.stored(), Some(Position::new(100, agent.seq)));
+        }
+        let alerts = bench.alerts();
+        let mut found: Vec<_> = alerts
+            .iter()
+            .filter_map(|alert| match &alert.alert.event.body {
+                EventBody::Log(told) => Some((alert.alert.event_id, alert.alert.rule.id, told.clone())),
+                _ => None,
+            })
+            .collect();
+        found.sort_by_key(|(id, ..)| *id);
+        told.push(found);
+    }
+    assert!(told[0].len() > 250, "{}", told[0].len());
+    assert!(told[0].iter().any(|(_, rule, _)| *rule == RuleId(100_102)));
+    assert!(told.iter().all(|found| *found == told[0]));
+}

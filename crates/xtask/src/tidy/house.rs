@@ -32,6 +32,7 @@ pub const ROOMS: &[Room] = &[
     room("net", 2, false, &[]),
     room("store", 2, false, &[]),
     room("delivery", 2, false, &[]),
+    room("response", 2, false, &[]),
     // The pages read what the store has.
     room("web", 2, false, &["store"]),
     room("agent", 3, false, &[]),

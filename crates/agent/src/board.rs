@@ -45,12 +45,14 @@ struct Posted {
     status: Status,
     /// Counts up with each change.
     version: u64,
+    /// Orders that are known here, of which the manager is not told yet.
+    orders: Vec<u64>,
     closed: bool,
 }
 
 impl Board {
     pub fn new(status: Status, budget: Arc<Budget>, health: Arc<Health>) -> Self {
-        let posted = Mutex::new(Posted { status, version: 0, closed: false });
+        let posted = Mutex::new(Posted { status, version: 0, orders: Vec::new(), closed: false });
         let for_reports = ForReports { manager: manager(false, "not tried yet"), ..ForReports::default() };
         Self {
             posted,
@@ -113,6 +115,21 @@ impl Board {
         posted.version += 1;
         drop(posted);
         self.changed.notify_all();
+    }
+
+    /// The manager is to hear that this order is known: it says each again until then, so few can be here.
+    pub fn order_taken(&self, id: u64) {
+        let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !posted.orders.contains(&id) {
+            posted.orders.push(id);
+        }
+        posted.version += 1;
+        drop(posted);
+        self.changed.notify_all();
+    }
+
+    pub fn take_orders(&self) -> Vec<u64> {
+        std::mem::take(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner).orders)
     }
 
     /// The newest status, as of this moment.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::json::SCHEMA;
 use tally_proto::message;
+use tally_syscheck::ResponseConfig;
 use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
@@ -17,6 +18,7 @@ use crate::budget::Budget;
 use crate::health::Health;
 use crate::pulse::Pulse;
 use crate::report::{self, Report};
+use crate::responder;
 use crate::state::OutboxReader;
 
 const SOCKET: &str = "status.sock";
@@ -34,6 +36,7 @@ pub struct Desk {
     pub watches: Vec<PathBytes>,
     /// The agent's database.
     pub database: PathBuf,
+    pub responses: ResponseConfig,
     pub began: Instant,
 }
 
@@ -125,6 +128,7 @@ impl Desk {
             dropped: status.dropped,
             last_scan: self.board.last_scan(),
             manager: self.board.manager(),
+            responses: responder::standing(&self.responses),
             impaired: self.impaired(),
             budget: report::Budget {
                 cpu: routine.cpu_percent,
@@ -201,7 +205,10 @@ mod tests {
         let board = Arc::new(Board::new(status, Arc::clone(&budget), Arc::clone(&health)));
         board.connected("web1");
         let (watches, database, began) = (vec![PathBytes::root()], state.path().to_owned(), Instant::now());
-        Desk { board, budget, health: Arc::clone(&health), sensor: None, watches, database, began }.open().unwrap();
+        let responses = ResponseConfig::default();
+        Desk { board, budget, health: Arc::clone(&health), sensor: None, watches, database, responses, began }
+            .open()
+            .unwrap();
         let (text, report) = ask(&dir).unwrap();
         assert!(text.ends_with("}\n"));
         assert_eq!((report.entries, &*report.watches, report.problems.len()), (7, &["/".to_owned()][..], 0));

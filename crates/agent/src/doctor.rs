@@ -73,6 +73,7 @@ pub fn examine(options: &DoctorOptions) -> Result<Findings> {
     findings.capabilities = capabilities()?;
     findings.limits = NUMBERS.iter().filter_map(|(name, what)| number(name, what)).collect();
     findings.state = state(&state_dir);
+    findings.responses = crate::responder::standing(&chosen.config.responses);
     findings.mark_used();
     Ok(findings)
 }

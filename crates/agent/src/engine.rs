@@ -13,6 +13,7 @@ mod disputed;
 mod examine;
 mod latecomer;
 mod linked;
+mod orders;
 mod overflow;
 mod rotations;
 mod scans;
@@ -37,6 +38,7 @@ pub use self::device::DeviceWrite;
 use self::device::Written;
 use self::examine::{Draft, Occasion};
 use self::latecomer::Latecomers;
+use self::orders::Orders;
 use self::overflow::Missing;
 use self::rotations::Rotations;
 use self::scans::{Finished, Job, Scans};
@@ -47,6 +49,7 @@ use crate::intake::{Command, Intake, Loss, ScanOutcome, Work};
 use crate::notice::{Notice, Notices};
 use crate::policy::{Reception, Standing};
 use crate::report::LastScan;
+use crate::responder::Responder;
 use crate::scan::{Base, Hint};
 use crate::sensor::runtime::Containers;
 use crate::sensor::{Coverage, LastWord, Source};
@@ -77,6 +80,10 @@ pub(crate) mod fact {
     /// Of the policy of the manager that is kept beside the state, and of the last one that was refused.
     pub const POLICY_TAKEN_IN: &str = "policy_taken_in";
     pub const POLICY_REFUSED: &str = "policy_refused";
+    /// The numbers of orders that are known, and those that are not done yet, in words.
+    pub const ORDERS_KNOWN: &str = "orders_known";
+    pub const ORDERS_OPEN: &str = "orders_open";
+    pub const ORDERS_RESTARTED: &str = "orders_restarted";
 }
 
 /// How often it is written down that everything is still being watched.
@@ -110,6 +117,8 @@ pub struct Engine {
     last_word: LastWord,
     scans: Scans,
     rotations: Rotations,
+    orders: Orders,
+    responder: Responder,
     /// What is read by another thread.
     aside: Aside,
     coverage: Coverage,
@@ -152,14 +161,27 @@ pub struct Parts {
     pub last_word: LastWord,
     pub settings: Settings,
     pub budget: Arc<Budget>,
+    pub responder: Responder,
 }
 
 pub use scans::Settings;
 
 impl Engine {
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { state, policy, standing, intake, board, notices, coverage, sensor, last_word, settings, budget } =
-            parts;
+        let Parts {
+            state,
+            policy,
+            standing,
+            intake,
+            board,
+            notices,
+            coverage,
+            sensor,
+            last_word,
+            settings,
+            budget,
+            responder,
+        } = parts;
         let path = state.path().to_owned();
         let aside = Aside::new(Arc::clone(&budget), Arc::clone(&intake));
         let scans = Scans::new(settings, budget, path, policy.clone(), intake.clone(), notices.clone());
@@ -179,6 +201,8 @@ impl Engine {
             gap: None,
             scans,
             rotations: Rotations::new(settings.rotation_wait),
+            orders: Orders::default(),
+            responder,
             aside,
             coverage,
             stuck: None,
@@ -347,6 +371,8 @@ impl Engine {
             Command::Life(life) => self.record(life),
             Command::DeviceWritten(write) => self.device_written(write),
             Command::Policy { text } => self.policy_received(text.as_deref()),
+            Command::Order { order, came } => self.order_came(*order, came),
+            Command::Responded => self.tell_responses(),
             Command::Coverage(coverage) => self.coverage_changed(coverage),
             Command::Collected(batch) => self.collected(batch),
         }
@@ -433,6 +459,7 @@ impl Engine {
                     self.close_gap(took)?;
                 }
                 self.devices_read(&job.devices, took)?;
+                self.ordered_scanned(&job, entries)?;
                 if job.is_routine() {
                     self.scans.rounds += 1;
                     if_there_is_room(self.state.set_fact(fact::ROUNDS, self.scans.rounds.cast_signed()))?;
@@ -543,6 +570,7 @@ impl Engine {
         if self.stuck.is_none() {
             self.full_told = false;
             self.record(Life::StateFull { detail: detail.into() })?;
+            self.take_held_orders()?;
         }
         Ok(())
     }
@@ -636,6 +664,9 @@ impl Engine {
 
     /// The orderly end: everything that was signalled is looked at, and the farewell is stored.
     fn finish(mut self, reason: &str) -> Result<(), StateError> {
+        // What its programs still change is seen.
+        self.responder.stop(self.intake.renews());
+        self.tell_responses()?;
         self.scans.cancel();
         self.aside.cancel();
         let read_up_to = self.last_word.take();

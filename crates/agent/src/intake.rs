@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tally_proto::Position;
+use tally_proto::message::Order;
 use tally_snapshot::NodeHash;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, Life, PathBytes, Timestamp};
@@ -91,6 +92,13 @@ pub enum Command {
     /// The manager gives a policy, or says that it has none for this agent.
     Policy {
         text: Option<Arc<str>>,
+    },
+    /// Something is there to be told of responses.
+    Responded,
+    /// The manager has this agent do something.
+    Order {
+        order: Box<Order>,
+        came: Instant,
     },
     /// What the sensors can and cannot see has changed.
     Coverage(Coverage),

@@ -26,6 +26,7 @@ mod policy;
 pub mod program;
 mod pulse;
 pub mod report;
+mod responder;
 pub mod scan;
 mod seam;
 mod sensor;

@@ -149,6 +149,7 @@ impl Shared {
         let mut version = 0;
         while let Some((newer, status)) = self.board.newer_than(version) {
             version = newer;
+            self.board.take_orders().into_iter().for_each(|id| self.send(&ToLink::OrderTaken { id }));
             self.send(&ToLink::Status(status));
         }
     }
@@ -303,6 +304,10 @@ impl Server {
             ToAgent::Policy { text } => drop(self.sources.intake.command(Command::Policy { text: Some(text) })),
             ToAgent::PolicyNone => drop(self.sources.intake.command(Command::Policy { text: None })),
             ToAgent::WantPolicy => self.shared.send(&ToLink::PolicyInUse(self.sources.policy.clone())),
+            ToAgent::Order(order) => {
+                let command = Command::Order { order: Box::new(order), came: Instant::now() };
+                self.sources.intake.command(command);
+            }
             ToAgent::LogsHeld(held) => self.teller.held(held)?,
             ToAgent::LeavesKept { number } => self.teller.kept(number),
             // The seam lets no other pass.

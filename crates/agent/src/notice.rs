@@ -120,7 +120,7 @@ pub fn sentence(notice: &Notice) -> String {
         Notice::StateFull { detail } => {
             format!("cannot store events: {detail}; they are found again when there is room")
         }
-        Notice::Renewed => "another policy: beginning anew with it".to_owned(),
+        Notice::Renewed => "beginning anew".to_owned(),
         Notice::Stopped => "stopped".to_owned(),
     }
 }

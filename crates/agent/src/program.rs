@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tally_net::Identity;
 use tally_proto::message::{PolicyInUse, RunId, Status};
-use tally_syscheck::{AgentConfig, Limits, Mode, Policy};
+use tally_syscheck::{AgentConfig, Limits, Mode, Policy, ResponseConfig};
 use tally_types::{AgentState, PathBytes};
 
 use crate::board::Board;
@@ -25,6 +25,7 @@ use crate::link_server::{LinkProgram, LinkServer, Sources};
 use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
 use crate::policy::{self, Chosen, Standing};
+use crate::responder::Responder;
 use crate::seam::IdentityText;
 use crate::sensor::who::Tier;
 use crate::sensor::{self, Sensor, Source};
@@ -50,11 +51,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let taken_in = state.fact::<Option<Vec<u8>>>(engine::fact::POLICY_TAKEN_IN)?.flatten();
     let taken_in = taken_in.and_then(|digest| digest.try_into().ok());
     let Chosen { config, mut policy, collect, standing } = policy::choose(&agent_dir, own, taken_in)?;
-    let manager = match (&options.manager, &config.manager) {
-        (Some(manager), _) => manager.clone(),
-        (None, Some(manager)) => manager.to_string(),
-        (None, None) => enrol::manager(&state_dir)?,
-    };
+    let manager = manager(options, &config, &state_dir)?;
     leave_out_own_state(&mut policy, &state_dir)?;
     guard::watch_own(&mut policy, &enrol::agent_dir(&state_dir), options.file());
     let notices = Arc::new(Notices::new(options.json));
@@ -66,6 +63,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         stop_with_stdin(&intake)?;
     }
     let policy = Arc::new(policy);
+    let responses = config.responses.clone();
     let only = options.sensor.as_deref().map(source).transpose()?;
     let who = options.who.as_deref().map(tier).transpose()?;
     // The sensor first: what happens while the first scan walks is seen by it.
@@ -74,9 +72,11 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let board = Arc::new(Board::new(first_status(&state), Arc::clone(&budget), Arc::clone(&health)));
     let link =
         start_link(&state, options, link_args, manager, &identity, (&board, &intake, &notices, &health), &standing)?;
-    let guard = stand_guard(state.path(), policy.roots(), &sensor, (&board, &intake, &health, &budget))?;
+    let guard = stand_guard((state.path(), policy.roots(), &responses), &sensor, (&board, &intake, &health, &budget))?;
     let collector = Collector::start(collect, state.collected()?, &intake).context("start the collection of logs")?;
+    let responder = Responder::start(responses, &agent_dir, &intake);
     let engine = Engine::new(Parts {
+        responder,
         state,
         policy,
         standing,
@@ -98,12 +98,12 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let renews = worked.is_ok() && intake.renews();
     link.stop(match (&worked, renews) {
         (Err(_), _) => "the agent failed",
-        (_, true) => "the agent takes up another policy",
+        (_, true) => "the agent begins anew",
         _ => "the agent was asked to stop",
     });
     if renews {
         notices.tell(&Notice::Renewed);
-        return Err(begin_anew()).context("begin anew with another policy");
+        return Err(begin_anew()).context("begin anew");
     }
     notices.tell(&Notice::Stopped);
     Ok(worked?)
@@ -115,10 +115,18 @@ fn limits(memory_bytes: u64) -> Limits {
     Limits { bytes_max, ..Limits::default() }
 }
 
+/// Where the manager is: what the command line says, else the configuration, else the enrolment.
+fn manager(options: &RunOptions, config: &AgentConfig, state_dir: &Path) -> Result<String> {
+    match (&options.manager, &config.manager) {
+        (Some(manager), _) => Ok(manager.clone()),
+        (None, Some(manager)) => Ok(manager.to_string()),
+        (None, None) => Ok(enrol::manager(state_dir)?),
+    }
+}
+
 /// Begins to answer `tally-agent status`, and to look after the agent itself.
 fn stand_guard(
-    database: &Path,
-    watches: Vec<PathBytes>,
+    (database, watches, responses): (&Path, Vec<PathBytes>, &ResponseConfig),
     sensor: &Sensor,
     (board, intake, health, budget): (&Arc<Board>, &Arc<Intake>, &Arc<Health>, &Arc<Budget>),
 ) -> Result<Guard> {
@@ -129,6 +137,7 @@ fn stand_guard(
         sensor: sensor.pulse.clone(),
         watches,
         database: database.to_owned(),
+        responses: responses.clone(),
         began: Instant::now(),
     };
     if let Err(error) = desk.open() {
@@ -187,6 +196,7 @@ fn leave_out_own_state(policy: &mut Policy, state_dir: &Path) -> Result<()> {
         "agent/lock",
         "agent/status.sock",
         "agent/policy.toml",
+        "agent/responses",
     ] {
         policy.leave_out(absolute(&own.join(name))?);
     }

@@ -33,6 +33,9 @@ pub struct Report {
     pub last_scan: Option<LastScan>,
     pub outbox: Outbox,
     pub manager: Manager,
+    /// Whether the manager may have anything run here, in words.
+    #[serde(default)]
+    pub responses: String,
     pub impaired: Vec<Impaired>,
     pub budget: Budget,
     pub usage: Usage,
@@ -123,6 +126,7 @@ impl fmt::Display for Report {
         lines.one("outbox", &format!("{} events, {}", self.outbox.events, megabytes(self.outbox.bytes)));
         let link = if self.manager.connected { "connected" } else { "not connected" };
         lines.one("manager", &format!("{link}: {}", self.manager.detail));
+        lines.one("responses", &self.responses);
         let (budget, usage) = (&self.budget, &self.usage);
         lines.one(
             "budget",

@@ -41,6 +41,10 @@ pub enum ToLink {
     /// `None` if there is nothing to tell.
     Leaves(Option<Box<Leaves>>),
     PolicyInUse(PolicyInUse),
+    /// The order of that number is known here.
+    OrderTaken {
+        id: u64,
+    },
     Control(LinkControl),
 }
 
@@ -93,7 +97,7 @@ pub enum ToSensor {
     },
     /// Answer with leaves of logs that the manager was not told yet.
     NeedLeaves,
-    /// What the manager says and the link has no business with: policies, and what is held of logs.
+    /// What the manager says and the link has no business with: policies, orders, and what is held of logs.
     #[serde(skip)]
     FromManager(Box<ToAgent>),
     /// The manager has everything up to here.
@@ -168,6 +172,7 @@ impl ToLink {
             Self::Leaves(Some(leaves)) => message(&ToManager::Leaves((**leaves).clone())),
             Self::Leaves(None) => frame(CONTROL, &json(&LinkControl::NoLeaves)?),
             Self::PolicyInUse(policy) => message(&ToManager::PolicyInUse(policy.clone())),
+            Self::OrderTaken { id } => message(&ToManager::OrderTaken { id: *id }),
             Self::Control(control) => frame(CONTROL, &json(control)?),
         }
     }
@@ -180,6 +185,7 @@ impl ToLink {
                 Ok(ToManager::Heartbeat(heartbeat)) => Ok(Self::Status(heartbeat.status)),
                 Ok(ToManager::Leaves(leaves)) => Ok(Self::Leaves(Some(Box::new(leaves)))),
                 Ok(ToManager::PolicyInUse(policy)) => Ok(Self::PolicyInUse(policy)),
+                Ok(ToManager::OrderTaken { id }) => Ok(Self::OrderTaken { id }),
                 Ok(_) => Err(malformed("a message that has no business here")),
                 Err(error) => Err(SeamError::Malformed(error.to_string())),
             },
@@ -256,10 +262,10 @@ impl ToSensor {
 impl ToSensor {
     /// Of the manager's messages only these concern the sensor.
     fn parse_message(message: &[u8]) -> Result<Self, SeamError> {
-        use ToAgent::{LeavesKept, LogsHeld, Policy, PolicyNone, WantPolicy};
+        use ToAgent::{LeavesKept, LogsHeld, Order, Policy, PolicyNone, WantPolicy};
         let message = ToAgent::decode(message).map_err(|error| SeamError::Malformed(error.to_string()))?;
         match &message {
-            Policy { .. } | PolicyNone | WantPolicy | LogsHeld(_) | LeavesKept { .. } => {
+            Policy { .. } | PolicyNone | WantPolicy | LogsHeld(_) | LeavesKept { .. } | Order(_) => {
                 Ok(Self::FromManager(Box::new(message)))
             }
             _ => Err(malformed("a message that has no business here")),

@@ -70,6 +70,10 @@ fn agent(command: AgentCommand) -> Result<Outcome> {
     match command {
         AgentCommand::List(ask) => show(&ask, Kind::Agents, &json!({"op": "agent.list"})),
         AgentCommand::Show { ask, agent } => show(&ask, Kind::Agent, &json!({"op": "agent.show", "agent": agent})),
+        AgentCommand::Scan { ask, agent, path } => {
+            show(&ask, Kind::Done, &json!({"op": "agent.scan", "agent": agent, "path": path}))
+        }
+        AgentCommand::Restart { ask, agent } => show(&ask, Kind::Done, &json!({"op": "agent.restart", "agent": agent})),
         AgentCommand::Remove { ask, agent } => show(&ask, Kind::Done, &json!({"op": "agent.remove", "agent": agent})),
     }
 }

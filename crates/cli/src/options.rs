@@ -294,6 +294,22 @@ pub enum AgentCommand {
         /// Name or id
         agent: String,
     },
+    /// Have an agent compare all files, or those at and below a path, now; one that is away does it when it is back
+    Scan {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// Name or id
+        agent: String,
+        /// A watched path of its host, or a directory above some
+        path: Option<String>,
+    },
+    /// Have an agent begin anew
+    Restart {
+        #[command(flatten)]
+        ask: AskOptions,
+        /// Name or id
+        agent: String,
+    },
     /// Withdraw an agent's identity; its record stays
     Remove {
         #[command(flatten)]

@@ -9,9 +9,11 @@
 
 mod admission;
 mod ahead;
+mod instruct;
 mod news;
 mod orders;
 mod ossec;
+mod pending;
 mod policies;
 mod recovery;
 mod scribe;
@@ -86,6 +88,7 @@ pub struct Ingest {
     ossec_scanning: BTreeSet<AgentId>,
     /// What groups watch by.
     policies: BTreeMap<Arc<str>, policies::Given>,
+    pending: pending::Pending,
     deadmen: Deadmen,
     /// The last number given to an event of the manager's own.
     own: Position,
@@ -141,6 +144,8 @@ enum Work {
         policy: Box<tally_proto::message::PolicyInUse>,
     },
     EqualAt(AgentId, Timestamp),
+    KeepOrder(tally_store::PendingOrder),
+    ForgetOrder(u64),
     Ossec(Box<ossec::OssecWork>),
 }
 
@@ -150,6 +155,7 @@ enum After {
     Admit { from: Source },
     Checkpoint { from: Source },
     LeavesKept { from: Source, number: u64 },
+    Order { agent: AgentId, id: u64 },
 }
 
 /// The state cannot be written.
@@ -211,6 +217,7 @@ impl Ingest {
             responder: None,
             ossec_scanning: BTreeSet::new(),
             policies,
+            pending: pending::Pending::default(),
             deadmen,
             own,
             group: Group::default(),
@@ -223,6 +230,7 @@ impl Ingest {
             changes: GARBAGE_CHANGES,
         };
         ingest.resume_ossec(now)?;
+        ingest.resume_orders(now)?;
         Ok(ingest)
     }
 
@@ -313,6 +321,8 @@ impl Ingest {
                 self.ossec.count_drops(counts, now.ms);
                 self.may_have_news = true;
             }
+            Input::OrderTaken { from, id } => self.order_taken(from, id),
+            Input::RespondAt { which, what } => self.respond_at(now, &which, &what),
             Input::Responded { about, life } if self.stuck.is_none() => self.notice(now, about, life),
             Input::Responded { life, .. } => {
                 tracing::warn!(?life, "a response is not on record: nothing can be stored")
@@ -329,6 +339,7 @@ impl Ingest {
         if self.stuck.is_none() {
             self.find_silent(now);
             self.go_on_recovering(now);
+            self.expire_orders(now);
             self.tidy(now);
         }
         self.ask_again(now);
@@ -343,7 +354,7 @@ impl Ingest {
             return Some(0);
         }
         let asked = self.comparisons().filter_map(|(_, comparison)| comparison.next_ms()).min();
-        [self.deadmen.next_ms(), asked, Some(self.publish_ms)].into_iter().flatten().min()
+        [self.deadmen.next_ms(), asked, Some(self.publish_ms), self.pending.next_ms()].into_iter().flatten().min()
     }
 
     /// Makes durable what was applied, and does what waited for that.
@@ -482,6 +493,7 @@ impl Ingest {
             After::Admit { from } => self.admit(now, from),
             After::Checkpoint { from } => self.send_checkpoint(from),
             After::LeavesKept { from, number } => self.leaves_kept(from, number),
+            After::Order { agent, id } => self.say_orders(now, agent, Some(id)),
         }
     }
 

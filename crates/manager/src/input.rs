@@ -8,7 +8,7 @@ use tally_ossec::station::{Heard, Reason, Told};
 use tally_ossec::syscheck::FileState;
 use tally_proto::Position;
 use tally_proto::message::{
-    Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, ToldLog,
+    Batch, EnrolAnswer, EnrolRequest, Hello, Leaves, Mark, Nodes, PolicyInUse, Status, Task, ToldLog,
 };
 use tally_proto::session::{ManagerIn, Missing};
 use tally_store::OssecAgent;
@@ -92,6 +92,16 @@ pub enum Input {
     OssecDropped(Vec<(Reason, u64)>),
     /// What agents of OSSEC's said, in the order in which it came.
     Ossec(Vec<OssecHeard>),
+    /// An agent says that it has an order.
+    OrderTaken {
+        from: Source,
+        id: u64,
+    },
+    /// Agents of Tallystick are to run a response.
+    RespondAt {
+        which: Natives,
+        what: Task,
+    },
     /// What came of a response.
     Responded {
         about: AgentId,
@@ -103,6 +113,13 @@ pub enum Input {
     },
     /// The manager shuts down: nothing after this is taken.
     Stop,
+}
+
+/// Agents of Tallystick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Natives {
+    These(Vec<AgentId>),
+    All,
 }
 
 /// Whose connection an input came by.
@@ -118,6 +135,8 @@ pub struct Link {
     pub to: mpsc::Sender<ManagerIn>,
     /// `None` in tests, which have no network.
     pub closer: Option<Closer>,
+    /// Whether the agent's version understands orders.
+    pub has_orders: bool,
 }
 
 impl Input {

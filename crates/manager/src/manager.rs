@@ -152,7 +152,7 @@ impl Manager {
         let live = Live::default();
         let mut ingest = Ingest::open(Parts { store, analysis, authority, settings, live: live.clone() }, clock.now())?;
         let (station, orders) = mpsc::channel();
-        let responder = respond(&responses, &mut ingest, &inlet, &station)?;
+        let responder = respond(&responses, &mut ingest, &inlet, &station, &dir)?;
         let rules = ingest.serve_rules(rules);
         ingest.serve_ossec(OssecDesk::new(station, config.ossec.resend, config.ossec.group.clone()));
         ingest.archive_in(archive(&config)?);
@@ -210,11 +210,13 @@ fn respond(
     ingest: &mut Ingest,
     inlet: &Inlet<Input>,
     station: &mpsc::Sender<StationOrder>,
+    dir: &Path,
 ) -> io::Result<Option<(Responder, JoinHandle<()>)>> {
-    if responses.is_empty() {
+    // What lasts from before is taken back, whatever the configuration says now.
+    if responses.is_empty() && !Responder::has_left(dir) {
         return Ok(None);
     }
-    let started = Responder::start(responses.clone(), ingest.reader(), inlet.clone(), station.clone())?;
+    let started = Responder::start(responses.clone(), ingest.reader(), inlet.clone(), station.clone(), dir)?;
     ingest.respond_by(started.0.clone());
     Ok(Some(started))
 }

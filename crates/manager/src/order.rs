@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tally_ossec::station::OrderError;
 use tally_proto::json;
 use tally_snapshot::NodeHash;
-use tally_types::{AgentId, Life, Timestamp};
+use tally_types::{AgentId, Life, PathBytes, Timestamp};
 
 use crate::policy::GroupText;
 use crate::rule_files::ParsedRules;
@@ -71,15 +71,15 @@ pub enum Recipient {
     /// The manager's own host.
     Manager,
     Agent(AgentId),
-    /// All agents of OSSEC's.
+    /// All agents.
     All,
 }
 
 /// What an agent is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// Compare all files now.
-    Scan,
+    /// Compare what lies at and below a path now, or all files.
+    Scan { path: Option<PathBytes> },
     /// Start anew.
     Restart,
     /// Run a response, by its name, against an address.
@@ -90,7 +90,8 @@ impl Instruction {
     /// For the record.
     pub fn words(&self) -> String {
         match self {
-            Self::Scan => "scan".to_owned(),
+            Self::Scan { path: None } => "scan".to_owned(),
+            Self::Scan { path: Some(path) } => format!("scan {path}"),
             Self::Restart => "restart".to_owned(),
             Self::Respond { response, address } => format!("respond {response} {address}"),
         }
@@ -113,8 +114,11 @@ pub enum Reply {
     Status(Box<json::Status>),
     Token(NewToken),
     Done(String),
-    /// What was sent to whom comes here: the port has a thread of its own.
-    Instructed(std::sync::mpsc::Receiver<Vec<Result<(), OrderError>>>),
+    /// What was sent to which agents of OSSEC's comes here: the port has a thread of its own. `said` is of the others.
+    Instructed {
+        answers: std::sync::mpsc::Receiver<Vec<Result<(), OrderError>>>,
+        said: Option<String>,
+    },
     Promoted {
         from: NodeHash,
         to: NodeHash,

@@ -102,10 +102,12 @@ pub struct Places {
 pub struct Prepared {
     /// As agents know it: the command's name with the time behind it.
     pub name: Arc<str>,
+    /// The command alone, by which agents of Tallystick know it.
+    pub command: Arc<str>,
     pub program: PathBuf,
     pub timeout_s: u32,
     /// Of the second time, the third …
-    pub repeated_s: Vec<u64>,
+    pub repeated_s: Arc<[u64]>,
     pub places: Places,
     needs_user: bool,
     needs_address: bool,
@@ -146,6 +148,7 @@ impl Prepared {
         let expects = |what: &str| command.expect.contains(&what);
         Ok(Self {
             name: name.into(),
+            command: command.name.as_str().into(),
             program: command.program.clone(),
             timeout_s: response.timeout_s,
             repeated_s: response.repeated_minutes.iter().map(|minutes| u64::from(*minutes) * 60).collect(),

@@ -40,6 +40,7 @@ struct Session {
     clock: Clock,
     sender: Sender,
     closer: Closer,
+    has_orders: bool,
     /// The agent takes nothing any more. What it sent before is still read: its last words are its farewell.
     is_deaf: bool,
     /// Given away with the hello.
@@ -49,12 +50,21 @@ struct Session {
 /// Serves a connection until it ends, and tells the ingest thread when it has.
 pub async fn serve(conn: Conn, from: Source, inlet: Inlet<Input>, clock: Clock) {
     let (link, decisions) = mpsc::channel(DECISIONS_MAX);
-    let peer = conn.peer();
+    let (peer, has_orders) = (conn.peer(), conn.has_orders());
     let (sender, receiver) = conn.split();
     let closer = sender.closer();
     let machine = ManagerSession::new();
-    let mut session =
-        Session { from, machine, inlet: inlet.clone(), clock, sender, closer, is_deaf: false, link: Some(link) };
+    let mut session = Session {
+        from,
+        machine,
+        inlet: inlet.clone(),
+        clock,
+        sender,
+        closer,
+        has_orders,
+        is_deaf: false,
+        link: Some(link),
+    };
     let ended = session.run(receiver, decisions).await;
     match ended {
         Ok(End::Finished) => session.sender.finish(CloseCode::Done, "").await,
@@ -120,7 +130,7 @@ impl Session {
                 ManagerOut::Close(close) => return Ok(Some(close)),
                 ManagerOut::Hello(hello) => {
                     let Some(to) = self.link.take() else { continue };
-                    let link = Link { to, closer: Some(self.closer.clone()) };
+                    let link = Link { to, closer: Some(self.closer.clone()), has_orders: self.has_orders };
                     Input::Hello { from, hello: Box::new(hello), received: wall(), link }
                 }
                 ManagerOut::Store(batch) => Input::Store { from, batch },
@@ -131,6 +141,7 @@ impl Session {
                 ManagerOut::PolicyInUse(policy) => Input::PolicyInUse { from, policy },
                 ManagerOut::AskLogs => Input::AskLogs { from },
                 ManagerOut::Leaves(leaves) => Input::Leaves { from, leaves },
+                ManagerOut::OrderTaken { id } => Input::OrderTaken { from, id },
                 ManagerOut::Farewell { reason } => Input::Farewell { from, reason },
             };
             let bytes = input.bytes();

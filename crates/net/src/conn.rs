@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use tokio::time::timeout;
 
@@ -16,6 +17,7 @@ use crate::close::CloseCode;
 use crate::counter::{Counter, Counters};
 use crate::limit::{CLOSE_TEXT_CHARS_MAX, FINISH_TIME_MAX};
 use crate::roster::Line;
+use crate::tls::ALPN_AGENT_2;
 
 /// What both ends send first on the stream: it opens it, and its echo tells the client that it is admitted.
 pub(crate) const PREFACE: &[u8; 4] = b"TLY1";
@@ -167,10 +169,21 @@ impl Conn {
         self.sender.finish(code, text).await;
     }
 
+    /// Whether both ends speak a version that has orders.
+    pub fn has_orders(&self) -> bool {
+        protocol_of(&self.sender.link.connection) == ALPN_AGENT_2
+    }
+
     /// The certificates that the peer showed, its own first.
     pub(crate) fn peer_chain(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         peer_chain(&self.sender.link.connection)
     }
+}
+
+/// What TLS has agreed on.
+pub(crate) fn protocol_of(connection: &quinn::Connection) -> Vec<u8> {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.and_then(|data| data.protocol).unwrap_or_default()
 }
 
 pub(crate) fn peer_chain(connection: &quinn::Connection) -> Vec<rustls::pki_types::CertificateDer<'static>> {

@@ -4,7 +4,8 @@
 //! and says who is at the other end; what the frames mean is `tally-proto`'s affair, and every decision (whom to admit,
 //! what to store) is the manager's.
 //!
-//! - `Server` owns the UDP port. An agent comes with a certificate of our own `Authority` (ALPN `tally/1`); a host that
+//! - `Server` owns the UDP port. An agent comes with a certificate of our own `Authority` (ALPN `tally/2`, or `tally/1`
+//!   from an older one); a host that
 //!   has only a token comes without one (ALPN `tally-enrol/1`) and may exchange one request for one reply.
 //! - `connect` and `enrol` are the host's side. A manager is known by the authority that signed it, never by its name or
 //!   address, so that any name, address or port forward may lead to it.
@@ -53,5 +54,5 @@ pub use limit::{ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
 pub use private_file::FileError;
 pub use server::{Accepted, BindError, Server};
 pub use syslog::{Split, SyslogGate, SyslogPort, SyslogTransport};
-pub use tls::{ALPN_AGENT, ALPN_ENROL};
+pub use tls::{ALPN_AGENT, ALPN_AGENT_2, ALPN_ENROL};
 pub use token::{SECRET_BYTES, Token, TokenError};

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::HandshakeData;
 use quinn::{AsyncUdpSocket, Connection, Endpoint, Incoming, RecvStream, SendStream, TokioRuntime};
 use tally_types::AgentId;
 use tokio::sync::mpsc;
@@ -19,13 +18,13 @@ use crate::admission::{Admission, Place};
 use crate::authority::Authority;
 use crate::certificate::{PeerCertificate, read_agent};
 use crate::close::CloseCode;
-use crate::conn::{Closer, Conn, ConnLimits, Link, PREFACE, Standing, close, peer_chain, printable};
+use crate::conn::{Closer, Conn, ConnLimits, Link, PREFACE, Standing, close, peer_chain, printable, protocol_of};
 use crate::counter::{Counters, Counts};
 use crate::foreign::{ForeignDatagram, ForeignInlet, ForeignPort};
 use crate::limit::{ACCEPT_QUEUE, ENROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, Limits};
 use crate::roster::Roster;
 use crate::socket::SharedPort;
-use crate::tls::{self, ALPN_AGENT, ALPN_ENROL, TlsError};
+use crate::tls::{self, ALPN_AGENT, ALPN_AGENT_2, ALPN_ENROL, TlsError};
 
 /// A peer that is ready to speak.
 #[derive(Debug)]
@@ -181,7 +180,7 @@ impl Door {
         let deadline = Instant::now() + self.limits.handshake_time_max;
         let Some(guest) = self.handshake(incoming, deadline).await else { return };
         let closer = Closer::new(guest.connection.clone());
-        let accepted = if guest.protocol == ALPN_AGENT {
+        let accepted = if is_of_agents(&guest.protocol) {
             // It is no stranger any more.
             drop(place);
             self.agent(guest)
@@ -208,14 +207,13 @@ impl Door {
             return None;
         };
         let connection = connected.map_err(failed).ok()?;
-        let protocol = connection.handshake_data().and_then(|d| d.downcast::<HandshakeData>().ok());
-        let protocol = protocol.and_then(|d| d.protocol).unwrap_or_default();
-        if protocol == ALPN_AGENT && peer_chain(&connection).is_empty() {
+        let protocol = protocol_of(&connection);
+        if is_of_agents(&protocol) && peer_chain(&connection).is_empty() {
             self.counters.no_certificate.one_more();
             close(&connection, CloseCode::NoCertificate, "an agent must show its certificate");
             return None;
         }
-        if protocol != ALPN_AGENT && protocol != ALPN_ENROL {
+        if !is_of_agents(&protocol) && protocol != ALPN_ENROL {
             self.counters.handshakes_failed.one_more();
             close(&connection, CloseCode::Protocol, "no common protocol");
             return None;
@@ -273,6 +271,10 @@ impl Door {
         let link = Link::new(guest.connection, limits, self.counters.clone(), None, standing);
         Conn::new(link, guest.send, guest.recv)
     }
+}
+
+fn is_of_agents(protocol: &[u8]) -> bool {
+    [ALPN_AGENT_2, ALPN_AGENT].contains(&protocol)
 }
 
 /// The one stream, which the client opens with the preface and we answer with the same.

@@ -26,6 +26,8 @@ use crate::trust::ManagerVerifier;
 
 /// A session of an agent; its certificate is required.
 pub const ALPN_AGENT: &[u8] = b"tally/1";
+/// The same by one that also understands orders; whoever speaks it speaks the former, too.
+pub const ALPN_AGENT_2: &[u8] = b"tally/2";
 /// One request and one reply of a host that has a token.
 pub const ALPN_ENROL: &[u8] = b"tally-enrol/1";
 
@@ -108,7 +110,8 @@ pub(crate) fn server(authority: &Authority, limits: &Limits) -> Result<quinn::Se
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(clients)
         .with_single_cert(identity.chain, identity.key)?;
-    tls.alpn_protocols = vec![ALPN_AGENT.to_vec(), ALPN_ENROL.to_vec()];
+    // The first of them that the client has, too.
+    tls.alpn_protocols = vec![ALPN_AGENT_2.to_vec(), ALPN_AGENT.to_vec(), ALPN_ENROL.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
@@ -130,12 +133,12 @@ pub(crate) fn client(
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let alpn = if identity.is_some() { ALPN_AGENT } else { ALPN_ENROL };
+    let protocols = if identity.is_some() { vec![ALPN_AGENT_2, ALPN_AGENT] } else { vec![ALPN_ENROL] };
     let mut tls = match identity {
         Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key)?,
         None => builder.with_no_client_auth(),
     };
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.alpn_protocols = protocols.into_iter().map(<[u8]>::to_vec).collect();
     tls.resumption = Resumption::disabled();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport(limits, Some(limits.keep_alive))));

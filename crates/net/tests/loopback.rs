@@ -81,8 +81,10 @@ async fn serve(
 }
 
 async fn echo(conn: Conn) {
+    let has_orders = [u8::from(conn.has_orders())];
     let (mut sender, mut receiver) = conn.split();
     while let Ok(Some(frame)) = receiver.recv().await {
+        let frame = if frame == b"has it orders?" { has_orders.to_vec() } else { frame };
         if sender.send(&frame).await.is_err() {
             return;
         }
@@ -209,6 +211,34 @@ async fn an_agents_certificate_does_not_make_a_manager() {
     let error = enrol(&at, &manager.token, "x").await.unwrap_err();
     assert!(matches!(error, EnrolError::Connect(ConnectError::NotTheManager(_))), "{error}");
     server.abort();
+}
+
+#[tokio::test]
+async fn an_agent_of_before_orders_is_known_as_such() {
+    let manager = Manager::start(Limits::default());
+    let identity = manager.enrolled().await;
+    let mut conn = connect(&manager.at(), &identity).await.unwrap();
+    conn.send(b"has it orders?").await.unwrap();
+    assert_eq!(conn.recv().await.unwrap().unwrap(), [1]);
+    conn.finish(CloseCode::Done, "").await;
+    let pem = |text: &str| x509_parser::pem::parse_x509_pem(text.as_bytes()).unwrap().1.contents;
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(pem(&identity.key_pem)).into();
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(TrustsAll))
+        .with_client_auth_cert(vec![pem(&identity.cert_pem).into()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![ALPN_AGENT.to_vec()];
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::client(LOOPBACK).unwrap();
+    let connection = endpoint.connect_with(config, manager.address, "anything").unwrap().await.unwrap();
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(b"TLY1\0\0\0\x0ehas it orders?").await.unwrap();
+    let mut answer = [0; 9];
+    recv.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"TLY1\0\0\0\x01\0");
 }
 
 /// A client that trusts everybody and obeys nothing.

@@ -82,41 +82,37 @@ impl Action {
     }
 }
 
+/// The alert that is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cause {
+    /// Its time, and its number in the manager's ledger.
+    pub seconds: i64,
+    pub number: u64,
+    pub rule: u32,
+    /// With nothing in it that a script could misread.
+    pub location: Box<str>,
+}
+
 /// What a program is given of an alert. Everything in it is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Arguments {
     user: Box<str>,
     address: Option<IpAddr>,
-    /// `SECONDS.NUMBER` of the alert, and the rule.
-    alert: Box<str>,
-    rule: Box<str>,
-    location: Box<str>,
+    /// `None`: an operator ordered it.
+    cause: Option<Cause>,
     file: Option<Box<str>>,
 }
 
 impl Arguments {
     /// `location` is where the event comes from: `/var/log/auth.log`, or `(NAME) ADDRESS->/var/log/auth.log` of an agent.
     pub fn new(seconds: i64, number: u64, rule: u32, location: &str) -> Self {
-        Self {
-            user: NONE.into(),
-            address: None,
-            alert: format!("{seconds}.{number}").into(),
-            rule: rule.to_string().into(),
-            location: harmless(location),
-            file: None,
-        }
+        let cause = Cause { seconds, number, rule, location: harmless(location) };
+        Self { user: NONE.into(), address: None, cause: Some(cause), file: None }
     }
 
     /// What an operator orders, without an alert: the words are OSSEC's.
     pub fn ordered(address: IpAddr) -> Self {
-        Self {
-            user: NONE.into(),
-            address: Some(address),
-            alert: "(from_the_server)".into(),
-            rule: "(no_rule_id)".into(),
-            location: "".into(),
-            file: None,
-        }
+        Self { user: NONE.into(), address: Some(address), cause: None, file: None }
     }
 
     #[must_use]
@@ -138,6 +134,26 @@ impl Arguments {
         self.address
     }
 
+    pub fn user(&self) -> Option<&str> {
+        Some(&*self.user).filter(|user| *user != NONE)
+    }
+
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    pub const fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
+    /// The words for the alert's number and its rule.
+    fn shown_cause(&self) -> [String; 2] {
+        match &self.cause {
+            Some(cause) => [format!("{}.{}", cause.seconds, cause.number), cause.rule.to_string()],
+            None => ["(from_the_server)".to_owned(), "(no_rule_id)".to_owned()],
+        }
+    }
+
     /// Whom it is against: by this a response that runs already is known again.
     pub fn against(&self) -> String {
         match (self.address, &self.file) {
@@ -150,10 +166,10 @@ impl Arguments {
     /// The words behind a program's name, as OSSEC's `execd` gives them.
     pub fn words(&self, action: Action) -> Vec<String> {
         let mut words = vec![action.name().to_owned(), self.user.to_string(), self.shown_address()];
-        words.extend([self.alert.to_string(), self.rule.to_string()]);
-        // An agent's location is two words there, too.
-        words.extend(self.location.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
-        if !self.location.is_empty() {
+        words.extend(self.shown_cause());
+        if let Some(cause) = &self.cause {
+            // An agent's location is two words there, too.
+            words.extend(cause.location.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
             words.push(self.file.as_deref().unwrap_or(NONE).to_owned());
         }
         words
@@ -161,10 +177,11 @@ impl Arguments {
 
     /// What an agent is told to run: `NAME USER ADDRESS TIME.ID RULE LOCATION FILE`. `None`: it is longer than an agent takes.
     pub fn command(&self, name: &str) -> Option<Box<str>> {
-        let mut command = format!("{name} {} {} {} {}", self.user, self.shown_address(), self.alert, self.rule);
-        if !self.location.is_empty() {
+        let [alert, rule] = self.shown_cause();
+        let mut command = format!("{name} {} {} {alert} {rule}", self.user, self.shown_address());
+        if let Some(Cause { location, .. }) = &self.cause {
             // Writing to a string cannot fail.
-            let _ = write!(command, " {} {}", self.location, self.file.as_deref().unwrap_or(NONE_ON_AGENT));
+            let _ = write!(command, " {location} {}", self.file.as_deref().unwrap_or(NONE_ON_AGENT));
         }
         (command.len() <= COMMAND_BYTES_MAX).then(|| command.into())
     }

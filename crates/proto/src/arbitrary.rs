@@ -213,6 +213,7 @@ pub fn life() -> impl Strategy<Value = Life> {
         text(1024).prop_map(|detail| Life::StateFull { detail }),
         text(1024).prop_map(|detail| Life::Missed { detail }),
         (text(256), text(1024)).prop_map(|(response, detail)| Life::Responded { response, detail }),
+        (text(1024), text(1024)).prop_map(|(order, detail)| Life::Ordered { order, detail }),
         text(1024).prop_map(|detail| Life::LedgerMismatch { detail }),
         (name(), name()).prop_map(|(name, group)| Life::Enrolled { name, group }),
         time().prop_map(|last_seen| Life::Silent { last_seen }),
@@ -435,6 +436,7 @@ pub fn to_manager() -> impl Strategy<Value = ToManager> {
         (text(4000), text(1024)).prop_map(|(text, origin)| ToManager::PolicyInUse(PolicyInUse { text, origin })),
         Just(ToManager::AskLogs),
         leaves().prop_map(ToManager::Leaves),
+        any::<u64>().prop_map(|id| ToManager::OrderTaken { id }),
     ]
 }
 
@@ -463,7 +465,19 @@ pub fn to_agent() -> impl Strategy<Value = ToAgent> {
         (vec(held_log(), 0..4), any::<bool>())
             .prop_map(|(logs, is_last)| ToAgent::LogsHeld(LogsHeld { logs, is_last })),
         any::<u64>().prop_map(|number| ToAgent::LeavesKept { number }),
+        order().prop_map(ToAgent::Order),
     ]
+}
+
+pub fn order() -> impl Strategy<Value = Order> {
+    let cause = (any::<i64>(), any::<u64>(), any::<u32>(), text(1024))
+        .prop_map(|(seconds, number, rule, location)| Cause { seconds, number, rule, location });
+    let respond = (text(256), any::<u32>(), of(name()), of(any::<core::net::IpAddr>()), of(path()), of(cause))
+        .prop_map(|(command, timeout_s, user, address, file, cause)| {
+            Task::Respond(Box::new(Respond { command, timeout_s, user, address, file, cause }))
+        });
+    let what = prop_oneof![of(path()).prop_map(|path| Task::Scan { path }), Just(Task::Restart), respond];
+    (any::<u64>(), any::<u32>(), what).prop_map(|(id, wait_s, what)| Order { id, wait_s, what })
 }
 
 fn held_log() -> impl Strategy<Value = HeldLog> {

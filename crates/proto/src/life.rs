@@ -35,6 +35,7 @@ const POLICY_REFUSED: u8 = 21;
 const STORM: u8 = 22;
 const MISSED: u8 = 23;
 const RESPONDED: u8 = 24;
+const ORDERED: u8 = 25;
 
 const fn tag(life: &Life) -> u8 {
     match life {
@@ -62,6 +63,7 @@ const fn tag(life: &Life) -> u8 {
         Life::Storm { .. } => STORM,
         Life::Missed { .. } => MISSED,
         Life::Responded { .. } => RESPONDED,
+        Life::Ordered { .. } => ORDERED,
     }
 }
 
@@ -108,6 +110,10 @@ pub(crate) fn write(w: &mut Writer, life: &Life) {
         }
         Life::Impaired { part, detail } | Life::Responded { response: part, detail } => {
             w.text(part, WORD_BYTES_MAX);
+            w.text(detail, TEXT_BYTES_MAX);
+        }
+        Life::Ordered { order, detail } => {
+            w.text(order, TEXT_BYTES_MAX);
             w.text(detail, TEXT_BYTES_MAX);
         }
         Life::Restored { part } => w.text(part, WORD_BYTES_MAX),
@@ -159,6 +165,7 @@ pub(crate) fn read(r: &mut Reader<'_>) -> Result<Life> {
         POLICY_REFUSED => Life::PolicyRefused { detail: text(r)? },
         MISSED => Life::Missed { detail: text(r)? },
         RESPONDED => Life::Responded { response: word(r)?, detail: text(r)? },
+        ORDERED => Life::Ordered { order: text(r)?, detail: text(r)? },
         STORM => Life::Storm {
             path: PathBytes::new(r.bytes(WHAT, PATH_BYTES_MAX)?)
                 .map_err(|source| DecodeError::Path { what: WHAT, source })?,

@@ -5,6 +5,7 @@
 
 mod batch;
 mod enrol;
+mod order;
 mod refused;
 mod seals;
 
@@ -15,6 +16,7 @@ use tally_types::{AgentId, AgentState, Epoch, PATH_BYTES_MAX, PathBytes, Timesta
 pub use crate::host::{CloudPlace, Host};
 pub use batch::{Batch, Mark};
 pub use enrol::{EnrolAnswer, EnrolReply, EnrolRequest};
+pub use order::{Cause, Order, Respond, Task};
 pub use refused::{Refused, RefusedCode};
 pub use seals::{HeldLog, Leaves, LogEnd, LogProof, LogsHeld, ToldLog};
 
@@ -37,6 +39,7 @@ const FAREWELL: u8 = 5;
 const POLICY_IN_USE: u8 = 6;
 const ASK_LOGS: u8 = 7;
 const LEAVES: u8 = 8;
+const ORDER_TAKEN: u8 = 9;
 pub(crate) const ENROL_REQUEST: u8 = 16;
 const WELCOME: u8 = 33;
 const ACK: u8 = 34;
@@ -48,6 +51,7 @@ const POLICY_NONE: u8 = 39;
 const WANT_POLICY: u8 = 40;
 const LOGS_HELD: u8 = 41;
 const LEAVES_KEPT: u8 = 42;
+const ORDER: u8 = 43;
 pub(crate) const ENROL_REPLY: u8 = 48;
 
 /// A message that its writer made too long.
@@ -71,6 +75,10 @@ pub enum ToManager {
     /// What does the manager hold of this agent's logs?
     AskLogs,
     Leaves(Leaves),
+    /// The order of that number will be carried out, or is known already: it need not be said again.
+    OrderTaken {
+        id: u64,
+    },
 }
 
 /// From the manager.
@@ -95,6 +103,8 @@ pub enum ToAgent {
     LeavesKept {
         number: u64,
     },
+    /// Only to agents whose connection is of a version that has it.
+    Order(Order),
 }
 
 /// The text by which an agent watches.
@@ -342,6 +352,10 @@ impl ToManager {
                 w.u8(LEAVES);
                 leaves.write(&mut w);
             }
+            Self::OrderTaken { id } => {
+                w.u8(ORDER_TAKEN);
+                w.number(*id);
+            }
         }
         bounded(w)
     }
@@ -376,6 +390,7 @@ impl ToManager {
             }
             ASK_LOGS => Self::AskLogs,
             LEAVES => Self::Leaves(Leaves::read(&mut r)?),
+            ORDER_TAKEN => Self::OrderTaken { id: r.number(WHAT)? },
             value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
         };
         r.end()?;
@@ -431,6 +446,10 @@ impl ToAgent {
                 w.u8(LEAVES_KEPT);
                 w.number(*number);
             }
+            Self::Order(order) => {
+                w.u8(ORDER);
+                order.write(&mut w);
+            }
         }
         bounded(w)
     }
@@ -463,6 +482,7 @@ impl ToAgent {
             WANT_POLICY => Self::WantPolicy,
             LOGS_HELD => Self::LogsHeld(LogsHeld::read(&mut r)?),
             LEAVES_KEPT => Self::LeavesKept { number: r.number(WHAT)? },
+            ORDER => Self::Order(Order::read(&mut r)?),
             value => return Err(DecodeError::Unknown { what: WHAT, value: u64::from(value) }),
         };
         r.end()?;

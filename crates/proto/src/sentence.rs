@@ -54,10 +54,9 @@ pub fn life(life: &Life) -> String {
             duration(end.since(*start)),
             gap_cause(*cause)
         ),
-        Life::Missed { detail } => {
-            format!("What happened could not be told in real time: {}. A rescan follows.", shown(detail))
-        }
+        Life::Missed { detail } => missed(detail),
         Life::Responded { response, detail } => format!("Response {}: {}.", shown(response), shown(detail)),
+        Life::Ordered { order, detail } => format!("Order \"{}\": {}.", shown(order), shown(detail)),
         Life::Overflow { queue, lost: 0 } => {
             format!("The queue \"{}\" was full and records were lost. A rescan follows.", shown(queue))
         }
@@ -111,6 +110,10 @@ pub fn life(life: &Life) -> String {
             duration(i64::try_from(*duration_us).unwrap_or(i64::MAX))
         ),
     }
+}
+
+fn missed(detail: &str) -> String {
+    format!("What happened could not be told in real time: {}. A rescan follows.", shown(detail))
 }
 
 fn started(version: &str, cannot: &[Arc<str>]) -> String {

@@ -187,7 +187,8 @@ impl Book {
 
     /// As OSSEC: what lasts is not run again, its time begins anew. What is to last for good is not taken back any more.
     fn renew(&mut self, now: Timestamp, key: &Key, mut entry: Entry, wish: Wish) {
-        let lasts_s = if wish.timeout_s == 0 { 0 } else { entry.lasts_s.max(u64::from(wish.timeout_s)) };
+        let lasts_s =
+            if wish.timeout_s == 0 { 0 } else { entry.lasts_s.max(u64::from(wish.timeout_s)).min(LASTS_S_MAX) };
         (entry.from, entry.wish.mark) = (now, wish.mark);
         match entry.phase {
             Phase::Over | Phase::Lasts => {
@@ -210,7 +211,7 @@ impl Book {
 
     /// How long it lasts this time; 0: it is not taken back.
     fn duration_s(&mut self, wish: &Wish, key: &Key) -> u64 {
-        let first = u64::from(wish.timeout_s);
+        let first = u64::from(wish.timeout_s).min(LASTS_S_MAX);
         if first == 0 || wish.repeated_s.is_empty() {
             return first;
         }
@@ -318,7 +319,8 @@ impl Book {
         self.running
     }
 
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 

@@ -109,17 +109,19 @@ fn unescaped(word: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// The words of each whole line; `None`: it is another file.
+/// The words of each whole line, none of one that is damaged; `None`: it is another file.
 fn read(text: &[u8]) -> Option<Vec<Vec<String>>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
     let whole = &text[..text.iter().rposition(|byte| *byte == b'\n')? + 1];
-    let mut lines = core::str::from_utf8(whole).ok()?.lines();
-    if lines.next() != Some(HEAD) {
+    let mut lines = whole[..whole.len() - 1].split(|byte| *byte == b'\n');
+    if lines.next() != Some(HEAD.as_bytes()) {
         return None;
     }
-    lines.map(|line| line.split(' ').map(unescaped).collect()).collect()
+    // What a power cut made of one line is no reason to forget the others.
+    let words = |line| core::str::from_utf8(line).ok()?.split(' ').map(unescaped).collect::<Option<Vec<String>>>();
+    Some(lines.map(|line| words(line).unwrap_or_default()).collect())
 }
 
 #[cfg(test)]
@@ -146,6 +148,9 @@ mod tests {
             std::fs::write(&path, &written[..written.len() - cut]).unwrap();
             assert_eq!(Journal::open(&path).unwrap().1.len(), 1, "{cut}");
         }
+        std::fs::write(&path, [&written[..], b"\xff\0%z\n", b"third\n"].concat()).unwrap();
+        let lines = Journal::open(&path).unwrap().1;
+        assert_eq!((lines.len(), &lines[2], &lines[3]), (4, &Vec::new(), &words(&["third"])));
         std::fs::write(&path, "something else\n").unwrap();
         assert!(Journal::open(&path).is_err());
     }

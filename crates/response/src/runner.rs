@@ -13,7 +13,7 @@ use crate::book::{Book, Start, Wish};
 use crate::program::execute;
 
 /// What is taken back at the end has so long.
-const END_TIME_MAX: Duration = Duration::from_secs(20);
+const END_TIME_MAX: Duration = Duration::from_secs(10);
 /// What runs when the process only begins anew is waited for so long.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(3);
 /// The wall clock is looked at so often, since it may be set.

@@ -108,6 +108,11 @@ fn life_cases() -> Vec<Case> {
         case("gap, overflow", gap(GapCause::Overflow)),
         case("gap, missed", gap(GapCause::Missed)),
         case("missed", life(Life::Missed { detail: "no handle".into() })),
+        case("order done", life(Life::Ordered { order: "scan".into(), detail: "done: 7 entries".into() })),
+        case(
+            "order not done",
+            life(Life::Ordered { order: "scan".into(), detail: "not done: the agent was away".into() }),
+        ),
         case("response run", life(Life::Responded { response: "drop0".into(), detail: "add: ended with 0".into() })),
         case(
             "response failed",

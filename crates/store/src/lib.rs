@@ -13,7 +13,7 @@
 //! | `lock` | held while a manager runs |
 //!
 //! If the database is lost, opening the store makes it again from the ledger. What then is missing: snapshots and baselines
-//! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, agents that were made
+//! (they are fetched and promoted anew), verdicts of promotions, what heartbeats said, tokens, orders that no agent had taken up, agents that were made
 //! without an `Enrolled` event, the texts of policies, until agents that use them have sent them, and the seals of logs,
 //! which agents tell anew.
 
@@ -31,6 +31,7 @@ mod list;
 mod lock;
 mod log;
 mod nodes;
+mod order;
 mod policy;
 mod projection;
 mod promote;
@@ -55,6 +56,7 @@ pub use legacy::{NewOssecAgent, OssecAgent};
 pub use list::{ActRow, AlertRow, EventRow, Filter, PathFilter};
 pub use log::{Head, LedgerReader, public_key};
 pub use nodes::Nodes;
+pub use order::PendingOrder;
 pub use policy::GroupPolicy;
 pub use promote::{Promoted, Promotion, Selected};
 pub use reader::{LedgerState, Reader, Snapshots};

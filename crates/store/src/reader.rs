@@ -20,6 +20,7 @@ use crate::legacy::{self, OssecAgent};
 use crate::list::{self, ActRow, AlertRow, EventRow, Filter, Which};
 use crate::log::LedgerReader;
 use crate::nodes::Nodes;
+use crate::order::{self, PendingOrder};
 use crate::policy::{self, GroupPolicy};
 use crate::seals::{self, LogSeals};
 use crate::token::{self, Token};
@@ -67,6 +68,11 @@ impl Reader {
     /// All agents that are not removed, in the order of their numbers.
     pub fn agents(&self) -> Result<Vec<Agent>> {
         agent::all(&*self.pool.take()?)
+    }
+
+    /// The orders that agents have not taken up yet, the oldest first.
+    pub fn orders(&self) -> Result<Vec<PendingOrder>> {
+        order::all(&*self.pool.take()?)
     }
 
     /// The agents that speak OSSEC's datagrams.

@@ -19,7 +19,17 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 5] = [FORM_1, FORM_2, FORM_3, FORM_4, findings::TABLE];
+const MIGRATIONS: [&str; 6] = [FORM_1, FORM_2, FORM_3, FORM_4, findings::TABLE, FORM_6];
+
+const FORM_6: &str = "
+-- Orders that agents have not taken up yet, in the form of the wire. Nobody is told of an order twice under two numbers.
+CREATE TABLE orders (
+    id INTEGER PRIMARY KEY,
+    agent INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    bytes BLOB NOT NULL
+) STRICT;
+";
 
 const FORM_4: &str = "
 -- Agents that speak OSSEC's datagrams, and the newest message of each that was taken in.

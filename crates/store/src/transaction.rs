@@ -21,6 +21,7 @@ use crate::findings;
 use crate::legacy::{self, NewOssecAgent};
 use crate::log::{Head, Log};
 use crate::nodes::Nodes;
+use crate::order::{self, PendingOrder};
 use crate::projection::{self, Projection};
 use crate::seals::{self, LogSeals};
 use crate::token::{self, NewToken};
@@ -307,6 +308,17 @@ impl<'s> Transaction<'s> {
     pub fn revoke_token(&mut self, id: &str) -> Result<bool> {
         self.durable = true;
         token::revoke(self.conn, id)
+    }
+
+    /// Keeps an order until its agent has it. The caller appends the act.
+    pub fn keep_order(&mut self, order: &PendingOrder) -> Result<()> {
+        self.durable = true;
+        order::keep(self.conn, order)
+    }
+
+    /// An agent has this order, or its time is over. If that is lost, the order is said again, and known to the agent.
+    pub fn forget_order(&mut self, id: u64) -> Result<()> {
+        order::forget(self.conn, id)
     }
 
     /// Keeps the text of a policy that a group is given. The caller appends the act, which gives it.

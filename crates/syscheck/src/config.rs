@@ -2,9 +2,13 @@
 //!
 //! docs/policy.md describes every key for those who write the file; this is the typed form that the agent works with.
 
+mod responses;
+
 use std::sync::Arc;
 
 use tally_types::{Diagnostic, PathBytes};
+
+pub use responses::{Network, ResponseConfig};
 
 use crate::collect::Collect;
 use crate::policy::parse::{self, Author};
@@ -79,6 +83,8 @@ pub struct AgentConfig {
     pub digests: Algorithms,
     /// `[agent.budget]`.
     pub budget: Budget,
+    /// `[agent.responses]`.
+    pub responses: ResponseConfig,
 }
 
 /// What the agent may cost its host.
@@ -141,6 +147,7 @@ impl Default for AgentConfig {
             threads: 0,
             digests: Algorithms::SHA256,
             budget: Budget::default(),
+            responses: ResponseConfig::default(),
         }
     }
 }

@@ -24,6 +24,6 @@ pub use coalescer::{
     Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal, StormReport,
 };
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
-pub use config::{AgentConfig, Budget, Config, Rate};
+pub use config::{AgentConfig, Budget, Config, Network, Rate, ResponseConfig};
 pub use glob::{Glob, GlobError};
 pub use policy::{Algorithms, Explanation, Finding, LogFamily, Mode, OldDir, Only, Place, Policy, Watch, Watched};

@@ -72,8 +72,10 @@ pub enum Life {
     Storm { path: PathBytes, records: u64, paths: u64, duration_us: u64 },
     /// What happened somewhere could not be told, though no queue was full: why, in words. It is compared.
     Missed { detail: Arc<str> },
-    /// Told by the manager: what came of a response of this name, in words.
+    /// What came of a response of this name, in words.
     Responded { response: Arc<str>, detail: Arc<str> },
+    /// What came of something that an operator had the agent do (`scan /etc`, `restart`), in words.
+    Ordered { order: Arc<str>, detail: Arc<str> },
 }
 
 impl Life {
@@ -103,6 +105,7 @@ impl Life {
             Self::Storm { .. } => "storm",
             Self::Missed { .. } => "missed",
             Self::Responded { .. } => "responded",
+            Self::Ordered { .. } => "ordered",
         }
     }
 }

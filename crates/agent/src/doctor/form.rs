@@ -28,6 +28,8 @@ pub struct Findings {
     pub capabilities: Vec<Held>,
     pub limits: Vec<Number>,
     pub state: State,
+    /// Whether the manager may have anything run on this host, in words.
+    pub responses: String,
     pub can: Vec<String>,
     pub cannot: Vec<String>,
 }
@@ -128,6 +130,7 @@ impl fmt::Display for Findings {
         let enrolled = if self.state.enrolled { "enrolled" } else { "not enrolled yet (tally-agent enrol)" };
         lines.one("state", &format!("{}: {enrolled}", self.state.dir));
         lines.all("state", &self.state.problems);
+        lines.one("responses", &self.responses);
         f.write_str(lines.as_str())
     }
 }

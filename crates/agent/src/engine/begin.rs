@@ -55,6 +55,7 @@ impl Engine {
         let cannot = self.cannot().into_iter().map(Into::into).collect();
         self.record(Life::Started { version: env!("CARGO_PKG_VERSION").into(), cannot })?;
         self.tell_policy()?;
+        let ordered = self.resume_orders()?;
         self.publish();
         if !has_state {
             return self.take_baseline();
@@ -66,6 +67,10 @@ impl Engine {
         self.gap = Some((left.covered_until, left.cause));
         let mut job = Job::full(DetectedBy::Startup);
         job.earliest = Some(left.covered_until);
+        if !ordered.is_empty() {
+            job = job.reading_all_content();
+            job.ordered = ordered;
+        }
         self.start_scan(job.reading_disk(self.left_unread()?));
         Ok(())
     }

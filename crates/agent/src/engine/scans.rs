@@ -77,6 +77,8 @@ pub(super) struct Job {
     direct: Rehash,
     /// Nodes and files whose writes have to be on the disk before it is read.
     pub devices: Vec<Arc<str>>,
+    /// The orders that it carries out, in words.
+    pub ordered: Vec<Arc<str>>,
 }
 
 impl Job {
@@ -94,6 +96,7 @@ impl Job {
             rehash: Rehash::None,
             direct: Rehash::None,
             devices: Vec::new(),
+            ordered: Vec::new(),
         }
     }
 
@@ -103,11 +106,23 @@ impl Job {
         Self { roots, full, actors, ..Self::full(DetectedBy::Scan) }.reading_disk(vec![device])
     }
 
+    /// What an operator asks for: every file at and below some places is read again, or all that is watched.
+    pub fn ordered(roots: Vec<PathBytes>, words: Arc<str>) -> Self {
+        let full = roots.is_empty();
+        Self { roots, full, ordered: vec![words], ..Self::full(DetectedBy::Scan) }.reading_all_content()
+    }
+
     /// As it is, and reads everything from the disk if these devices were written to.
     #[must_use]
     pub fn reading_disk(self, devices: Vec<Arc<str>>) -> Self {
         let direct = if devices.is_empty() { self.direct } else { Rehash::All };
         Self { direct, devices, ..self }
+    }
+
+    /// As it is, and believes no file's times.
+    #[must_use]
+    pub fn reading_all_content(self) -> Self {
+        Self { rehash: Rehash::All, ..self }
     }
 
     /// As it is, and believes no file to be as it was, nor the page cache: a mount namespace that nobody sees may have held the
@@ -142,6 +157,7 @@ impl Job {
         self.closes |= other.closes;
         (self.rehash, self.direct) = (self.rehash.or(other.rehash), self.direct.or(other.direct));
         join(&mut self.devices, &other.devices);
+        join(&mut self.ordered, &other.ordered);
         join(&mut self.actors, &other.actors);
         self.earliest = self.earliest.zip(other.earliest).map(|(a, b)| a.min(b)).or(self.earliest).or(other.earliest);
     }

@@ -22,6 +22,7 @@ use crate::budget::Budget;
 use crate::health::Health;
 use crate::intake::Intake;
 use crate::notice::Notices;
+use crate::responder::Responder;
 use crate::sensor::who::Tier;
 use crate::sensor::{self, Sensor, Source};
 use crate::state::{Commit, OutboxReader, PathEdit, State, StateError};
@@ -34,7 +35,9 @@ mod filesystems;
 pub(crate) mod journals;
 mod kept;
 mod logins;
+mod orders;
 mod overflow;
+mod responses;
 mod rotations;
 mod texts;
 mod who;
@@ -58,6 +61,7 @@ struct Host {
     /// Of logs: where they are rotated to, and how long they are kept.
     olddir: Option<String>,
     keep_s: Option<u64>,
+    responses: tally_syscheck::ResponseConfig,
 }
 
 impl Host {
@@ -90,6 +94,7 @@ impl Host {
             digests: Algorithms::SHA256,
             olddir: None,
             keep_s: None,
+            responses: tally_syscheck::ResponseConfig::default(),
         }
     }
 
@@ -129,7 +134,7 @@ impl Host {
         let last_word = sensor.last_word();
         let (rotation_wait, direct_parts) = (self.rotation_wait, self.direct_parts);
         let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
-        let watches = self.watches.clone();
+        let (watches, responses) = (self.watches.clone(), self.responses.clone());
         // The state belongs to the thread that opened it.
         let thread = std::thread::spawn(move || {
             let state = State::open(&dir, now()).unwrap();
@@ -138,7 +143,9 @@ impl Host {
             opened.send((Arc::clone(&board), state.path().to_owned())).unwrap();
             let standing =
                 crate::policy::choose(&dir, crate::policy::own(None, &watches).unwrap(), None).unwrap().standing;
+            let responder = Responder::start(responses, &dir, &inbox);
             let engine = Engine::new(Parts {
+                responder,
                 standing,
                 state,
                 policy,
@@ -186,6 +193,7 @@ impl Host {
             digests: self.digests,
             olddir: self.olddir.clone(),
             keep_s: self.keep_s,
+            responses: tally_syscheck::ResponseConfig::default(),
         };
         let running = host.start_in(&name);
         let root = running.board.status().root.unwrap();

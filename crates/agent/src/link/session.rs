@@ -133,6 +133,7 @@ impl Link {
             }
             ToLink::Leaves(leaves) => talk.input(AgentIn::Leaves(leaves)),
             ToLink::PolicyInUse(policy) => talk.input(AgentIn::PolicyInUse(policy)),
+            ToLink::OrderTaken { id } => talk.input(AgentIn::OrderTaken { id }),
             // A second hello or begin has no meaning within a conversation; pings are answered before.
             ToLink::Hello(_)
             | ToLink::Control(LinkControl::Begin { .. } | LinkControl::Ping | LinkControl::NoLeaves) => {}
@@ -170,6 +171,7 @@ impl Link {
                 AgentOut::Policy(Some(text)) => self.pass_on(ToAgent::Policy { text }).await?,
                 AgentOut::Policy(None) => self.pass_on(ToAgent::PolicyNone).await?,
                 AgentOut::WantPolicy => self.pass_on(ToAgent::WantPolicy).await?,
+                AgentOut::Order(order) => self.pass_on(ToAgent::Order(order)).await?,
                 AgentOut::LogsHeld(held) => self.pass_on(ToAgent::LogsHeld(held)).await?,
                 AgentOut::LeavesKept { number } => self.pass_on(ToAgent::LeavesKept { number }).await?,
                 AgentOut::Close(close) => return Ok(Some(close)),

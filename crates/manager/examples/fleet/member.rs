@@ -238,6 +238,7 @@ impl Member {
                     let missing = want.hashes.iter().filter(|hash| read(hash).is_none()).copied().collect();
                     AgentIn::Nodes { request: want.request, nodes, missing }
                 }
+                AgentOut::Order(order) => AgentIn::OrderTaken { id: order.id },
                 AgentOut::WantPolicy => {
                     AgentIn::PolicyInUse(PolicyInUse { text: POLICY.into(), origin: "the fleet".into() })
                 }

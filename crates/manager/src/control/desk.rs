@@ -11,7 +11,7 @@ use tally_ossec::response;
 use tally_ossec::station::OrderError;
 use tally_proto::json::{self, LogStatus, TokenStatus};
 use tally_store::{Agent, Reader};
-use tally_types::{AgentId, Timestamp, did_you_mean};
+use tally_types::{AgentId, PathBytes, Timestamp, did_you_mean};
 
 use super::answer::Answer;
 use super::fault::Fault;
@@ -80,7 +80,10 @@ impl Desk<'_> {
                 let agent = self.agent(&agent)?.id;
                 self.order(Order::AgentRemove { actor: actor.into(), agent }, answer)
             }
-            Request::AgentScan { agent } => self.instruct(actor, agent.as_deref(), Instruction::Scan, answer),
+            Request::AgentScan { agent, path } => {
+                let path = path.map(|path| scanned(&path)).transpose()?;
+                self.instruct(actor, agent.as_deref(), Instruction::Scan { path }, answer)
+            }
             Request::AgentRestart { agent } => self.instruct(actor, Some(&agent), Instruction::Restart, answer),
             Request::AgentRespond { agent, response, address } => {
                 let address = response::address(&address)
@@ -196,7 +199,10 @@ impl Desk<'_> {
             }
             Reply::Done(message) => json::done(&message),
             Reply::Status(status) => json::status(&status),
-            Reply::Instructed(answers) => json::done(&told(&answers)?),
+            Reply::Instructed { answers, said } => {
+                let told = told(&answers)?;
+                json::done(&said.map_or_else(|| told.clone(), |said| format!("{said}; {told}")))
+            }
             Reply::Promoted { paths, .. } => json::done(&format!("{paths} paths were accepted")),
             Reply::Refused(why) => return Err(Fault::Told(why)),
         };
@@ -335,6 +341,13 @@ fn told(answers: &mpsc::Receiver<Vec<Result<(), OrderError>>>) -> Result<String,
             Ok(format!("{} of {all} agents were told; the first of the others: {why}", all - failed.len()))
         }
     }
+}
+
+/// A path as an agent knows it.
+fn scanned(path: &str) -> Result<PathBytes, Fault> {
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    PathBytes::new(path.as_bytes().to_vec())
+        .map_err(|error| Fault::Told(format!("\"{}\" cannot be scanned: {error}", shown(path))))
 }
 
 fn shown(text: &str) -> String {

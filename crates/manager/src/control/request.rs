@@ -47,9 +47,9 @@ pub enum Request {
     AgentShow { agent: String },
     #[serde(rename = "agent.remove")]
     AgentRemove { agent: String },
-    /// Without an agent: all of OSSEC's.
+    /// Without an agent: all.
     #[serde(rename = "agent.scan")]
-    AgentScan { agent: Option<String> },
+    AgentScan { agent: Option<String>, path: Option<String> },
     #[serde(rename = "agent.restart")]
     AgentRestart { agent: String },
     #[serde(rename = "agent.respond")]

@@ -89,6 +89,7 @@ impl Ingest {
         self.tell(from, ManagerIn::Admit(admission));
         self.offer_policy(from);
         self.ask_policy(from.agent);
+        self.say_orders(now, from.agent, None);
     }
 
     /// Gives a host its identity.

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 
 use tally_net::Token;
-use tally_ossec::control as legacy;
-use tally_ossec::response::{Arguments, is_name};
 use tally_proto::json::RulesStatus;
 use tally_proto::message::{Refused, RefusedCode};
 use tally_proto::session::ManagerIn;
 use tally_store::{NewToken, Promotion, Selected, StoreError};
 use tally_types::{AdminAct, AgentId, Event, EventBody, Life, Timestamp};
 
-use super::{Ingest, StationOrder, StationReply, event_record};
+use super::{Ingest, event_record};
 use crate::clock::Moment;
-use crate::order::{self, Instruction, Order, Recipient, Reply};
+use crate::order::{self, Order, Reply};
 use crate::rule_files::{ParsedRules, RuleDesk, RulePaths};
 
 /// A token for more hosts than this is a mistake.
@@ -125,6 +123,7 @@ impl Ingest {
             scribe.tx().remove_agent(agent, now.wall)
         })?;
         self.own.seq = seq;
+        self.drop_orders(agent);
         self.deadmen.forget(agent);
         self.comparing.remove(&agent);
         if let Some(mut member) = self.fleet.remove(&agent) {
@@ -147,98 +146,9 @@ impl Ingest {
         Ok(Reply::Promoted { from: promoted.from, to: promoted.to, paths: promoted.paths })
     }
 
-    /// Passes an order on to agents of OSSEC's, or to whoever runs responses here. It is on record before it is sent.
-    fn instruct(
-        &mut self,
-        now: Moment,
-        actor: &Arc<str>,
-        to: Recipient,
-        what: Instruction,
-    ) -> Result<Reply, StoreError> {
-        let keys: Vec<Arc<str>> = match to {
-            Recipient::All => {
-                self.fleet.values().filter_map(|member| Some(member.ossec.as_ref()?.key_id().clone())).collect()
-            }
-            Recipient::Agent(agent) => match self.fleet.get(&agent).map(|member| &member.ossec) {
-                None => return Ok(Reply::Refused(format!("there is no agent {agent}"))),
-                Some(None) => return Ok(Reply::Refused(not_for_ours(&what).to_owned())),
-                Some(Some(ossec)) => vec![ossec.key_id().clone()],
-            },
-            Recipient::Manager => Vec::new(),
-        };
-        if keys.is_empty() && to != Recipient::Manager {
-            return Ok(Reply::Refused("there is no agent of OSSEC's".to_owned()));
-        }
-        let order = match (&what, to) {
-            (Instruction::Respond { response, address }, Recipient::Manager) => {
-                return self.respond(now, actor, response, *address, &what.words());
-            }
-            (_, Recipient::Manager) => {
-                let why =
-                    "the manager's own host is watched by an agent of its own, and that is started and stopped there";
-                return Ok(Reply::Refused(why.to_owned()));
-            }
-            (Instruction::Scan, _) => legacy::Order::RestartSyscheck,
-            (Instruction::Restart, _) => legacy::Order::restart_agent(),
-            (Instruction::Respond { response, address }, _) => {
-                match (is_name(response), Arguments::ordered(*address).command(response)) {
-                    (true, Some(command)) => legacy::Order::Execute(command),
-                    _ => return Ok(Reply::Refused(format!("\"{response}\" is no name of a response"))),
-                }
-            }
-        };
-        let agent: Arc<str> = match to {
-            Recipient::Agent(agent) => agent.to_string().into(),
-            _ => "all".into(),
-        };
-        self.transact(now, |scribe| scribe.act(actor, AdminAct::AgentOrdered { agent, order: what.words().into() }))?;
-        let (answer, answers) = std::sync::mpsc::channel();
-        let reply = StationReply::new(move |told| drop(answer.send(told)));
-        self.tell_station(StationOrder::Tell { to: keys, order, reply: Some(reply) });
-        Ok(Reply::Instructed(answers))
-    }
-
-    fn respond(
-        &mut self,
-        now: Moment,
-        actor: &Arc<str>,
-        response: &Arc<str>,
-        address: core::net::IpAddr,
-        words: &str,
-    ) -> Result<Reply, StoreError> {
-        let Some(responder) = self.responder.clone() else {
-            return Ok(Reply::Refused("this manager has no responses: its configuration names none".to_owned()));
-        };
-        let known = responder.responses().prepared.iter().any(|prepared| prepared.name == *response);
-        if !known {
-            return Ok(Reply::Refused(format!(
-                "there is no response \"{response}\"; agent_control -L shows those there are"
-            )));
-        }
-        if responder.responses().spares(address) {
-            return Ok(Reply::Refused(format!("{address} is an address that no response may hit")));
-        }
-        let act = AdminAct::AgentOrdered { agent: AgentId::MANAGER.to_string().into(), order: words.into() };
-        self.transact(now, |scribe| scribe.act(actor, act))?;
-        let is_taken = responder.order(response, Arguments::ordered(address));
-        let done = || Reply::Done(format!("{response} is run against {address} on the manager's own host"));
-        Ok(if is_taken { done() } else { Reply::Refused("too many responses wait to be run".to_owned()) })
-    }
-
     fn console_login(&mut self, now: Moment, detail: Arc<str>) -> Result<Reply, StoreError> {
         self.transact(now, |scribe| scribe.act(&"console".into(), AdminAct::ConsoleLogin { detail }))?;
         Ok(Reply::Done(String::new()))
-    }
-}
-
-/// Agents of Tallystick take no such orders yet.
-const fn not_for_ours(what: &Instruction) -> &'static str {
-    match what {
-        Instruction::Scan => {
-            "an agent of Tallystick sees changes as they happen, and scans by its own policy; it cannot be told to scan now"
-        }
-        Instruction::Restart => "an agent of Tallystick is a service of its host: it is started anew there",
-        Instruction::Respond { .. } => "an agent of Tallystick runs no responses yet",
     }
 }
 

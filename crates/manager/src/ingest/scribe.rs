@@ -128,6 +128,8 @@ impl<'s, 'i> Scribe<'s, 'i> {
             Work::Log { about, log, first, leaves } => self.tx.put_log(*about, log, *first, leaves),
             Work::ForgetLog { about, path } => self.tx.forget_log(*about, path),
             Work::EqualAt(about, at) => self.tx.set_equal_at(*about, *at),
+            Work::KeepOrder(order) => self.tx.keep_order(order),
+            Work::ForgetOrder(id) => self.tx.forget_order(*id),
             Work::Ossec(work) => self.ossec(work),
         })
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tally_net::{CloseCode, Conn, ConnectError, Identity, ManagerAddress};
 use tally_proto::event::Encoded;
-use tally_proto::message::{Blind, Checkpoint, Hello, LedgerHead, PolicyInUse, RunId, Status};
+use tally_proto::message::{Blind, Checkpoint, Hello, LedgerHead, Order, PolicyInUse, RunId, Status};
 use tally_proto::session::{AgentClose, AgentIn, AgentOut, AgentSession};
 use tally_proto::{Position, entry as entry_codec};
 use tally_snapshot::{Edit, MemoryStore, NodeHash, NodeStore, apply, empty_root};
@@ -34,6 +34,9 @@ pub struct ScriptedAgent {
     /// By which it says that it watches, and what the manager gave it.
     pub policy: PolicyInUse,
     pub policies: Vec<Option<std::sync::Arc<str>>>,
+    /// What it was ordered, as often as it was said, and whether it says that it has it.
+    pub orders: Vec<Order>,
+    pub takes_orders: bool,
     link: Option<(AgentSession, Conn)>,
     start: Instant,
 }
@@ -57,6 +60,8 @@ impl ScriptedAgent {
             is_welcome: false,
             policy: PolicyInUse { text: OWN_POLICY.into(), origin: "/etc/tallystick/agent.toml".into() },
             policies: Vec::new(),
+            orders: Vec::new(),
+            takes_orders: true,
             link: None,
             start: Instant::now(),
         }
@@ -275,6 +280,14 @@ impl ScriptedAgent {
                 AgentOut::Policy(policy) => {
                     self.policies.push(policy);
                     continue;
+                }
+                AgentOut::Order(order) => {
+                    let id = order.id;
+                    self.orders.push(order);
+                    if !self.takes_orders {
+                        continue;
+                    }
+                    AgentIn::OrderTaken { id }
                 }
                 AgentOut::NeedLeaves => AgentIn::Leaves(None),
                 AgentOut::LogsHeld(_) | AgentOut::LeavesKept { .. } => continue,

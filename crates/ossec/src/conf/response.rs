@@ -125,8 +125,10 @@ impl ActiveResponse {
             }
         }
         let is_off = response.disabled.as_ref().is_some_and(|disabled| disabled.value);
-        let is_offenders_only = !response.repeated_offenders.is_empty();
-        if !is_off && !is_offenders_only && (response.command.is_none() || response.location.is_none()) {
+        // What an agent reads says only whether responses are run there, and how long repeated ones last.
+        let is_alone = response.command.is_none() && response.location.is_none();
+        let is_of_agent = is_alone && (!response.repeated_offenders.is_empty() || response.disabled.is_some());
+        if !is_off && !is_of_agent && (response.command.is_none() || response.location.is_none()) {
             n.error(section.at, "<active-response> needs a <command> and a <location>");
         }
         response

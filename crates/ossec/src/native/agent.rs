@@ -17,6 +17,9 @@ const MANAGER: [&str; 10] = [
     "database_output",
 ];
 
+/// Of `repeated_minutes`: docs/policy.md.
+const REPEATED_MINUTES_MAX: u32 = 31 * 24 * 60;
+
 /// Translates what an agent reads. `file` is the file's name as it shall stand in the text.
 pub fn agent(conf: &OssecConf, file: &str) -> Translation {
     let mut scribe = Scribe::default();
@@ -28,6 +31,7 @@ pub fn agent(conf: &OssecConf, file: &str) -> Translation {
         }
     }
     own(&mut scribe, conf, watches);
+    responses(&mut scribe, conf, file);
     if watches {
         watch::watches(&mut scribe, &conf.syscheck, file);
     }
@@ -85,12 +89,53 @@ fn own(scribe: &mut Scribe, conf: &OssecConf, watches: bool) {
     if let Some(time) = &client.time_reconnect {
         scribe.given(time.line, "client/time-reconnect", "an agent reconnects at once, and then ever more slowly");
     }
-    if let Some(disabled) = &client.disable_active_response {
-        scribe.given(disabled.line, "client/disable-active-response", "agents run no responses yet");
+}
+
+/// `[agent.responses]`: OSSEC's agents run what their manager says unless they are told not to; these only if they are told to.
+fn responses(scribe: &mut Scribe, conf: &OssecConf, file: &str) {
+    let refused = conf.client.disable_active_response.as_ref().filter(|disabled| disabled.value);
+    let switches = conf.responses.iter().filter_map(|response| response.disabled.as_ref());
+    let is_off = refused.is_some() || switches.clone().any(|disabled| disabled.value);
+    let is_on = !is_off && switches.clone().any(|disabled| !disabled.value);
+    if is_on {
+        let root = file.strip_suffix("/etc/ossec.conf").filter(|root| root.starts_with('/')).unwrap_or("/var/ossec");
+        let repeated: Vec<u32> = conf
+            .responses
+            .iter()
+            .flat_map(|response| &response.repeated_offenders)
+            .map(|minutes| (*minutes).clamp(1, REPEATED_MINUTES_MAX))
+            .collect();
+        scribe.toml.table("agent.responses");
+        scribe.toml.strings("allow", ["*"]);
+        scribe.toml.string("dir", &format!("{root}/active-response/bin"));
+        if !repeated.is_empty() {
+            scribe.toml.numbers("repeated_minutes", &repeated);
+        }
+    }
+    if let Some(disabled) = &conf.client.disable_active_response {
+        scribe.given(
+            disabled.line,
+            "client/disable-active-response",
+            "no response is run unless [agent.responses] allows it",
+        );
     }
     for response in &conf.responses {
-        let text = "the manager chooses responses; agents run none yet";
-        scribe.note(response.line, "active-response", super::Fate::Elsewhere, text);
+        match &response.disabled {
+            Some(disabled) if is_on && !disabled.value => {
+                scribe.translated(
+                    response.line,
+                    "active-response",
+                    "[agent.responses]: every program of active-response/bin",
+                );
+            }
+            Some(disabled) if disabled.value => {
+                scribe.given(response.line, "active-response", "no response is run unless [agent.responses] allows it");
+            }
+            _ => {
+                let text = "the manager chooses responses; this host runs none unless <disabled> is \"no\" here";
+                scribe.note(response.line, "active-response", super::Fate::Elsewhere, text);
+            }
+        }
     }
 }
 

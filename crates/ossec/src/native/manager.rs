@@ -355,7 +355,7 @@ fn response(scribe: &mut Scribe, response: &ActiveResponse) {
         return;
     }
     let (Some(command), Some(location)) = (&response.command, &response.location) else {
-        let text = "repeated_offenders alone: each [[response]] has its own repeated_minutes";
+        let text = "without a command: each [[response]] has its own repeated_minutes, and agents say themselves what they run";
         scribe.left(response.line, "active-response", text);
         return;
     };

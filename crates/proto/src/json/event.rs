@@ -245,14 +245,9 @@ fn life_object(about: AgentId, life: &Life) -> Value {
             put_lines(o, "mounts", mounts);
             put(o, "actor", who.as_deref().map(actor));
         }
-        Life::Impaired { part, detail } => {
-            put(o, "part", &**part);
-            put(o, "detail", &**detail);
-        }
-        Life::Responded { response, detail } => {
-            put(o, "response", &**response);
-            put(o, "detail", &**detail);
-        }
+        Life::Impaired { part, detail } => put_told(o, "part", part, detail),
+        Life::Responded { response, detail } => put_told(o, "response", response, detail),
+        Life::Ordered { order, detail } => put_told(o, "order", order, detail),
         Life::Restored { part } => put(o, "part", &**part),
         Life::PolicyApplied { origin, digest } => {
             put(o, "origin", &**origin);
@@ -267,6 +262,12 @@ fn life_object(about: AgentId, life: &Life) -> Value {
         }
     }
     object.into()
+}
+
+/// What is meant, and what there is to say of it.
+fn put_told(o: &mut Object, key: &'static str, what: &str, detail: &str) {
+    put(o, key, what);
+    put(o, "detail", detail);
 }
 
 fn admin_object(act: &AdminAct) -> Value {

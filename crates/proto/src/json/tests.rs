@@ -319,6 +319,7 @@ fn every_event_of_an_agents_life() {
             response: "firewall-drop600".into(),
             detail: "add - 192.0.2.9 1764.9 5712 /var/log/auth.log -: ended with 0".into(),
         },
+        Life::Ordered { order: "scan /etc".into(), detail: "done: 1,234 entries compared".into() },
     ];
     let lines = all.iter().map(|event| life(origin(), t, event)).collect();
     golden("life.json", &lines);

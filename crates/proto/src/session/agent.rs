@@ -13,8 +13,8 @@ use super::{
 use crate::event::Encoded;
 use crate::limit::{BATCH_BYTES_TARGET, BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, NODE_BYTES_MAX};
 use crate::message::{
-    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, PolicyInUse, Refused, Status, ToAgent,
-    ToManager, WantNodes, Welcome,
+    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, Order, PolicyInUse, Refused, Status,
+    ToAgent, ToManager, WantNodes, Welcome,
 };
 use crate::position::Position;
 
@@ -33,6 +33,8 @@ pub enum AgentIn {
     Leaves(Option<Box<Leaves>>),
     /// The answer to `WantPolicy`.
     PolicyInUse(PolicyInUse),
+    /// The order of that number is durable here, or known already.
+    OrderTaken { id: u64 },
     /// Send what is committed, say farewell, and close when all of it is acknowledged. The caller bounds the wait.
     Stop { reason: Arc<str> },
     /// The time named by `timeout` has come.
@@ -67,6 +69,8 @@ pub enum AgentOut {
     NeedLeaves,
     /// The manager has taken in the leaves of that number.
     LeavesKept { number: u64 },
+    /// Take it up, unless its number is known, and answer with `OrderTaken`.
+    Order(Order),
     /// The conversation is over: nothing follows.
     Close(AgentClose),
 }
@@ -230,7 +234,9 @@ impl AgentSession {
             AgentIn::Nodes { request, nodes, missing } => self.nodes(request, nodes, missing),
             AgentIn::Leaves(leaves) => self.leaves(leaves),
             AgentIn::PolicyInUse(policy) if self.phase == Phase::Open => self.send(&ToManager::PolicyInUse(policy)),
-            AgentIn::PolicyInUse(_) => {}
+            AgentIn::OrderTaken { id } if self.phase == Phase::Open => self.send(&ToManager::OrderTaken { id }),
+            // The manager says on its next connection what it was not answered.
+            AgentIn::PolicyInUse(_) | AgentIn::OrderTaken { .. } => {}
             AgentIn::Stop { reason } => self.stopping = Some(reason),
             AgentIn::Tick => {}
         }
@@ -497,6 +503,7 @@ impl AgentSession {
             (Phase::Open, ToAgent::WantPolicy) => self.out.push_back(AgentOut::WantPolicy),
             (Phase::Open, ToAgent::LogsHeld(held)) => self.logs_held(held),
             (Phase::Open, ToAgent::LeavesKept { number }) => self.leaves_kept(number),
+            (Phase::Open, ToAgent::Order(order)) => self.out.push_back(AgentOut::Order(order)),
             // A second welcome, or what overtook the first: both come again if they matter.
             _ => {}
         }

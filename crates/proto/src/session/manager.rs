@@ -11,8 +11,8 @@ use tally_types::{AgentId, Epoch, Timestamp};
 use super::{HEARTBEAT_MS, HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN, HEARTBEATS_MISSED_MAX, HELLO_MS, PENDING_BYTES_MAX};
 use crate::codec::DecodeError;
 use crate::message::{
-    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, PolicyInUse, Refused, RefusedCode, RunId,
-    Status, ToAgent, ToManager, WantNodes, Welcome,
+    Ack, Batch, Checkpoint, Heartbeat, Hello, Leaves, LogsHeld, Mark, Nodes, Order, PolicyInUse, Refused, RefusedCode,
+    RunId, Status, ToAgent, ToManager, WantNodes, Welcome,
 };
 use crate::position::Position;
 
@@ -39,6 +39,8 @@ pub enum ManagerIn {
     LogsHeld(LogsHeld),
     /// The leaves of that number are taken in.
     LeavesKept { number: u64 },
+    /// Have the agent do this; the caller knows that it understands orders.
+    Order(Order),
     /// The time named by `timeout` has come.
     Tick,
 }
@@ -85,6 +87,8 @@ pub enum ManagerOut {
     /// Compare them with what is held, keep them, and answer with `LeavesKept`. All events up to `Leaves::at` were
     /// handed out before.
     Leaves(Leaves),
+    /// The agent has the order of that number.
+    OrderTaken { id: u64 },
     /// The conversation is over: nothing follows.
     Close(ManagerClose),
 }
@@ -197,6 +201,7 @@ impl ManagerSession {
             ManagerIn::WantPolicy => self.send_open(&ToAgent::WantPolicy),
             ManagerIn::LogsHeld(held) => self.send_open(&ToAgent::LogsHeld(held)),
             ManagerIn::LeavesKept { number } => self.send_open(&ToAgent::LeavesKept { number }),
+            ManagerIn::Order(order) => self.send_open(&ToAgent::Order(order)),
             ManagerIn::Tick => {}
         }
         if self.timeout().is_some_and(|at_ms| now_ms >= at_ms) {
@@ -242,6 +247,7 @@ impl ManagerSession {
             // What explains them is not here yet: they come again.
             (Phase::Open, ToManager::Leaves(leaves)) if leaves.at.seq > 0 && Some(leaves.at) > self.handed => {}
             (Phase::Open, ToManager::Leaves(leaves)) => self.out.push_back(ManagerOut::Leaves(leaves)),
+            (Phase::Open, ToManager::OrderTaken { id }) => self.out.push_back(ManagerOut::OrderTaken { id }),
             // What overtook the hello or the welcome comes again; nodes that nobody asked for are of no use.
             _ => {}
         }

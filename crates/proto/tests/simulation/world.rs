@@ -418,6 +418,7 @@ impl World {
                 return;
             }
             AgentOut::LeavesKept { number } => return self.agent.leaves_kept(number),
+            AgentOut::Order(order) => panic!("nobody orders {order:?}"),
             AgentOut::LogsHeld(held) => {
                 let process = self.agent.process.as_mut().unwrap();
                 process.held = held.logs.first().map_or(0, model::held_length);
@@ -491,6 +492,7 @@ impl World {
                 self.feed_manager(next);
             }
             ManagerOut::PolicyInUse(policy) => self.policy_told = Some(policy.text),
+            ManagerOut::OrderTaken { id } => panic!("nobody ordered {id}"),
             ManagerOut::AskLogs => {
                 let held = self.held(true);
                 self.after(0, 40, Task::Tell { connection, decision: held });

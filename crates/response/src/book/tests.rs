@@ -1,3 +1,4 @@
+//! Kills at each point, bounds, and that nothing stays.
 #![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
 use proptest::prelude::*;

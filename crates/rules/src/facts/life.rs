@@ -36,6 +36,7 @@ pub(super) fn detail(life: &Life) -> Option<String> {
         Life::DeviceOpened { device, mounts, .. } => Some(format!("{device}: {}", mounts.join("; "))),
         Life::Impaired { part, detail } => Some(format!("{part}: {detail}")),
         Life::Responded { response, detail } => Some(format!("{response}: {detail}")),
+        Life::Ordered { order, detail } => Some(format!("{order}: {detail}")),
         Life::Restored { part } => text(part),
         Life::PolicyApplied { origin, digest: of } => Some(format!("{origin}: {}", digest(of))),
         Life::PolicyRefused { detail } | Life::Missed { detail } => text(detail),

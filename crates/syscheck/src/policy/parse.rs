@@ -4,6 +4,7 @@
 //! by a derived deserializer, which would stop at the first fault and could not propose the nearest key.
 
 mod collect;
+mod responses;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) const PROFILES: [(&str, &str); 4] = [
 ];
 
 const TOP_KEYS: [&str; 5] = ["agent", "collect", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 10] = [
+const AGENT_KEYS: [&str; 11] = [
     "manager",
     "state",
     "accept_policy",
@@ -38,9 +39,10 @@ const AGENT_KEYS: [&str; 10] = [
     "threads",
     "digests",
     "budget",
+    "responses",
 ];
 /// Of these, what only the host's own file may say.
-const HOST_KEYS: [&str; 4] = ["manager", "state", "accept_policy", "accept_commands"];
+const HOST_KEYS: [&str; 5] = ["manager", "state", "accept_policy", "accept_commands", "responses"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
 const WATCH_KEYS: [&str; 13] = [
     "path",
@@ -221,6 +223,9 @@ impl Reader<'_> {
         }
         if let Some(value) = given("budget") {
             agent.budget = self.budget(value);
+        }
+        if let Some(value) = given("responses").filter(|_| self.author == Author::Host) {
+            agent.responses = self.responses(value);
         }
         agent
     }

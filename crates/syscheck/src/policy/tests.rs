@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tally_types::{Attribute, PathBytes};
 
 use super::*;
-use crate::{AgentConfig, Budget, Rate};
+use crate::{AgentConfig, Budget, Network, Rate, ResponseConfig};
 
 fn path(text: &str) -> PathBytes {
     PathBytes::new(text.as_bytes()).unwrap()
@@ -314,6 +314,11 @@ fn reads_every_key() {
         read = "8MiB"
         start_cpu = 200
         memory = "128MiB"
+        [agent.responses]
+        allow = ["drop", "deny.sh"]
+        dir = "/srv/ar"
+        never = ["10.0.0.0/8"]
+        repeated_minutes = [30, 60]
         [[watch]]
         path = "/a"
         attributes = ["mode", "content"]
@@ -346,6 +351,12 @@ fn reads_every_key() {
             urgent: Rate { cpu_percent: 200, ..Budget::default().urgent },
             memory_bytes: 128 << 20,
         },
+        responses: ResponseConfig {
+            allow: vec!["drop".into(), "deny.sh".into()],
+            dir: path("/srv/ar"),
+            never: vec![Network::parse("10.0.0.0/8").unwrap()],
+            repeated_minutes: vec![30, 60],
+        },
     };
     assert_eq!(config.agent, expected);
     let [a, b] = config.policy.watches() else { panic!() };
@@ -362,7 +373,8 @@ fn reads_every_key() {
 
 #[test]
 fn a_policy_of_the_manager_cannot_say_what_only_the_host_may() {
-    let text = "profiles = [\"linux-base\"]\n[agent]\nmanager = \"elsewhere\"\naccept_policy = false\nscan_interval = \"2h\"\n";
+    let text = "profiles = [\"linux-base\"]\n[agent]\nmanager = \"elsewhere\"\naccept_policy = false\nscan_interval = \"2h\"\n\
+                [agent.responses]\nallow = [\"*\"]\n";
     let (config, faults) = Config::parse_group(text, "g");
     let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -370,9 +382,11 @@ fn a_policy_of_the_manager_cannot_say_what_only_the_host_may() {
         [
             "g:3:1: \"manager\" is for the host's own file: a group's policy cannot set it",
             "g:4:1: \"accept_policy\" is for the host's own file: a group's policy cannot set it",
+            "g:6:8: \"responses\" is for the host's own file: a group's policy cannot set it",
         ]
     );
     assert_eq!(config.agent.scan_interval_s, 7200);
+    assert!(!config.agent.responses.is_on());
     let own = AgentConfig { rehash_days: 3, manager: Some("m".into()), ..AgentConfig::default() };
     let (config, _) = Config::parse_group_over("profiles = [\"linux-base\"]\n[agent]\nthreads = 1", "g", &own);
     assert_eq!(config.agent, AgentConfig { threads: 1, ..own });

@@ -92,7 +92,7 @@ impl Bench {
         let agent = Agent { from, run_id, seq: 0, now: self.now.wall, decisions };
         let hello = Box::new(agent.hello());
         let received = self.now.wall;
-        self.apply(Input::Hello { from, hello, received, link: Link { to, closer: None } });
+        self.apply(Input::Hello { from, hello, received, link: Link { to, closer: None, has_orders: true } });
         self.commit();
         agent
     }

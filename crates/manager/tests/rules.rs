@@ -1,6 +1,9 @@
 //! A manager with OSSEC's whole rule set; and one that reads its rules anew while it works, by order, refusing faulty ones.
 #![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -95,6 +98,72 @@ fn decides_by_the_whole_rule_set_of_ossec() {
     let status = manager.status().unwrap().rules.unwrap();
     assert!(status.rules > 1000 && status.decoders > 300, "{status:?}");
     manager.shutdown();
+}
+
+/// Twenty thousand lines of all kinds, one after the other, some of them counted, through a manager with OSSEC's whole set: each is
+/// decided as by the analysis alone. Read in large commits, they are read on a second thread.
+#[test]
+fn a_stream_of_lines_is_decided_as_by_the_analysis_alone() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/ossec");
+    let Ok(text) = std::fs::read(data.join("bench-logs.txt")) else {
+        eprintln!("skipped: no conformance data");
+        return;
+    };
+    let data = data.canonicalize().unwrap();
+    let files =
+        format!("[analysis]\ndecoders = [{:?}]\nrules = [{:?}]\n", data.join("decoder.xml"), data.join("rules/*.xml"));
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let last = local(&rule(100_100, "level=\"12\"", "<match>the last one of all</match>"));
+    let manager = start(dir.path(), &files, &last);
+    // A priority, or the length of a message, is no part of a line that comes by the network.
+    let is_plain = |line: &&str| !line.is_empty() && !line.starts_with('<') && line.is_ascii();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(is_plain).chain([LAST]).collect();
+    assert!(lines.len() > 19_000);
+    let dir_of_state = dir.path().join("manager");
+    send(manager.syslog_addrs()[0], &lines);
+    let list = |limit: u64| {
+        let asked = support::ask(&dir_of_state, &serde_json::json!({"op": "alert.list", "limit": limit}));
+        asked.unwrap().0.into_iter().filter(|alert| alert["log"]["text"].is_string()).collect::<Vec<Value>>()
+    };
+    let began = std::time::Instant::now();
+    while list(1).first().is_none_or(|alert| alert["log"]["text"] != LAST) {
+        assert!(began.elapsed() < std::time::Duration::from_secs(300), "the lines are not decided");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    // By the number that the manager gave the line: its rule, and when it was taken in.
+    let number = |alert: &Value| -> u64 { alert["id"].as_str().unwrap().split('/').nth(2).unwrap().parse().unwrap() };
+    let mut found: BTreeMap<u64, (u64, tally_types::Timestamp)> = BTreeMap::new();
+    for alert in list(0) {
+        let at = alert["received"].as_str().or_else(|| alert["time"].as_str()).unwrap().parse().unwrap();
+        found.insert(number(&alert), (alert["rule"]["id"].as_u64().unwrap(), at));
+    }
+    let last_number = *found.last_key_value().unwrap().0;
+    manager.shutdown();
+    let first_number = last_number + 1 - lines.len() as u64;
+
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\nalert_level = 1\nrules = [{:?}]\n{files}",
+        dir.path().join("local_rules.xml")
+    );
+    let (config, faults) = ManagerConfig::parse(&config, "manager.toml", dir.path());
+    assert!(faults.is_empty(), "{faults:?}");
+    let mut alone = tally_manager::analysis(&config).unwrap();
+    alone.normalise_firewalls();
+    let (location, mut now, mut wrong) =
+        (std::sync::Arc::from("127.0.0.1"), found.values().next().unwrap().1, Vec::new());
+    for (number, line) in (first_number..).zip(&lines) {
+        let told = found.get(&number);
+        now = told.map_or(now, |(_, at)| *at);
+        let outcome = alone.line(line.as_bytes(), &location, now);
+        let rule = alone.engine.rule(&outcome).filter(|_| alone.engine.is_logged(&outcome));
+        let expected = rule.map(|rule| u64::from(rule.id().0));
+        if told.map(|(id, _)| *id) != expected {
+            wrong.push(format!("{:?}, not {expected:?}: {line}", told.map(|(id, _)| *id)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), lines.len(), &wrong[..wrong.len().min(12)]);
+    assert!(found.len() > 3000, "{}", found.len());
 }
 
 #[test]

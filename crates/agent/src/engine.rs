@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use tally_proto::message::Status;
 use tally_snapshot::NodeHash;
-use tally_sys::limit::Idling;
 use tally_syscheck::{Config, Due, Policy, RescanCause};
 use tally_types::{AgentState, DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
@@ -258,9 +257,10 @@ impl Engine {
         if work.due.is_empty() {
             return Ok(());
         }
-        // In a storm others have work to do, as long as this one is not behind. A host on which the agent may not step back does
-        // without.
-        let _idling = (work.due.len() >= LOOKS_IN_STORM && !work.is_behind).then(Idling::begin);
+        // In a storm others have work to do, as long as this one is not behind.
+        if work.due.len() >= LOOKS_IN_STORM && !work.is_behind {
+            self.intake.step_back();
+        }
         let base = self.fresh_base();
         let mut draft = Draft::new(&base)?;
         for due in work.due {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tally_proto::Position;
 use tally_proto::message::Order;
 use tally_snapshot::NodeHash;
+use tally_sys::limit::Idling;
 use tally_syscheck::{Coalescer, Due, Limits, RescanCause, Signal};
 use tally_types::{Epoch, Life, PathBytes, Timestamp};
 
@@ -34,6 +35,8 @@ const LOOKS_AT_ONCE: usize = 512;
 /// some twenty looks. Below 500 a second none waits; in a storm they wait for a tenth of a second at most.
 const GATHER_PER_LOOK_US: u64 = 2_000;
 const GATHER_MAX_US: u64 = 100_000;
+/// A round that others leave no time takes its share of the processor after this.
+const IDLING_MAX: Duration = Duration::from_millis(500);
 
 /// What another thread asks of the engine.
 #[derive(Debug)]
@@ -153,6 +156,8 @@ pub struct Intake {
     /// What the engine tells the sensors in return.
     pub links: Links,
     engine: Pulse,
+    /// The engine's present round runs when nobody else does.
+    idling: Mutex<Option<Idling>>,
 }
 
 struct Inbox {
@@ -241,6 +246,7 @@ impl Intake {
             stopping: Arc::default(),
             links: Links::default(),
             engine: Pulse::default(),
+            idling: Mutex::default(),
         }
     }
 
@@ -330,6 +336,7 @@ impl Intake {
 
     /// Waits for work, at most until `deadline_us`. `take_looks` is false while the engine cannot store what it finds.
     pub fn take(&self, deadline_us: u64, take_looks: bool) -> Work {
+        *self.idling.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.engine.beat();
         let mut inbox = self.lock();
         loop {
@@ -359,6 +366,22 @@ impl Intake {
         self.engine.beat();
         self.taken.notify_all();
         work
+    }
+
+    /// Lets the engine run only when nobody else does, until it is here again, or too long is not. A host on which it may not
+    /// step back does without.
+    pub fn step_back(&self) {
+        *self.idling.lock().unwrap_or_else(PoisonError::into_inner) = Idling::begin().ok();
+    }
+
+    /// Ends that where others leave the engine no time. Called by the sensor, which comes round.
+    pub fn hurry(&self) {
+        // Whoever holds it is about to end it, or has just begun.
+        if self.untaken_for() > IDLING_MAX
+            && let Ok(mut idling) = self.idling.try_lock()
+        {
+            *idling = None;
+        }
     }
 
     /// How long the engine has not been here.
@@ -441,6 +464,25 @@ mod tests {
             actor: None,
             records: 1,
         }
+    }
+
+    #[test]
+    fn a_round_that_gets_no_time_is_not_idle_for_long() {
+        let intake = Intake::new(Limits::default(), None);
+        let idles = || intake.idling.lock().unwrap().is_some();
+        intake.take(0, true);
+        intake.step_back();
+        if !idles() {
+            return eprintln!("skipped: a policy cannot be taken back here");
+        }
+        intake.hurry();
+        while idles() {
+            intake.hurry();
+        }
+        assert!(intake.untaken_for() >= IDLING_MAX);
+        intake.step_back();
+        intake.take(0, true);
+        assert!(!idles());
     }
 
     #[test]

@@ -101,37 +101,40 @@ impl Drop for Yielding {
     }
 }
 
-/// The calling thread runs only while a processor has nothing else to do, until this is dropped on the same thread. To come
-/// back needs CAP_SYS_NICE: without it, nothing is done.
+/// A thread that runs only while a processor has nothing else to do, until this is dropped. That may be a long time: another
+/// thread can end it.
 #[derive(Debug)]
 pub struct Idling {
+    thread: i32,
     policy: i32,
 }
 
 impl Idling {
+    /// Of the calling thread. To come back needs CAP_SYS_NICE: without it, nothing is done.
     pub fn begin() -> io::Result<Self> {
         if !caps::effective()?.has(Capability::SysNice) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        // SAFETY: the call has no memory arguments; 0 is the calling thread.
-        let policy = check(i64::from(unsafe { libc::sched_getscheduler(0) }))?;
-        set_policy(libc::SCHED_IDLE)?;
-        Ok(Self { policy: i32::try_from(policy).unwrap_or(libc::SCHED_OTHER) })
+        // SAFETY: neither call has memory arguments; 0 is the calling thread.
+        let (thread, policy) = unsafe { (libc::gettid(), libc::sched_getscheduler(0)) };
+        check(i64::from(policy))?;
+        set_policy(thread, libc::SCHED_IDLE)?;
+        Ok(Self { thread, policy })
     }
 }
 
 impl Drop for Idling {
     fn drop(&mut self) {
         // As of `Yielding`.
-        let _ = set_policy(self.policy);
+        let _ = set_policy(self.thread, self.policy);
     }
 }
 
 /// One of the policies without a priority of their own. The nice value stays as it is.
-fn set_policy(policy: i32) -> io::Result<()> {
+fn set_policy(thread: i32, policy: i32) -> io::Result<()> {
     let none = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `none` is a whole sched_param, read only; 0 is the calling thread.
-    check(i64::from(unsafe { libc::sched_setscheduler(0, policy, &raw const none) })).map(drop)
+    // SAFETY: `none` is a whole sched_param, read only.
+    check(i64::from(unsafe { libc::sched_setscheduler(thread, policy, &raw const none) })).map(drop)
 }
 
 fn set_priorities(nice: i32, disk: i64) -> io::Result<()> {
@@ -188,7 +191,7 @@ mod tests {
         match Idling::begin() {
             Ok(idling) => {
                 assert_eq!(policy(), libc::SCHED_IDLE);
-                drop(idling);
+                std::thread::spawn(|| drop(idling)).join().unwrap();
                 assert_eq!(policy(), before);
             }
             Err(error) => eprintln!("skipped: a policy cannot be taken back here: {error}"),

@@ -147,6 +147,7 @@ impl Watcher {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             pulse.beat();
+            self.intake.hurry();
             self.look_after_marks();
             match self.wait(stop) {
                 Ok(Woken { stop: true, .. }) => {

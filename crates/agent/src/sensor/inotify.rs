@@ -71,6 +71,7 @@ impl Watcher {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             pulse.beat();
+            self.intake.hurry();
             let mut waiters =
                 [Waiter::new(stop.as_fd(), Interest::Read), Waiter::new(self.instance.as_fd(), Interest::Read)];
             if let Err(error) = poll::wait(&mut waiters, Some(BEAT)) {

@@ -111,8 +111,8 @@ impl Answer {
     /// The beginning of the body in one line, to be told to a person.
     pub fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(400)]);
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-        text.trim().to_owned()
+        let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        crate::format::subject::line(plain.trim(), 200)
     }
 }
 
@@ -439,9 +439,21 @@ impl Proxy {
             }
             answer.push(stream.read_u8().await.map_err(|error| failed(error.to_string()))?);
         }
-        let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
-        if line.split_whitespace().nth(1) == Some("200") { Ok(stream) } else { Err(failed(line)) }
+        tunnelled(&answer).map_err(failed)?;
+        Ok(stream)
     }
+}
+
+/// Whether a proxy's answer to CONNECT opens the tunnel; else what it said, in one line that can do no harm.
+pub fn tunnelled(answer: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(answer);
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.split_ascii_whitespace();
+    let is_http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    if is_http && words.next().is_some_and(|status| status.len() == 3 && status.starts_with('2')) {
+        return Ok(());
+    }
+    Err(crate::format::subject::line(first, 200))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! A client of our own: of the protocol (NATS 2.2 and later, with headers) a publisher needs five words, and the whole
 //! client library would bring its own TLS, keys and time. Source: the NATS client protocol, ADR-4 (headers), ADR-22 (publish).
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -237,7 +238,7 @@ async fn read_line(stream: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-async fn read_word(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<Word> {
+async fn read_word(stream: &mut (impl tokio::io::AsyncBufRead + AsyncWrite + Unpin)) -> std::io::Result<Word> {
     let broken = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("NATS sends no {what}"));
     loop {
         let text = read_line(stream).await?;
@@ -261,6 +262,22 @@ async fn read_word(stream: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<W
             // News of the cluster, and `+OK`.
             _ => {}
         }
+    }
+}
+
+/// How many words a server's bytes hold until one is not understood: for tests with any bytes, which are all there at once.
+pub fn words(bytes: &[u8]) -> usize {
+    let mut stream = tokio::io::join(bytes, tokio::io::sink());
+    let reading = async {
+        let mut words = 0;
+        while read_word(&mut stream).await.is_ok() {
+            words += 1;
+        }
+        words
+    };
+    match std::pin::pin!(reading).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(words) => words,
+        Poll::Pending => 0,
     }
 }
 

@@ -97,3 +97,20 @@ fn what_needs_no_proxy() {
         .collect();
     assert_eq!((served, proxy.port), (vec!["badexample.com"], 3128));
 }
+
+#[test]
+fn only_a_proxy_that_says_so_has_opened_a_tunnel() {
+    for (answer, is_open) in [
+        (&b"HTTP/1.1 200 Connection established\r\n\r\n"[..], true),
+        (b"HTTP/1.0 200\r\n\r\n", true),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", false),
+        (b"SSH 200 x\r\n\r\n", false),
+        (b"HTTP/1.1 20\r\n\r\n", false),
+        (b"\xff\x1b[31m\r\n\r\n", false),
+        (b"", false),
+    ] {
+        let told = tunnelled(answer);
+        assert_eq!(told.is_ok(), is_open, "{told:?}");
+        assert!(!told.err().unwrap_or_default().contains('\u{1b}'));
+    }
+}

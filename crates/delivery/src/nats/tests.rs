@@ -123,3 +123,21 @@ async fn the_way_is_kept_by_tls() {
     let sent = nats.send(&batch).await;
     assert!(matches!(&sent, Sent::Wrong { why } if why.contains("certificate")), "{sent:?}");
 }
+
+#[test]
+fn words_of_a_server_are_counted_until_one_is_broken() {
+    assert_eq!(words(b"PING\r\n+OK\r\nPONG\r\nMSG a 1 3\r\nabc\r\n-ERR 'x'\r\nMSG a 1 99999999999\r\nPONG\r\n"), 3);
+    assert_eq!(words(b"PONG"), 0);
+    assert_eq!(words(b"MSG a 1 18446744073709551615\r\n"), 0);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_server_makes_it_panic(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), at in 0usize..300) {
+        words(&bytes);
+        let mut real = b"INFO {}\r\nPING\r\nHMSG s 1 12 15\r\nNATS/1.0 503\r\nabc\r\nPONG\r\n".to_vec();
+        let place = at % real.len();
+        real[place] = bytes.pop().unwrap_or(0);
+        words(&real);
+    }
+}

@@ -191,6 +191,12 @@ impl Deliveries {
         Ok(all)
     }
 
+    /// For the console.
+    pub fn source(&self) -> tally_web::DeliverySource {
+        let own = self.clone();
+        Arc::new(move || own.status())
+    }
+
     /// How many messages wait, near enough: of the filters only the level counts here.
     fn waiting(&self, line: &Line, state: &DeliveryState) -> Result<(u64, Option<Timestamp>), StoreError> {
         let select = &line.config.select;

@@ -169,13 +169,13 @@ impl Manager {
         let sessions = runtime.spawn(accept(server, inlet.clone(), clock, stop.clone()));
         let authd = legacy.authd_addr();
         let legacy = legacy.start(orders, &inlet, clock, config.ossec.ciphers, &runtime)?;
-        let console = ports.console.map(|listener| {
-            let console = Console::new(reader.clone(), live.news.clone())
-                .with_problems(live.problems.subscribe())
-                .with_logins(logins(&runtime, inlet.clone()));
+        let open = |listener| {
+            let console = console(&reader, &live, logins(&runtime, inlet.clone()), &deliveries);
             OpenConsole::open(console, listener, stop.clone(), &runtime)
-        });
+        };
+        let console = ports.console.map(open);
         let socket = dir.join(control::SOCKET_NAME);
+        let ways = deliveries.clone();
         let office = {
             let (inlet, rules, console) = (inlet.clone(), rules.clone(), console.as_ref().map(OpenConsole::links));
             Office { reader, dir, inlet, rules, console, responses: Some(responses), clock, deliveries }
@@ -198,10 +198,24 @@ impl Manager {
                 stopping,
                 socket,
                 alert_files,
+                deliveries: ways,
                 delivering,
             }),
         })
     }
+}
+
+/// The console, with all that it shows beside what the store has.
+fn console(
+    reader: &Reader,
+    live: &Live,
+    logins: tokio::sync::mpsc::Sender<Arc<str>>,
+    deliveries: &Deliveries,
+) -> Console {
+    Console::new(reader.clone(), live.news.clone())
+        .with_problems(live.problems.subscribe())
+        .with_logins(logins)
+        .with_deliveries(deliveries.source())
 }
 
 /// Has alerts answered, where the configuration names responses.
@@ -519,6 +533,7 @@ struct RunningParts {
     socket: PathBuf,
     /// Ended last: it writes what is recorded to the end.
     alert_files: Option<AlertFiles>,
+    deliveries: Deliveries,
     delivering: RunningDeliveries,
 }
 
@@ -562,7 +577,12 @@ impl Running {
     /// What `tally status` tells.
     pub fn status(&self) -> Result<json::Status, OrderError> {
         match self.order(Order::Status)? {
-            Reply::Status(status) => Ok(*status),
+            Reply::Status(mut status) => {
+                let deliveries = self.parts.as_ref().map(|parts| parts.deliveries.status()).transpose();
+                status.deliveries = deliveries.map_err(|error| OrderError(error.to_string()))?.unwrap_or_default();
+                status.problems.extend(Deliveries::problems(&status.deliveries));
+                Ok(*status)
+            }
             _ => Err(OrderError("the manager did not say how it is".to_owned())),
         }
     }
@@ -596,6 +616,7 @@ impl Running {
     fn stop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
         let RunningParts {
+            deliveries: _,
             runtime,
             inlet,
             rules: _,

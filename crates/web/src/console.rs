@@ -9,7 +9,8 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tally_store::Reader;
+use tally_proto::json::DeliveryStatus;
+use tally_store::{Reader, StoreError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -60,7 +61,11 @@ pub struct Shared {
     pub stopping: watch::Sender<bool>,
     pub problems: OnceLock<watch::Receiver<Arc<[String]>>>,
     pub logins: OnceLock<mpsc::Sender<Arc<str>>>,
+    pub deliveries: OnceLock<DeliverySource>,
 }
+
+/// Says how each delivery is. It may block.
+pub type DeliverySource = Arc<dyn Fn() -> Result<Vec<DeliveryStatus>, StoreError> + Send + Sync>;
 
 /// Where a request's connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,7 @@ impl Console {
             stopping: watch::Sender::new(false),
             problems: OnceLock::new(),
             logins: OnceLock::new(),
+            deliveries: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -95,6 +101,13 @@ impl Console {
     #[must_use]
     pub fn with_logins(self, logins: mpsc::Sender<Arc<str>>) -> Self {
         let _ = self.shared.logins.set(logins);
+        self
+    }
+
+    /// Who says how deliveries are. Without it the page shows none.
+    #[must_use]
+    pub fn with_deliveries(self, deliveries: DeliverySource) -> Self {
+        let _ = self.shared.deliveries.set(deliveries);
         self
     }
 

@@ -26,5 +26,5 @@ mod page;
 mod route;
 mod view;
 
-pub use console::{Console, ServeError, bind, serve};
+pub use console::{Console, DeliverySource, ServeError, bind, serve};
 pub use live::Live;

@@ -1,6 +1,7 @@
 //! The pages: each is a struct with its template and the handler that fills it.
 
 pub mod agent;
+pub mod delivery;
 pub mod list;
 pub mod login;
 pub mod overview;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fleet::{Fleet, HOSTILE, change, entry, modified, rule};
+use tally_proto::json::DeliveryStatus;
 use tally_types::{AgentId, ChangeKind, Level, Timestamp};
 use tally_web::{Console, Live, ServeError, bind, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,7 +111,9 @@ impl Served {
 #[tokio::test]
 async fn nobody_comes_in_without_a_session() {
     let served = Served::start(Fleet::live).await;
-    for path in ["/", "/changes", "/alerts", "/agents", "/agent/001", "/change/001/3/1", "/live", "/nowhere"] {
+    for path in
+        ["/", "/changes", "/alerts", "/agents", "/agent/001", "/deliveries", "/change/001/3/1", "/live", "/nowhere"]
+    {
         for cookie in ["", "tally_1=x", &format!("tally_{}={}", served.address.port(), "0".repeat(64))] {
             let answer = served.get(path, cookie).await;
             assert_eq!(answer.status, 401, "{path}");
@@ -118,6 +121,45 @@ async fn nobody_comes_in_without_a_session() {
         }
     }
     assert_eq!(served.post("/logout", "", "").await.status, 401);
+}
+
+#[tokio::test]
+async fn deliveries_say_how_they_are() {
+    let served = Served::start(|_| {}).await;
+    let cookie = served.log_in().await;
+    assert!(served.get("/deliveries", &cookie).await.body.contains("Nothing is delivered anywhere"));
+    let status = |name: &str, state| DeliveryStatus {
+        name: name.into(),
+        kind: "syslog".into(),
+        target: "logs.example.com:6514".into(),
+        state,
+        waiting: 12_345,
+        oldest_waiting: Some(now().minus_micros(3_700_000_000)),
+        sent: 7,
+        dead: 0,
+        last_success: Some(now()),
+        last_error: None,
+        last_error_at: None,
+        failing_since: None,
+    };
+    let all = vec![
+        status("works", "working"),
+        DeliveryStatus {
+            dead: 3,
+            failing_since: Some(now()),
+            last_error: Some("it answered 500: <script>\u{1b}[31m".into()),
+            ..status("fails", "failing")
+        },
+    ];
+    let served = Served::start_with(|_| {}, |console| console.with_deliveries(Arc::new(move || Ok(all.clone())))).await;
+    let cookie = served.log_in().await;
+    let page = served.get("/deliveries", &cookie).await;
+    assert_eq!(page.status, 200);
+    let at = |text: &str| page.body.find(text).unwrap_or_else(|| panic!("{text}: {}", page.body));
+    assert!(at("fails <span") < at("works <span"), "what needs attention comes first");
+    for part in ["12,345", "61 min", "3</span>", "&#60;script&#62;\\u{1b}[31m"] {
+        assert!(page.body.contains(part), "{part}: {}", page.body);
+    }
 }
 
 #[tokio::test]

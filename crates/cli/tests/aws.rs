@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 // What is not needed here is needed there.
 #[allow(dead_code)]
 #[path = "../../delivery/tests/aws/accounts.rs"]
@@ -13,7 +15,9 @@ mod cloud;
 
 use accounts::{EXTERNAL_ID, GROUP, ROLE, found, furnish, ids};
 use cloud::{APP, Cloud, Kind, LOG, REGION};
+use serde_json::{Value, json};
 use support::program::Program;
+use support::receiver::server;
 use support::site::Site;
 use support::{text, wait_for, wait_until};
 
@@ -75,4 +79,79 @@ fn an_alert_of_a_whole_manager_is_in_the_log_account_alone() {
     let once: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(once.len(), ids.len(), "{ids:?}");
     assert_eq!(found(&cloud, APP).len(), 0);
+}
+
+/// What came: by which way, with which header.
+type Heard = Arc<Mutex<Vec<(String, String)>>>;
+
+fn hooks() -> (String, Heard) {
+    let heard = Heard::default();
+    let all = heard.clone();
+    let url = server(move |request, headers, _| {
+        let wanted = ["authorization:", "x-tally-signature:"];
+        let header =
+            headers.iter().find(|header| wanted.iter().any(|name| header.to_ascii_lowercase().starts_with(name)));
+        let way = request.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        all.lock().unwrap().push((way, header.cloned().unwrap_or_default()));
+        (200, String::new())
+    });
+    (url, heard)
+}
+
+/// Secrets that AWS keeps are read by a whole manager, and one that is changed there, or in a file, is the next one without a
+/// start anew.
+#[test]
+fn secrets_come_from_aws_and_may_change() {
+    let Some(cloud) = Cloud::start(Kind::Moto) else { return };
+    let call = |service: &str, method: &str, args: Value| json!({ "key": "AKIAEXAMPLE", "service": service, "method": method, "args": args });
+    cloud.tell(&[
+        call("ssm", "put_parameter", json!({ "Name": "/fim/token", "Value": "first", "Type": "SecureString" })),
+        call("secretsmanager", "create_secret", json!({ "Name": "fim/hmac", "SecretString": "key" })),
+    ]);
+    let (url, heard) = hooks();
+    let site = Site::new();
+    std::fs::write(site.path("token"), "one\n").unwrap();
+    let hook = |name: &str, secret: &str| {
+        format!("[[delivery]]\nname = \"{name}\"\nkind = \"webhook\"\nurl = \"{url}/{name}\"\n{secret}\n")
+    };
+    let file = format!("token = {{ file = {:?} }}", site.path("token"));
+    let config = hook("ssm", "token = { ssm = \"/fim/token\" }")
+        + &hook("manager", "hmac_secret = { secretsmanager = \"fim/hmac\" }")
+        + &hook("file", &file)
+        + &hook("missing", "token = { ssm = \"/fim/nothing\" }");
+    std::fs::write(site.path("tally.toml"), config).unwrap();
+    site.write("passwd", "root\n");
+    let mut command = site.up_command();
+    command.args(["--json", "--config"]).arg(site.path("tally.toml")).arg("--watch").arg(site.tree());
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", REGION),
+        ("AWS_ENDPOINT_URL", cloud.endpoint.as_str()),
+    ];
+    command.envs(variables);
+    let mut manager = Program::start("tally up", command);
+    manager.object("the notice that it watches", |o| text(o, "/notice") == "watching");
+    let heard_by = |way: &str, header: &str| {
+        let heard = heard.lock().unwrap();
+        heard.iter().any(|(own, told)| own == way && told.to_ascii_lowercase().starts_with(header)).then_some(())
+    };
+    site.write("passwd", "root and more\n");
+    wait_for("the parameter", || heard_by("/ssm", "authorization: bearer first"));
+    wait_for("the secret", || heard_by("/manager", "x-tally-signature: sha256="));
+    wait_for("the file", || heard_by("/file", "authorization: bearer one"));
+    // Both are changed where they are.
+    let changed = json!({ "Name": "/fim/token", "Value": "second", "Type": "SecureString", "Overwrite": true });
+    cloud.tell(&[call("ssm", "put_parameter", changed)]);
+    std::fs::write(site.path("token"), "two\n").unwrap();
+    site.write("passwd", "root and more again\n");
+    wait_for("the next parameter", || heard_by("/ssm", "authorization: bearer second"));
+    wait_for("the next file", || heard_by("/file", "authorization: bearer two"));
+    // What is not there is said, without anything being sent, and the secrets are nowhere.
+    let listed = site.ask(0, &["delivery", "list"]);
+    let missing = listed.objects.iter().find(|delivery| text(delivery, "/name") == "missing").unwrap();
+    assert!(text(missing, "/last_error").contains("/fim/nothing"), "{missing}");
+    assert!(heard_by("/missing", "").is_none());
+    assert!(!format!("{listed:?}").contains("second"));
+    assert_eq!(manager.interrupt(), 0);
 }

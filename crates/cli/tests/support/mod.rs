@@ -13,6 +13,7 @@ pub mod browser;
 pub mod disk;
 pub mod fleet;
 pub mod program;
+pub mod receiver;
 pub mod site;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! A whole manager with the `[[delivery]]` of docs/aws.md: the alert is in the log account, for AWS's own library, and not in
 //! the account that the manager runs in.
+#![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
 mod support;
 
@@ -55,9 +56,8 @@ fn an_alert_of_a_whole_manager_is_in_the_log_account_alone() {
     std::fs::write(site.path("tally.toml"), config(&cloud, "another-id")).unwrap();
     let mut manager = up(&site, &keyring);
     site.write("passwd", "root and more\n");
-    let changed = |lines: &[serde_json::Value]| {
-        lines.iter().find(|alert| text(alert, "/change/path").ends_with("/passwd")).cloned()
-    };
+    let changed =
+        |lines: &[Value]| lines.iter().find(|alert| text(alert, "/change/path").ends_with("/passwd")).cloned();
     wait_for("the alert", || changed(&site.try_ask(&["alert", "list"]).objects));
     wait_until("the delivery to say what is wrong", || {
         let answer = site.try_ask(&["delivery", "list"]);

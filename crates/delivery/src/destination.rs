@@ -100,6 +100,16 @@ impl Kind {
     }
 }
 
+/// What a destination keeps open until it is told otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolves {
+    Nothing,
+    /// One thing for each cause, over all hosts: it ends with the last change of it that nobody explained.
+    Causes,
+    /// Each message by itself.
+    Each,
+}
+
 /// What a delivery of one kind was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
@@ -135,6 +145,15 @@ impl Settings {
             Self::Syslog(_) => Kind::Syslog,
             Self::Webhook(_) => Kind::Webhook,
             Self::Aws(settings) => Kind::Aws(settings.kind()),
+        }
+    }
+
+    /// What is told to it when a change is accepted that it was told of before.
+    pub const fn resolves(&self) -> Resolves {
+        match self {
+            Self::Incident(settings) if matches!(settings.service, incident::Service::PagerDuty) => Resolves::Causes,
+            Self::Aws(aws::Settings::SecurityHub(_)) => Resolves::Each,
+            _ => Resolves::Nothing,
         }
     }
 
@@ -216,6 +235,21 @@ impl Destination {
             Self::Syslog(syslog) => syslog.limits(),
             Self::Webhook(webhook) => webhook.limits(),
             Self::Aws(aws) => aws.limits(),
+        }
+    }
+
+    /// What has to outlive a restart, by name.
+    pub fn memory(&self) -> Vec<(&'static str, i64)> {
+        match self {
+            Self::Mail(mail) => mail.memory().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes up what an earlier run left, before the first `send`.
+    pub fn remember(&mut self, known: impl Fn(&str) -> Option<i64>) {
+        if let Self::Mail(mail) = self {
+            mail.remember(known);
         }
     }
 

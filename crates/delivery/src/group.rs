@@ -15,6 +15,8 @@ use tally_types::{Algorithm, Change, EventBody, Timestamp};
 use crate::format::subject::{digest, latest, line};
 use crate::message::Message;
 
+/// Messages that are gathered at most before they are told: some 100 MiB.
+pub const GATHERED_MAX: usize = 30_000;
 /// Hosts that a group names; of those after them it knows how many they are.
 const HOSTS_NAMED_MAX: usize = 50;
 /// Hosts that a group tells apart; with more their number is at least so many.

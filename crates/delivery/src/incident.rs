@@ -3,6 +3,8 @@
 //! Sources: Slack's incoming webhooks and Block Kit, the Adaptive Cards 1.4 that Teams' workflows take, PagerDuty's Events API v2.
 //! What a host sends is text there and nothing else: no link, no mention, no mark-up.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -89,7 +91,7 @@ impl Incident {
     }
 
     pub fn limits(&self) -> BatchLimits {
-        BatchLimits { count_max: 5000, bytes_max: 32 * 1024 * 1024, wait: self.settings.window }
+        BatchLimits { count_max: group::GATHERED_MAX, bytes_max: 32 * 1024 * 1024, wait: self.settings.window }
     }
 
     pub async fn send(&mut self, batch: &[Message]) -> Sent {
@@ -227,37 +229,44 @@ fn teams(groups: &[Group]) -> Value {
 /// The events of a batch without their routing key, each with the places of its messages.
 fn pages(batch: &[Message]) -> Vec<(Value, Vec<usize>)> {
     let mut grouper = Grouper::new(Limits::default());
-    let mut places: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
     let mut events: Vec<(Value, Vec<usize>)> = Vec::new();
+    let mut ended: HashMap<String, usize> = HashMap::new();
     for (at, message) in batch.iter().enumerate() {
-        if let Some(resolved) = resolves(message) {
+        if let Some(key) = resolves(message) {
             // After what it ends, in the order of the batch.
-            let key = resolved.unwrap_or_else(|| dedup_key(message));
-            events.push((json!({ "event_action": "resolve", "dedup_key": key }), vec![at]));
+            match ended.entry(key.clone()) {
+                Entry::Occupied(event) => events[*event.get()].1.push(at),
+                Entry::Vacant(place) => {
+                    place.insert(events.len());
+                    events.push((json!({ "event_action": "resolve", "dedup_key": key }), vec![at]));
+                }
+            }
+            continue;
+        }
+        if message.change().is_some() && message.verdict != Verdict::Unexplained {
+            // It was explained before anybody was told of it.
             continue;
         }
         grouper.add(message);
         let cause = group::cause(message);
-        match places.iter_mut().find(|(known, _)| *known == cause) {
-            Some((_, members)) => members.push(at),
-            None => places.push((cause, vec![at])),
-        }
+        places.entry(cause).or_default().push(at);
     }
     let mut out = Vec::new();
     for group in grouper.take() {
-        let members = places.iter().find(|(cause, _)| *cause == group.cause).map(|(_, members)| members.clone());
-        out.push((trigger(&group), members.unwrap_or_default()));
+        let members = places.remove(&group.cause).unwrap_or_default();
+        out.push((trigger(&group), members));
     }
     out.extend(events);
     out
 }
 
-/// Whether it ends an incident, and which if not its own.
-fn resolves(message: &Message) -> Option<Option<String>> {
+/// Which incident it ends, if any.
+fn resolves(message: &Message) -> Option<String> {
     match &message.event.body {
-        EventBody::Change(_) if message.verdict != Verdict::Unexplained => Some(None),
-        EventBody::Life(Life::Returned { .. }) => Some(Some(life_key(message, "silent", ""))),
-        EventBody::Life(Life::Restored { part }) => Some(Some(life_key(message, "impaired", part))),
+        _ if message.is_over => Some(dedup_key(message)),
+        EventBody::Life(Life::Returned { .. }) => Some(life_key(message, "silent", "")),
+        EventBody::Life(Life::Restored { part }) => Some(life_key(message, "impaired", part)),
         _ => None,
     }
 }

@@ -42,7 +42,7 @@ pub mod tls;
 mod tool;
 pub mod webhook;
 
-pub use destination::{BatchLimits, Destination, Kind, Sent, Settings};
+pub use destination::{BatchLimits, Destination, Kind, Resolves, Sent, Settings};
 pub use format::Format;
 pub use keys::{Key, Keys, Value};
 pub use message::{AgentFacts, AlertPart, Cloud, Message};

@@ -81,9 +81,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 const PER_HOUR: u32 = 60;
 const CAUSES: usize = 25;
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// A batch: as much as the driver reads at once.
-const COUNT_MAX: usize = 5000;
+/// A batch: a night in which 600 hosts get 40 new files is one mail.
+const COUNT_MAX: usize = crate::group::GATHERED_MAX;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The names of what is remembered over restarts.
+const HOUR: &str = "mail_hour";
+const SENT_IN_HOUR: &str = "mails_in_hour";
 /// Mails that are remembered as sent while a batch is tried again.
 const SENT_MAX: usize = 10_000;
 
@@ -175,6 +178,21 @@ impl Mail {
     pub fn new(settings: Settings) -> Self {
         let hour = Hour::new(settings.per_hour_max);
         Self { settings, hour, delivered: Delivered::new() }
+    }
+
+    /// What has to outlive a restart, by name: how many mails the present hour had.
+    pub fn memory(&self) -> [(&'static str, i64); 2] {
+        let (hour, sent) = self.hour.state();
+        [(HOUR, i64::try_from(hour).unwrap_or(0)), (SENT_IN_HOUR, i64::from(sent))]
+    }
+
+    /// Takes up what an earlier run remembered.
+    pub fn remember(&mut self, known: impl Fn(&str) -> Option<i64>) {
+        let hour = known(HOUR).and_then(|hour| u64::try_from(hour).ok());
+        let sent = known(SENT_IN_HOUR).and_then(|sent| u32::try_from(sent).ok());
+        if let (Some(hour), Some(sent)) = (hour, sent) {
+            self.hour.restore((hour, sent));
+        }
     }
 
     pub fn limits(&self) -> BatchLimits {

@@ -25,6 +25,9 @@ pub struct Message {
     /// When the manager received the event, by its clock.
     pub received: Timestamp,
     pub verdict: Verdict,
+    /// It was told before as unexplained and is accepted by now: what it opened elsewhere is to be closed. `index` is then the
+    /// number of the promotion, and `received` its time.
+    pub is_over: bool,
 }
 
 /// What makes an event an alert.
@@ -115,6 +118,7 @@ pub(crate) mod sample {
             manager: "manager-1".into(),
             received: Timestamp(1_700_000_000_500_000),
             verdict: Verdict::default(),
+            is_over: false,
         }
     }
 

@@ -124,6 +124,7 @@ fn message(number: u64) -> Message {
         manager: "manager-1".into(),
         received: time,
         verdict: Verdict::Unexplained,
+        is_over: false,
     }
 }
 

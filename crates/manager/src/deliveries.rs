@@ -8,6 +8,7 @@
 mod backoff;
 mod batch;
 mod driver;
+mod over;
 mod review;
 mod select;
 #[cfg(test)]
@@ -111,6 +112,8 @@ struct Line {
     wake: Notify,
     /// Whether its destination has what comes wait for now, as the settings want it.
     is_held: AtomicBool,
+    /// Why its place cannot be read or noted, as long as that is so: a full disk, perhaps.
+    stuck: Mutex<Option<String>>,
 }
 
 /// All deliveries. Cheap to clone.
@@ -162,7 +165,12 @@ impl Deliveries {
             inlet: parts.inlet,
         });
         let line = |config: &Delivery| {
-            Arc::new(Line { config: config.clone(), wake: Notify::new(), is_held: AtomicBool::new(false) })
+            Arc::new(Line {
+                config: config.clone(),
+                wake: Notify::new(),
+                is_held: AtomicBool::new(false),
+                stuck: Mutex::default(),
+            })
         };
         let lines: Arc<[_]> = parts.config.iter().map(line).collect();
         let (stopping, stop) = watch::channel(false);
@@ -183,8 +191,12 @@ impl Deliveries {
             let waiting = self.waiting(line, state)?;
             let target = line.config.settings.target();
             let status = status_of(state, &target, waiting);
+            let stuck = line.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let is_held = status.state == "working" && line.is_held.load(Ordering::Relaxed);
-            all.push(DeliveryStatus { state: if is_held { "held" } else { status.state }, ..status });
+            all.push(match stuck {
+                Some(why) => DeliveryStatus { state: "failing", last_error: Some(why.into()), ..status },
+                None => DeliveryStatus { state: if is_held { "held" } else { status.state }, ..status },
+            });
         }
         let gone = states.iter().filter(|state| state.removed.is_some());
         all.extend(gone.map(|state| status_of(state, "", (0, None))));

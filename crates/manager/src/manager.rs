@@ -160,8 +160,7 @@ impl Manager {
         ingest.commit(clock.now());
         let reader = ingest.reader();
         let alert_files = alert_files(&config, reader.clone(), ledger_size)?;
-        let ledger = (&*ledger_key, ledger_size);
-        let (deliveries, delivering) = deliver(&config, &reader, &inlet, &live, ledger, &runtime)?;
+        let (deliveries, delivering) = deliver(&config, &reader, &inlet, &live, (&ledger_key, ledger_size), &runtime)?;
         let thread =
             std::thread::Builder::new().name("tally-ingest".to_owned()).spawn(move || ingest.run(&outlet, clock))?;
         let (stopping, stop) = watch::channel(false);

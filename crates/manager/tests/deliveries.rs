@@ -104,7 +104,9 @@ fn serve(stream: &TcpStream, answers: &Answers, taken: &Mutex<BTreeMap<String, (
             }
         }
         let mut out = stream;
-        let answered = write!(out, "HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
+        let later = if status == 429 { "Retry-After: 86400\r\n" } else { "" };
+        let answered =
+            write!(out, "HTTP/1.1 {status} X\r\n{later}Location: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
         if answered.is_err() {
             return;
         }
@@ -316,4 +318,97 @@ fn faults_of_the_configuration_have_their_places() {
         assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}: {told:#?}");
     }
     assert!(told.iter().all(|told| !told.contains("geheim")));
+}
+
+/// A destination that asks for a day gets it, but somebody is told when its limit is over.
+#[test]
+fn a_destination_that_asks_for_a_day_does_not_hide_that_it_fails() {
+    let receiver = Receiver::start();
+    receiver.answer(|_| 429);
+    let mut site = Site::new(&webhook(&receiver, "failing_max = \"1s\""));
+    site.tell(valves(0..1));
+    wait_for("the alert", || site.alerts_of(200_131) == 1);
+    assert_eq!(site.delivery()["state"], "failing");
+    site.stop();
+}
+
+/// A small disk for the book of deliveries alone.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir(at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            println!("skipped: no tmpfs can be mounted here");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Takes all room that there is.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 1024]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_book_that_cannot_be_written_loses_nothing() {
+    let receiver = Receiver::start();
+    let times = |n: u32| {
+        let taken = receiver.taken.lock().unwrap();
+        let of = |line: &str| line.rsplit("plc: ").next() == Some(&*format!("valve {n}"));
+        taken.values().filter(|(_, line)| of(line)).map(|(times, _)| times).sum::<u32>()
+    };
+    let mut site = Site::new(&format!(
+        "[[delivery]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{}\"\nretry_first = \"20ms\"\n",
+        receiver.url
+    ));
+    site.tell(["valve 1".to_owned()]);
+    wait_for("the first", || times(1) == 1);
+    site.stop();
+    let Some(disk) = Disk::mount(&site.dir.path().join("small")) else { return };
+    let book = site.dir.path().join("manager/deliveries.db");
+    std::fs::rename(&book, disk.0.join("book"))
+        .or_else(|_| std::fs::copy(&book, disk.0.join("book")).and_then(|_| std::fs::remove_file(&book)))
+        .unwrap();
+    std::os::unix::fs::symlink(disk.0.join("book"), &book).unwrap();
+    site.start();
+    disk.fill();
+    site.tell(valves(2..40));
+    wait_for("what cannot be noted", || {
+        let state = site.delivery();
+        state["state"] == "failing"
+            && state["last_error"].as_str().is_some_and(|why| why.contains("cannot be read or noted"))
+    });
+    disk.make_room();
+    let seen = Instant::now();
+    while !(2..40).all(|n| times(n) >= 1) {
+        assert!(seen.elapsed() < PATIENCE, "{} {:?}", site.delivery(), (2..40).map(&times).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wait_for("what can be noted again", || site.delivery()["state"] == "working" && site.delivery()["waiting"] == 0);
+    // What came twice came with the same id (the receiver sees to that), and after a restart nothing comes again.
+    let before = (2..40).map(&times).sum::<u32>();
+    site.stop();
+    site.start();
+    site.tell(["valve 40".to_owned()]);
+    wait_for("the next", || times(40) == 1);
+    assert_eq!((2..40).map(&times).sum::<u32>(), before);
+    // Not the same again and again.
+    assert!((2..40).all(|n| times(n) <= 3), "{before}");
+    site.stop();
+    drop(disk);
 }

@@ -100,10 +100,22 @@ fn tell(manager: &Running, lines: &[&str]) {
 
 /// How the delivery is.
 fn list(dir: &Path) -> Value {
+    ask(dir, "{\"op\":\"delivery.list\"}\n").into_iter().find(|value| value.get("name").is_some()).unwrap()
+}
+
+fn ask(dir: &Path, request: &str) -> Vec<Value> {
     let stream = UnixStream::connect(dir.join("manager").join(control::SOCKET_NAME)).unwrap();
-    (&stream).write_all(b"{\"op\":\"delivery.list\"}\n").unwrap();
-    let mut values = BufReader::new(&stream).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    values.find(|value| value.get("name").is_some()).unwrap()
+    (&stream).write_all(request.as_bytes()).unwrap();
+    let lines = BufReader::new(&stream).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let mut values = Vec::new();
+    for value in lines {
+        let is_end = value.get("end").is_some() || value.get("error").is_some();
+        values.push(value);
+        if is_end {
+            break;
+        }
+    }
+    values
 }
 
 #[test]
@@ -155,6 +167,13 @@ fn mail_beyond_the_bound_of_an_hour_waits_and_is_no_failure() {
     tell(&manager, &["valve 2"]);
     // Unless an hour of the clock ends here, in which case it may go.
     wait_for("what waits", || list(dir.path())["state"] == "held" || server.mails("boss@example.com").len() == 2);
+    // A restart does not begin the count anew.
+    let hour = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 3600;
+    let began = hour();
+    manager.shutdown();
+    let manager = start(dir.path(), &mail);
+    wait_for("what waits still", || list(dir.path())["state"] == "held" || hour() != began);
+    assert!(server.mails("boss@example.com").len() == 1 || hour() != began);
     let now = list(dir.path());
     assert!(now["failing_since"].is_null() && now["last_error"].is_null(), "{now}");
     manager.shutdown();
@@ -180,12 +199,26 @@ fn a_day_is_reviewed_once_over_restarts_and_after_a_day_off() {
     let dir = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(dir.path()) else { return };
     let reviews = || server.mails("audit@example.com");
-    let at = in_seconds(4);
-    let manager = start(dir.path(), &with_review(&server, &at));
+    let then = |seconds: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        i64::try_from((now - seconds) * 1_000_000).unwrap()
+    };
+    let reviewed = |until: i64| {
+        let mut book = tally_store::DeliveryBook::open(&dir.path().join("manager")).unwrap();
+        book.set_marks("review", &[("reviewed_until", until)]).unwrap();
+    };
+    // A new delivery does not go back to days before it.
+    let manager = start(dir.path(), &with_review(&server, &in_seconds(-3600)));
     tell(&manager, &["valve 1", "valve 2", "boiler 1", "lamp 1"]);
-    wait_for("the review", || reviews().len() == 1);
-    // It is not sent again, though the time of day is over.
+    wait_for("the alerts", || list(dir.path())["sent"].as_u64() >= Some(4));
     manager.shutdown();
+    assert_eq!(reviews().len(), 0);
+    reviewed(then(3600));
+    let at = in_seconds(2);
+    let manager = start(dir.path(), &with_review(&server, &at));
+    wait_for("the review", || reviews().len() == 1);
+    manager.shutdown();
+    // It is not sent again, though the time of day is over.
     let manager = start(dir.path(), &with_review(&server, &at));
     let sent = || list(dir.path())["sent"].as_u64().unwrap();
     let before = sent();
@@ -198,16 +231,34 @@ fn a_day_is_reviewed_once_over_restarts_and_after_a_day_off() {
     // Alerts of the same delivery go to nobody: it only reviews.
     assert!(first.contains("X-Tallystick-Review: needed"), "{first}");
     // The manager was away for two days: what was missed comes at once, in one mail, with nothing in it and saying so.
-    let mut book = tally_store::DeliveryBook::open(&dir.path().join("manager")).unwrap();
-    let then = |days: i64| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        (i64::try_from(now).unwrap() - days * 86_400) * 1_000_000
-    };
-    book.set_marks("review", &[("reviewed_until", then(9))]).unwrap();
-    drop(book);
+    reviewed(then(9 * 86_400));
     let manager = start(dir.path(), &with_review(&server, &in_seconds(-2 * 3600)));
     wait_for("what was missed", || reviews().len() == 2);
     manager.shutdown();
     let empty = reviews().into_iter().find(|text| text.contains("X-Tallystick-Review: nothing"));
     assert!(empty.is_some_and(|text| text.contains("Nothing to review.")), "{:?}", reviews());
+}
+
+/// As many as 600 hosts with 20 files each: one mail with a count, whatever was read at once before.
+#[test]
+fn a_night_of_patches_is_one_mail() {
+    const LINES: usize = 12_000;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(dir.path()) else { return };
+    let mail = format!(
+        "[mail]\nto = [\"ops@example.com\"]\nfrom = \"fim@example.com\"\nserver = \"127.0.0.1\"\nport = {}\n",
+        server.port
+    );
+    let manager = start(dir.path(), &mail);
+    ask(dir.path(), "{\"op\":\"delivery.pause\",\"name\":\"mail\"}\n");
+    let lines: Vec<_> = (0..LINES).map(|n| format!("valve {n}")).collect();
+    let lines: Vec<_> = lines.iter().map(|line| &**line).collect();
+    tell(&manager, &lines);
+    wait_for("all alerts", || list(dir.path())["waiting"].as_u64() >= Some(LINES as u64));
+    ask(dir.path(), "{\"op\":\"delivery.resume\",\"name\":\"mail\"}\n");
+    wait_for("the mail", || list(dir.path())["waiting"] == 0);
+    manager.shutdown();
+    let mails = server.mails("ops@example.com");
+    assert_eq!(mails.len(), 1);
+    assert!(mails[0].contains(&format!("{LINES} alerts of one cause")), "{}", &mails[0][..2000]);
 }

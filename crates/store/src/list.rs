@@ -297,6 +297,25 @@ pub fn alerts_of(conn: &Connection, event_index: u64) -> Result<Vec<AlertRow>> {
     Ok(alerts)
 }
 
+/// Alerts of changes that the promotion with this number accepted, in their order.
+pub fn accepted_by(
+    conn: &Connection,
+    promotion: u64,
+    limit: u64,
+    each: &mut dyn FnMut(AlertRow) -> ControlFlow<()>,
+) -> Result<()> {
+    let sql = format!("{ALERT_COLUMNS} WHERE e.accepted_by = ?1 ORDER BY a.ledger_index LIMIT ?2");
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([number(promotion), number(limit)])?;
+    while let Some(row) = rows.next()? {
+        if each(alert_row(row)?).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn alert_row(row: &Row<'_>) -> Result<AlertRow> {
     let index = row.get::<_, i64>(0)?.max(0) as u64;
     let event_index = row.get::<_, i64>(2)?.max(0) as u64;

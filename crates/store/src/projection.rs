@@ -293,7 +293,8 @@ impl<'c> Projection<'c> {
     pub fn accept(&self, agent: AgentId, key: &[u8], index: u64) -> Result<()> {
         let Ok(path) = PathBytes::from_tree_key(key) else { return Ok(()) };
         let mut statement = self.conn.prepare_cached(
-            "UPDATE events SET verdict = ?4 WHERE about = ?1 AND path_hash = ?2 AND ledger_index < ?3 AND verdict = ?5",
+            "UPDATE events SET verdict = ?4, accepted_by = ?3
+             WHERE about = ?1 AND path_hash = ?2 AND ledger_index < ?3 AND verdict = ?5",
         )?;
         let accepted = code::verdict(Verdict::Accepted);
         let unexplained = code::verdict(Verdict::Unexplained);
@@ -304,7 +305,8 @@ impl<'c> Projection<'c> {
     /// The changes of all paths before record `index` are accepted.
     pub fn accept_all(&self, agent: AgentId, index: u64) -> Result<()> {
         let mut statement = self.conn.prepare_cached(
-            "UPDATE events SET verdict = ?3 WHERE about = ?1 AND ledger_index < ?2 AND kind != 0 AND verdict = ?4",
+            "UPDATE events SET verdict = ?3, accepted_by = ?2
+             WHERE about = ?1 AND ledger_index < ?2 AND kind != 0 AND verdict = ?4",
         )?;
         let accepted = code::verdict(Verdict::Accepted);
         let unexplained = code::verdict(Verdict::Unexplained);

@@ -115,6 +115,16 @@ impl Reader {
         list::alerts(&*self.pool.take_in_transaction()?, filter, each)
     }
 
+    /// At most `limit` alerts of changes that the promotion with this number accepted, in their order.
+    pub fn accepted_by(
+        &self,
+        promotion: u64,
+        limit: u64,
+        each: &mut dyn FnMut(AlertRow) -> ControlFlow<()>,
+    ) -> Result<()> {
+        list::accepted_by(&*self.pool.take_in_transaction()?, promotion, limit, each)
+    }
+
     /// Administrative acts; of the filter only times, numbers, order and limit count.
     pub fn acts(&self, filter: &Filter<'_>, each: &mut dyn FnMut(ActRow) -> ControlFlow<()>) -> Result<()> {
         list::acts(&*self.pool.take_in_transaction()?, filter, each)

@@ -19,7 +19,7 @@ const BUSY: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 96;
 
 /// A database that has had the first `n` of them has form `n`. They are never edited, only added to.
-const MIGRATIONS: [&str; 6] = [FORM_1, FORM_2, FORM_3, FORM_4, findings::TABLE, FORM_6];
+const MIGRATIONS: [&str; 7] = [FORM_1, FORM_2, FORM_3, FORM_4, findings::TABLE, FORM_6, FORM_7];
 
 const FORM_6: &str = "
 -- Orders that agents have not taken up yet, in the form of the wire. Nobody is told of an order twice under two numbers.
@@ -29,6 +29,12 @@ CREATE TABLE orders (
     expires INTEGER NOT NULL,
     bytes BLOB NOT NULL
 ) STRICT;
+";
+
+const FORM_7: &str = "
+-- By which promotion (its number in the ledger) a change was accepted: who was told of it is told that too.
+ALTER TABLE events ADD COLUMN accepted_by INTEGER;
+CREATE INDEX events_accepted ON events(accepted_by) WHERE accepted_by IS NOT NULL;
 ";
 
 const FORM_4: &str = "

@@ -42,7 +42,10 @@ pub fn asff(message: &Message, site: &Site<'_>) -> Value {
     };
     let rule = message.rule().map_or_else(|| "event".to_owned(), |rule| rule.id.to_string());
     let created = message.happened().to_string();
-    let updated = message.alert.as_ref().map_or(message.received, |alert| alert.time);
+    let told = message.alert.as_ref().map_or(message.received, |alert| alert.time);
+    let updated = if message.is_over { message.received } else { told };
+    // The provider archives; who looks at findings sets their workflow, except when one is new.
+    let (workflow, state) = if message.is_over { ("RESOLVED", "ARCHIVED") } else { ("NEW", "ACTIVE") };
     let severity = json!({ "Label": label, "Original": message.level().unwrap_or(0).to_string() });
     let types = [kind(message)];
     pruned(json!({
@@ -66,8 +69,8 @@ pub fn asff(message: &Message, site: &Site<'_>) -> Value {
         "Process": process(message),
         "ProductFields": product_fields(message),
         "FindingProviderFields": { "Severity": severity, "Types": types },
-        "Workflow": { "Status": "NEW" },
-        "RecordState": "ACTIVE",
+        "Workflow": { "Status": workflow },
+        "RecordState": state,
     }))
 }
 

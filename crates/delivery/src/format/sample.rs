@@ -170,6 +170,7 @@ pub(crate) fn message(index: u64, agent: AgentFacts, body: EventBody, rule: Opti
         manager: "manager-1".into(),
         received: TIME.plus_micros(1_000_000),
         verdict: Verdict::Unexplained,
+        is_over: false,
     }
 }
 

@@ -35,6 +35,7 @@ fn patched(hosts: u32, verdict: Verdict) -> Vec<Message> {
         let mut message =
             sample::message(host.into(), agent, message.event.body.clone(), message.alert.map(|alert| alert.rule));
         message.verdict = verdict;
+        message.is_over = verdict == Verdict::Accepted;
         all.push(message);
     }
     all

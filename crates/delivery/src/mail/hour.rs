@@ -17,6 +17,15 @@ impl Hour {
         Self { max, number: 0, sent: 0 }
     }
 
+    /// The hour, and how many were sent in it: what has to outlive a restart.
+    pub const fn state(&self) -> (u64, u32) {
+        (self.number, self.sent)
+    }
+
+    pub const fn restore(&mut self, (number, sent): (u64, u32)) {
+        (self.number, self.sent) = (number, sent);
+    }
+
     /// Whether any may be sent now; if not, how long the hour still is. A few mails that belong together may go beyond it.
     pub fn ask(&mut self, mails: usize, now: SystemTime) -> Result<(), Duration> {
         let seconds = seconds(now);
@@ -55,6 +64,11 @@ mod tests {
         hour.count(2, at(7201));
         assert_eq!(hour.ask(1, at(7300)), Err(Duration::from_secs(3500)));
         assert_eq!(hour.ask(1, at(10_800)), Ok(()));
+        // Another run goes on with what was counted.
+        let mut next = Hour::new(2);
+        hour.count(2, at(10_800));
+        next.restore(hour.state());
+        assert!(next.ask(1, at(10_801)).is_err() && next.ask(1, at(14_400)).is_ok());
         // The clock was set back: another hour, and no wait for the one that was.
         hour.count(5, at(10_800));
         assert_eq!(hour.ask(1, at(3600)), Ok(()));

@@ -1,12 +1,13 @@
 //! The conversation with a mail server, with lettre's client, step by step, since each recipient has an answer of its own.
 //! It blocks: the caller gives it a thread.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use lettre::message::Mailbox;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{Certificate, CertificateStore, SmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Identity, SmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 
@@ -102,6 +103,12 @@ fn tls(settings: &Settings) -> Result<TlsParameters, String> {
         }
     } else {
         builder = builder.dangerous_accept_invalid_certs(true);
+    }
+    if let (Some(certificate), Some(key)) = (&settings.tls.certificate, &settings.tls.key) {
+        let read = |path: &Path| std::fs::read(path).map_err(|error| format!("open {}: {error}", path.display()));
+        let identity = Identity::from_pem(&read(certificate)?, &read(key)?);
+        let identity = identity.map_err(|error| format!("{}: {error}", certificate.display()))?;
+        builder = builder.identify_with(identity);
     }
     builder.build_rustls().map_err(|error| format!("TLS with {}: {error}", settings.server))
 }

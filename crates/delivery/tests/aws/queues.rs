@@ -10,7 +10,8 @@ use tally_delivery::aws::destination::Settings as AwsSettings;
 use tally_delivery::aws::queue::Queue;
 use tally_delivery::aws::security_hub::SecurityHub;
 use tally_delivery::aws::session::Session;
-use tally_delivery::{Sent, Settings, Value as Given};
+use tally_delivery::{Message, Sent, Settings, Value as Given};
+use tally_types::Verdict;
 
 use crate::cloud::{Cloud, Kind, REGION};
 use crate::gate::{Deed, Gate};
@@ -209,5 +210,21 @@ async fn findings_are_imported_by_the_account_that_owns_them() {
         assert_eq!(finding["AwsAccountId"], "123456789012");
         let product = finding["ProductArn"].as_str().unwrap();
         assert_eq!(product, "arn:aws:securityhub:eu-central-1:123456789012:product/123456789012/default");
+        assert_eq!((&finding["RecordState"], &finding["Workflow"]["Status"]), (&json!("ACTIVE"), &json!("NEW")));
     }
+    // One of them is promoted later: the same finding is archived, and no other.
+    let over: Vec<_> = alerts(3..4)
+        .into_iter()
+        .map(|message| Message { is_over: true, verdict: Verdict::Accepted, index: 99, ..message })
+        .collect();
+    assert_eq!(hub.send(&over).await, Sent::all());
+    let found = cloud.tell(&[call(KEY, "securityhub", "get_findings", json!({ "MaxResults": 100 }))]);
+    let mut states: Vec<_> = found[0]["Findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (finding["Id"].as_str().unwrap(), finding["RecordState"].as_str().unwrap()))
+        .collect();
+    states.sort_unstable();
+    assert_eq!(states, [("manager-1/2", "ACTIVE"), ("manager-1/3", "ARCHIVED"), ("manager-1/4", "ACTIVE")]);
 }

@@ -94,6 +94,7 @@ pub fn alert(number: u64, time: Timestamp) -> Message {
         manager: "manager-1".into(),
         received: time,
         verdict: Verdict::default(),
+        is_over: false,
     }
 }
 

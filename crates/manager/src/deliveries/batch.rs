@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tally_delivery::{AgentFacts, AlertPart, BatchLimits, Cloud, Message};
+use tally_delivery::{AgentFacts, AlertPart, BatchLimits, Cloud, Message, Resolves};
 use tally_store::{Agent, AlertRow, EventRow, Filter, Reader, StoreError};
 use tally_types::{AgentId, Epoch, Event, EventBody, EventId, Level, Life, RuleId, RuleMatch, Timestamp, Verdict};
 
-use super::{Select, Shared};
+use super::{Select, Shared, over};
+use crate::config::Delivery;
 use crate::ingest::MANAGER_NAME;
 use crate::input::event_bytes;
 
 /// Of an account, a region, an instance, as a host tells them.
 const CLOUD_NAME_BYTES_MAX: usize = 64;
-/// Rows that are looked at before the cursor moves, where most of them are of no account for this delivery.
+/// Rows that are looked at before the cursor moves, where most of them are of no account for this delivery; of one that
+/// gathers more, as many as it gathers.
 const ROWS_MAX: u64 = 5000;
 
 /// Messages in the order of the ledger.
@@ -27,21 +29,17 @@ pub struct Batch {
 }
 
 /// Reads what is from number `cursor` on. It reads the database, on a thread that may wait.
-pub fn read(
-    shared: &Shared,
-    events: bool,
-    select: &Select,
-    cursor: u64,
-    limits: BatchLimits,
-) -> Result<Batch, StoreError> {
+pub fn read(shared: &Shared, config: &Delivery, cursor: u64, limits: BatchLimits) -> Result<Batch, StoreError> {
+    let (events, select) = (config.events, &config.select);
     // Before the rows: what is added meanwhile may be among them or not.
     let size = shared.reader.ledger_state()?.size;
     let level_min = select.min_level.filter(|level| level.value() > 0);
+    let rows_max = ROWS_MAX.max(limits.count_max as u64);
     let filter = Filter {
         after: cursor.checked_sub(1),
         before: Some(size),
         oldest_first: true,
-        limit: Some(ROWS_MAX),
+        limit: Some(rows_max),
         level_min,
         ..Filter::default()
     };
@@ -77,9 +75,14 @@ pub fn read(
     if let Some(error) = failed {
         return Err(error);
     }
-    let is_all = next.is_none() && gatherer.rows < ROWS_MAX;
+    let is_all = next.is_none() && gatherer.rows < rows_max;
     let next = next.unwrap_or(if is_all { size.max(cursor) } else { last });
-    Ok(Batch { messages: gatherer.batch, next, is_more: !is_all })
+    let mut messages = gatherer.batch;
+    let resolves = if events { Resolves::Nothing } else { config.settings.resolves() };
+    if resolves != Resolves::Nothing {
+        over::add(shared, select, resolves, cursor..next, &mut messages)?;
+    }
+    Ok(Batch { messages, next, is_more: !is_all })
 }
 
 /// The messages with these numbers, as far as they are still there.
@@ -142,7 +145,7 @@ impl<'w> Writer<'w> {
         Self { reader, ledger, manager, agents: HashMap::new() }
     }
 
-    fn of(shared: &'w Shared) -> Self {
+    pub fn of(shared: &'w Shared) -> Self {
         Self::new(&shared.reader, &shared.ledger, shared.manager.clone())
     }
 
@@ -158,6 +161,7 @@ impl<'w> Writer<'w> {
             manager: self.manager.clone(),
             received: row.received,
             verdict: row.verdict,
+            is_over: false,
         })
     }
 
@@ -173,6 +177,7 @@ impl<'w> Writer<'w> {
             manager: self.manager.clone(),
             received: row.received,
             verdict: row.verdict,
+            is_over: false,
         })
     }
 
@@ -254,5 +259,6 @@ pub(super) fn test_message(shared: &Shared, delivery: &str, now: Timestamp) -> M
         manager: shared.manager.clone(),
         received: now,
         verdict: Verdict::default(),
+        is_over: false,
     }
 }

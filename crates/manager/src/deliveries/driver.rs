@@ -3,8 +3,8 @@
 //! A message that its destination refuses for good goes to the dead letters; so does one on which the destination fails
 //! again and again while it takes the next. Neither holds back the rest.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tally_delivery::{BatchLimits, Destination, Message, Sent};
@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SEND_TIME_MAX: Duration = Duration::from_secs(300);
 /// After so many failures with one message alone, the next one is tried.
 const PROBE_AFTER: u32 = 8;
+/// A mark that is only written to see whether one can be.
+const PROBE: &str = "probe";
 /// Dead letters that are tried again at once.
 const RETRIED_MAX: u64 = 100;
 /// At most so often it is told that there are dead letters.
@@ -37,6 +39,10 @@ pub struct Driver {
     destination: Destination,
     backoff: Backoff,
     dead_told: Option<Timestamp>,
+    /// What is written down of the destination's memory.
+    kept: Vec<(&'static str, i64)>,
+    /// Whether it is on record that its place cannot be noted.
+    is_stuck_told: bool,
 }
 
 /// What comes after a step.
@@ -74,23 +80,82 @@ impl Driver {
     ) -> Self {
         let destination = Destination::new(&line.config.settings);
         let backoff = Backoff::new(line.config.retry_first);
-        Self { shared, line, news, stop, destination, backoff, dead_told: None }
+        Self { shared, line, news, stop, destination, backoff, dead_told: None, kept: Vec::new(), is_stuck_told: false }
     }
 
     pub async fn run(mut self) {
+        if let Err(error) = self.remember().await {
+            tracing::warn!(delivery = self.line.config.name, %error, "what an earlier run left is not known");
+        }
         while !*self.stop.borrow() {
             // Only what comes after this look is news.
             self.news = self.news.resubscribe();
             let next = match self.step().await {
-                Ok(next) => next,
+                Ok(next) => {
+                    self.unstuck().await;
+                    next
+                }
                 Err(error) => {
                     tracing::error!(delivery = self.line.config.name, %error, "a delivery cannot read or note how far it is");
+                    self.stuck(&error).await;
                     Next::After(self.backoff.failed(random(), None, false))
                 }
             };
             self.pause(next).await;
         }
         self.destination.close().await;
+    }
+
+    /// It is not known any more how far it is: what was sent comes again, with the same ids. Told at once, if the ledger can be
+    /// written: the book of deliveries tells nobody.
+    async fn stuck(&mut self, error: &StoreError) {
+        let why = format!("how far it is cannot be read or noted: {error}");
+        let is_new = {
+            let mut stuck = self.line.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.replace(why.clone()).is_none()
+        };
+        if is_new || !self.is_stuck_told {
+            let part = part(&self.line.config.name);
+            let told = self.blocking(move |shared| Ok(shared.record(Life::Impaired { part, detail: why.into() })));
+            self.is_stuck_told = told.await.unwrap_or(false);
+        }
+    }
+
+    async fn unstuck(&mut self) {
+        if self.line.stuck.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
+            return;
+        }
+        self.backoff.succeeded();
+        if std::mem::take(&mut self.is_stuck_told) {
+            let part = part(&self.line.config.name);
+            let _ = self.blocking(move |shared| Ok(shared.record(Life::Restored { part }))).await;
+        }
+    }
+
+    /// Takes up what an earlier run left.
+    async fn remember(&mut self) -> Result<(), StoreError> {
+        let (name, names) = (self.line.config.name.clone(), self.destination.memory());
+        let known = self
+            .blocking(move |shared| {
+                let book = shared.book();
+                let each = |(key, _): &(&'static str, i64)| Ok(book.mark(&name, key)?.map(|value| (*key, value)));
+                names.iter().filter_map(|pair| each(pair).transpose()).collect::<Result<Vec<_>, StoreError>>()
+            })
+            .await?;
+        self.kept.clone_from(&known);
+        self.destination.remember(|key| known.iter().find(|(name, _)| *name == key).map(|(_, value)| *value));
+        Ok(())
+    }
+
+    /// Keeps what the next run has to know, where it is another than before.
+    async fn keep(&mut self) -> Result<(), StoreError> {
+        let memory = self.destination.memory();
+        if memory == self.kept {
+            return Ok(());
+        }
+        self.kept.clone_from(&memory);
+        let name = self.line.config.name.clone();
+        self.blocking(move |shared| shared.book().set_marks(&name, &memory)).await
     }
 
     async fn pause(&mut self, next: Next) {
@@ -117,7 +182,17 @@ impl Driver {
 
     async fn step(&mut self) -> Result<Next, StoreError> {
         let name = self.line.config.name.clone();
-        let state = self.blocking(move |shared| shared.book().get(&name)).await?;
+        let is_stuck = self.line.stuck.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let state = self
+            .blocking(move |shared| {
+                let mut book = shared.book();
+                // As long as nothing can be noted nothing is sent: it would be the same again and again.
+                if is_stuck {
+                    book.set_marks(&name, &[(PROBE, wall().micros())])?;
+                }
+                book.get(&name)
+            })
+            .await?;
         let Some(state) = state.filter(|state| !state.is_paused) else { return Ok(Next::News) };
         if let Some(next) = self.retry_dead().await? {
             return Ok(next);
@@ -127,9 +202,7 @@ impl Driver {
         }
         let limits = self.limits();
         let (line, cursor) = (self.line.clone(), state.cursor);
-        let batch = self
-            .blocking(move |shared| batch::read(shared, line.config.events, &line.config.select, cursor, limits))
-            .await?;
+        let batch = self.blocking(move |shared| batch::read(shared, &line.config, cursor, limits)).await?;
         if batch.messages.is_empty() {
             if batch.next > cursor && (batch.is_more || batch.next - cursor >= 1000) {
                 self.advance(cursor, batch.next, 0, Vec::new()).await?;
@@ -227,6 +300,7 @@ impl Driver {
         if outcome.trouble.is_some() && outcome.settled == 0 && self.backoff.failures() >= PROBE_AFTER {
             self.probe(&batch, &mut outcome).await?;
         }
+        self.keep().await?;
         let Outcome { settled, refused, trouble } = outcome;
         let is_held = trouble.as_ref().is_some_and(|trouble| trouble.is_held);
         self.line.is_held.store(is_held, Ordering::Relaxed);
@@ -289,9 +363,7 @@ impl Driver {
         let why = format!("it fails on this message again and again, and takes the next: {why}");
         let (line, from) = (self.line.clone(), batch.next);
         let limits = BatchLimits { count_max: 1, ..self.destination.limits() };
-        let next = self
-            .blocking(move |shared| batch::read(shared, line.config.events, &line.config.select, from, limits))
-            .await?;
+        let next = self.blocking(move |shared| batch::read(shared, &line.config, from, limits)).await?;
         // It comes once more with the next batch: with the same id.
         if let [_] = &next.messages[..]
             && self.send(&next.messages).await.trouble.is_none()
@@ -370,7 +442,11 @@ impl Driver {
         let now = wall();
         let since = state.failing_since.unwrap_or(now);
         let for_us = u128::try_from(now.since(since)).unwrap_or(0);
-        let is_due = !state.is_told && (is_wrong || for_us >= self.line.config.failing_max.as_micros());
+        let failing_max = self.line.config.failing_max;
+        let is_due = !state.is_told && (is_wrong || for_us >= failing_max.as_micros());
+        // A destination that asks for a day does not put off that somebody is told.
+        let left_us = u64::try_from(failing_max.as_micros().saturating_sub(for_us)).unwrap_or(u64::MAX);
+        let wait = if state.is_told || is_due { wait } else { wait.min(Duration::from_micros(left_us)) };
         let (name, is_told) = (self.line.config.name.clone(), state.is_told);
         if state.last_error.as_deref() != Some(&*why) || state.failing_since.is_none() {
             tracing::warn!(delivery = name, why, "a delivery fails; what is to be delivered waits in the ledger");

@@ -43,6 +43,7 @@ fn message(path: &str) -> Message {
         manager: "m".into(),
         received: Timestamp(1),
         verdict: Verdict::Unexplained,
+        is_over: false,
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use super::*;
 use crate::tool::tool;
 
@@ -60,6 +62,37 @@ fn ocsf_is_valid_by_two_published_schemas() {
     broken["nonsense"] = true.into();
     let faults = validated(&python, &[broken]);
     assert!(faults.len() > 4 && faults[0].contains("actor") || faults[0].contains("nonsense"), "{faults:?}");
+}
+
+/// botocore's own check of a call's parameters, which knows every member of a finding and its type.
+const CALL: &str = r#"
+import json, sys, botocore.session, botocore.validate
+service = botocore.session.get_session().get_service_model("securityhub")
+shape = service.operation_model("BatchImportFindings").input_shape
+report = botocore.validate.ParamValidator().validate({"Findings": json.load(sys.stdin)}, shape)
+print(report.generate_report())
+"#;
+
+#[test]
+fn asff_is_what_the_model_of_the_service_takes() {
+    let Some(python) = tool("python/bin/python") else { return };
+    let told = |findings: &[Value]| {
+        let mut child =
+            Command::new(&python).args(["-c", CALL]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        serde_json::to_writer(child.stdin.take().unwrap(), findings).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let over = |(_, message): (_, Message)| [message.clone(), Message { is_over: true, ..message }];
+    let messages = sample::all().into_iter().flat_map(over);
+    let mut findings: Vec<Value> = messages.map(|message| asff::asff(&message, &SITE)).collect();
+    assert_eq!(told(&findings), "");
+    // A check that sees nothing would prove nothing.
+    findings[0]["Resources"][0]["Details"]["AwsEc2Instance"] = json!({ "ImageIdd": "ami-0abc" });
+    findings[0].as_object_mut().unwrap().remove("Title");
+    let faults = told(&findings);
+    assert!(faults.contains("ImageIdd") && faults.contains("Title"), "{faults}");
 }
 
 #[test]

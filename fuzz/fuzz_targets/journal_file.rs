@@ -3,10 +3,13 @@
 #![no_main]
 
 use std::io::{Cursor, Seek, SeekFrom};
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tally_syscheck::append_log::Seal;
-use tally_syscheck::journal::{Cache, Compression, Entries, Journal, Mark, verify};
+use tally_syscheck::journal::{
+    Cache, Compression, Entries, Journal, KeyMaker, Mark, VerifyKey, verify, verify_with,
+};
 
 // The agent's own files, without the rest of the agent.
 #[path = "../../crates/agent/src/log/lz4.rs"]
@@ -30,6 +33,13 @@ fuzz_target!(|data: (u16, u8, &[u8])| {
         }
     }
     let _ = verify(Cursor::new(file), &mut unpack);
+    static KEY: LazyLock<(VerifyKey, KeyMaker)> = LazyLock::new(|| {
+        let key = VerifyKey::parse("0a1b2c-3d4e5f-607182-93a4b5/1-5f5e100").expect("it is one");
+        let maker = KeyMaker::new(&key);
+        (key, maker)
+    });
+    let _ = verify_with(Cursor::new(file), &mut unpack, Some((&KEY.0, KEY.1.clone())));
+    let _ = VerifyKey::parse(&String::from_utf8_lossy(file));
 });
 
 fn unpack(compression: Compression, packed: &[u8], bytes_max: u64, plain: &mut Vec<u8>) -> bool {

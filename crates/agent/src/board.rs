@@ -18,6 +18,7 @@ pub struct Board {
     health: Arc<Health>,
     for_reports: Mutex<ForReports>,
     changed_logs: Mutex<ChangedLogs>,
+    unsealed_logs: Mutex<BTreeSet<PathBytes>>,
 }
 
 /// Logs whose seals were committed since they were last asked for.
@@ -61,11 +62,29 @@ impl Board {
             health,
             for_reports: Mutex::new(for_reports),
             changed_logs: Mutex::default(),
+            unsealed_logs: Mutex::default(),
         }
     }
 
+    /// These logs are still to be sealed for the first time: until then they have no seals to be told of.
+    pub fn logs_unsealed(&self, paths: impl Iterator<Item = PathBytes>) {
+        *self.unsealed() = paths.collect();
+    }
+
+    pub fn unsealed(&self) -> MutexGuard<'_, BTreeSet<PathBytes>> {
+        self.unsealed_logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The seals of these logs were committed.
-    pub fn logs_changed<'p>(&self, paths: impl Iterator<Item = &'p PathBytes>) {
+    pub fn logs_changed<'p>(&self, paths: impl Iterator<Item = &'p PathBytes> + Clone) {
+        {
+            let mut unsealed = self.unsealed();
+            if !unsealed.is_empty() {
+                for path in paths.clone() {
+                    unsealed.remove(path);
+                }
+            }
+        }
         let mut changed = self.changed_logs.lock().unwrap_or_else(PoisonError::into_inner);
         if let ChangedLogs::Some(some) = &mut *changed {
             some.extend(paths.cloned());

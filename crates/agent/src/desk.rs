@@ -152,6 +152,12 @@ impl Desk {
             Err(error) => report.problems.push(format!("the outbox cannot be read: {error}")),
         }
         report.problems.extend(problems(&report, status.state));
+        let unsealed = self.board.unsealed().len();
+        if unsealed > 0 {
+            report
+                .problems
+                .push(format!("{unsealed} large logs are being read for the first time, and not sealed yet"));
+        }
         report
     }
 

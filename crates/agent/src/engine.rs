@@ -45,6 +45,7 @@ use crate::board::Board;
 use crate::budget::Budget;
 use crate::collect::Batch;
 use crate::intake::{Command, Intake, Loss, ScanOutcome, Work};
+use crate::log::journal::Verifier;
 use crate::notice::{Notice, Notices};
 use crate::policy::{Reception, Standing};
 use crate::report::LastScan;
@@ -144,6 +145,8 @@ pub struct Engine {
     split: Split,
     written: Written,
     latecomers: Latecomers,
+    /// Large logs that are still to be sealed for the first time.
+    unsealed: Vec<PathBytes>,
     lag_us: u64,
 }
 
@@ -218,8 +221,19 @@ impl Engine {
             missing: Missing::default(),
             split: Split::default(),
             written: Written::default(),
+            unsealed: Vec::new(),
             lag_us: 0,
         })
+    }
+
+    /// Takes the rules by which rotated logs may go from these configurations of logrotate.
+    pub fn rotated_by(&mut self, configurations: Vec<PathBytes>) {
+        self.rotations.configurations = configurations;
+    }
+
+    /// Verifies the seals of the journal too, or says why it cannot.
+    pub fn verify_journals_by(&mut self, verifier: Result<Verifier, String>) {
+        self.scans.verify_by(verifier);
     }
 
     /// Works until it is asked to stop, then stores what is still to be stored.
@@ -546,8 +560,8 @@ impl Engine {
         match self.state.commit(&commit, now()) {
             Ok(_) => {
                 self.learn_links(&commit);
-                self.board.logs_changed(commit.logs.iter().map(|(path, _)| path));
                 self.publish();
+                self.board.logs_changed(commit.logs.iter().map(|(path, _)| path));
                 Ok(())
             }
             Err(error) if error.is_full() => {
@@ -588,6 +602,7 @@ impl Engine {
         if let Some(job) = self.scans.due() {
             self.start_scan(job);
         }
+        self.seal_unsealed()?;
         self.read_aside()?;
         self.follow_pending(false)?;
         if self.seeks_in() == Duration::ZERO && self.stuck.is_none() {

@@ -14,6 +14,7 @@ pub mod enrol;
 mod guard;
 mod health;
 mod intake;
+mod journal_key;
 mod link;
 mod link_server;
 mod links;

@@ -17,6 +17,7 @@ use crate::scan::Hint;
 
 pub mod family;
 pub mod journal;
+pub mod logrotate;
 pub mod lz4;
 pub mod unpack;
 
@@ -59,6 +60,26 @@ pub struct LogRecord {
     pub next_chunk: usize,
     /// Units of 512 bytes that the file had when it was sealed: if they become less, a hole was made.
     pub blocks: u64,
+    /// False of a log that the first snapshot found too large to be read at once. Until it is sealed nothing is known of it
+    /// but its size, which is in its hint.
+    pub is_sealed: bool,
+}
+
+impl LogRecord {
+    pub fn unsealed(form: Form) -> Self {
+        Self { seal: Seal::empty(), form, next_chunk: 0, blocks: 0, is_sealed: false }
+    }
+
+    /// How many bytes are known to have been written.
+    pub fn size(&self, hint: Option<&Hint>) -> u64 {
+        if self.is_sealed { self.seal.size() } else { hint.map_or(0, |hint| hint.size) }
+    }
+
+    /// What is missing in a file of which nothing but the size is known, if it has fewer bytes now.
+    pub fn cut(&self, known: u64, stat: &Stat) -> Option<Verdict> {
+        let is_cut = !self.is_sealed && !self.form.is_journal() && stat.size < known;
+        is_cut.then_some(Verdict::Truncated(stat.size..known))
+    }
 }
 
 /// What is known of a log beforehand.
@@ -97,6 +118,8 @@ pub struct LogSeen {
     pub replaced: bool,
     /// The file's time was set by hand, in words.
     pub time_set: Option<Arc<str>>,
+    /// It was known before, and is sealed for the first time.
+    pub first: bool,
 }
 
 /// Looks at the log that is open as `file` and was `stat` before this call.
@@ -105,7 +128,7 @@ pub fn look(file: &mut (impl Read + Seek), stat: &Stat, look: LogLook<'_>) -> io
     // What was sealed in another form, as a policy before this one had it, is not what is read now.
     let Some(old) = look.record.filter(|old| old.form.is_journal() == look.form.is_journal()) else {
         let (record, _) = seal(file, stat, look.form)?;
-        return Ok(LogSeen { verdict: Verdict::Unchanged, record, replaced, time_set: None });
+        return Ok(LogSeen { verdict: Verdict::Unchanged, record, replaced, time_set: None, first: false });
     };
     let other_writes = match look.form {
         Form::Plain => shows_other_writes(old, look.hint.as_ref(), stat),
@@ -117,11 +140,12 @@ pub fn look(file: &mut (impl Read + Seek), stat: &Stat, look: LogLook<'_>) -> io
             let depth = if look.full || other_writes { Depth::Full } else { window(old) };
             let (verdict, seal) = append_log::check(file, stat.size, &old.seal, depth)?;
             let next_chunk = next_chunk(old, depth);
-            (verdict, LogRecord { next_chunk, seal, form: old.form, blocks: stat.blocks })
+            (verdict, LogRecord { next_chunk, seal, form: old.form, blocks: stat.blocks, is_sealed: true })
         }
     };
     let time_set = look.hint.filter(|_| !replaced).and_then(|hint| time_set(&hint, stat));
-    Ok(LogSeen { verdict, record, replaced, time_set })
+    let verdict = old.cut(old.size(look.hint.as_ref()), stat).unwrap_or(verdict);
+    Ok(LogSeen { verdict, record, replaced, time_set, first: !old.is_sealed })
 }
 
 /// Seals all of a file; with the reason why a journal could not be read to its end.
@@ -136,7 +160,7 @@ pub fn seal(file: &mut (impl Read + Seek), stat: &Stat, form: Form) -> io::Resul
             (seal, form, journal.fault().map(ToString::to_string))
         }
     };
-    Ok((LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks }, fault))
+    Ok((LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks, is_sealed: true }, fault))
 }
 
 /// Compares all of a file with what was sealed of another one, or of itself.
@@ -145,7 +169,7 @@ pub fn compare(file: &mut (impl Read + Seek), stat: &Stat, old: &LogRecord) -> i
         Form::Journal(_) => compare_journal(file, stat, old, None),
         Form::Plain => {
             let (verdict, seal) = append_log::check(file, stat.size, &old.seal, Depth::Full)?;
-            Ok((verdict, LogRecord { seal, form: old.form, next_chunk: 0, blocks: stat.blocks }))
+            Ok((verdict, LogRecord { seal, form: old.form, next_chunk: 0, blocks: stat.blocks, is_sealed: true }))
         }
     }
 }
@@ -166,7 +190,7 @@ fn compare_journal(
         (verdict, seal) = append_log::check(&mut journal, size, &old.seal, Depth::Full)?;
     }
     let form = Form::Journal(journal.mark(&seal.state));
-    Ok((verdict, LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks }))
+    Ok((verdict, LogRecord { seal, form, next_chunk: 0, blocks: stat.blocks, is_sealed: true }))
 }
 
 /// Whether something was done to the file that an append does not do.

@@ -21,6 +21,7 @@ use crate::enrol;
 use crate::guard::{self, Guard, Watchman};
 use crate::health::Health;
 use crate::intake::Intake;
+use crate::journal_key;
 use crate::link_server::{LinkProgram, LinkServer, Sources};
 use crate::notice::{Notice, Notices};
 use crate::options::{LinkOptions, RunOptions};
@@ -75,7 +76,8 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let guard = stand_guard((state.path(), policy.roots(), &responses), &sensor, (&board, &intake, &health, &budget))?;
     let collector = Collector::start(collect, state.collected()?, &intake).context("start the collection of logs")?;
     let responder = Responder::start(responses, &agent_dir, &intake);
-    let engine = Engine::new(Parts {
+    let verifier = config.journal_key.as_ref().map(journal_key::verifier);
+    let mut engine = Engine::new(Parts {
         responder,
         state,
         policy,
@@ -89,6 +91,10 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         settings: settings(&config),
         budget,
     })?;
+    engine.rotated_by(config.logrotate.clone());
+    if let Some(verifier) = verifier {
+        engine.verify_journals_by(verifier);
+    }
     let worked = engine.run();
     // However it ended, nobody waits for it any more.
     intake.close();

@@ -343,6 +343,11 @@ impl State {
         logs::directly_in(&self.db, dir, stem)
     }
 
+    /// The logs that are still to be sealed for the first time.
+    pub fn unsealed_logs(&self) -> Result<Vec<PathBytes>, StateError> {
+        logs::unsealed(&self.db)
+    }
+
     /// How far each source of log lines was collected.
     pub fn collected(&self) -> Result<Vec<(String, Mark)>, StateError> {
         collected::all(&self.db)

@@ -105,6 +105,9 @@ impl Teller {
                 if room < ROOM_MIN {
                     break;
                 }
+                if self.board.unsealed().contains(&path) {
+                    continue;
+                }
                 let Some((state, form)) = reader.get(&path)? else {
                     self.pending.remove(&path);
                     if self.known.contains_key(&path) {

@@ -81,10 +81,22 @@ pub struct AgentConfig {
     pub threads: u32,
     /// `digests = ["sha256"]`: of each watch that names none itself.
     pub digests: Algorithms,
+    /// `journal_key = { credential = "journal-key" }`: the verification key of journald's seals.
+    pub journal_key: Option<KeySource>,
+    /// `logrotate = "/etc/logrotate.conf"`: where configurations of logrotate begin by which rotated logs may go.
+    pub logrotate: Vec<PathBytes>,
     /// `[agent.budget]`.
     pub budget: Budget,
     /// `[agent.responses]`.
     pub responses: ResponseConfig,
+}
+
+/// Where a key is that stands in no file of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Of systemd, by `LoadCredential=` or `LoadCredentialEncrypted=` of the unit.
+    Credential(Arc<str>),
+    File(PathBytes),
 }
 
 /// What the agent may cost its host.
@@ -132,6 +144,8 @@ impl AgentConfig {
     /// PCI DSS 11.5.2 asks for a comparison at least weekly; longer periods are allowed for re-reading content, but named.
     pub const REHASH_DAYS_MAX: u32 = 365;
     pub const THREADS_MAX: u32 = 256;
+    /// Of Debian and most others, and of SUSE.
+    const LOGROTATE: [&'static str; 2] = ["/etc/logrotate.conf", "/usr/etc/logrotate.conf"];
 }
 
 impl Default for AgentConfig {
@@ -146,6 +160,8 @@ impl Default for AgentConfig {
             direct_days: 30,
             threads: 0,
             digests: Algorithms::SHA256,
+            journal_key: None,
+            logrotate: Self::LOGROTATE.iter().filter_map(|path| PathBytes::new(path.as_bytes()).ok()).collect(),
             budget: Budget::default(),
             responses: ResponseConfig::default(),
         }

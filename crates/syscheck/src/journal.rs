@@ -18,6 +18,7 @@ use crate::append_log::LogState;
 mod entries;
 mod hash;
 mod object;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -26,7 +27,8 @@ mod window;
 pub use entries::{Cache, Entries, Entry, MESSAGE_BYTES_MAX, Name, Summary};
 pub use object::{Fault, HEADER_BYTES_MIN, State, What};
 use object::{Header, Kind, Object};
-pub use verify::{Compression, MEMORY_ENTRIES_MAX, Unpack, Verified, verify};
+pub use seal::{KeyError, KeyMaker, VerifyKey};
+pub use verify::{Compression, MEMORY_ENTRIES_MAX, Unpack, Verified, verify, verify_with};
 use window::Window;
 
 /// Where the walk of a file can be taken up again: an object, and how many entries lie before it. By default at the start.

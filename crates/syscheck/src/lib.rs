@@ -16,6 +16,7 @@ mod compare;
 mod config;
 mod glob;
 pub mod journal;
+pub mod logrotate;
 mod policy;
 pub mod rotation;
 pub mod text;
@@ -24,6 +25,6 @@ pub use coalescer::{
     Coalescer, Counters, Due, Kinds, Limits, Look, LookBelow, Rescan, RescanCause, Signal, StormReport,
 };
 pub use compare::{Below, Difference, below, compare, is_move, normalise};
-pub use config::{AgentConfig, Budget, Config, Network, Rate, ResponseConfig};
+pub use config::{AgentConfig, Budget, Config, KeySource, Network, Rate, ResponseConfig};
 pub use glob::{Glob, GlobError};
 pub use policy::{Algorithms, Explanation, Finding, LogFamily, Mode, OldDir, Only, Place, Policy, Watch, Watched};

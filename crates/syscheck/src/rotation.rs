@@ -33,6 +33,8 @@ pub struct Member {
     pub file: (u64, u64),
     /// It is older than the policy says that rotated files are kept.
     pub is_expired: bool,
+    /// When it was last written, in seconds, by what was recorded while it was there.
+    pub written_s: Option<i64>,
 }
 
 /// A log or rotated file that is there now.
@@ -54,8 +56,19 @@ pub enum Retention {
     ByCount { credit: usize },
     /// None.
     ByAge,
+    /// As many as a rule says that is known of who rotates.
+    ByRule(Allowed),
     /// As many as who keeps them takes away, but not all: journald removes what is beyond its limits of size and age.
     ButOne,
+}
+
+/// What a rule of logrotate's lets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// While at least so many rotated files are left, those that were last written up to a time, in seconds.
+    pub by_count: Option<(usize, i64)>,
+    /// Those that were last written up to this time, however many are left.
+    pub by_age_s: Option<i64>,
 }
 
 /// Whether the file `present` continues what was sealed of `member`, both by their places.
@@ -144,6 +157,11 @@ impl Rotation {
         &self.members
     }
 
+    /// Whether each member is in one of the files.
+    pub fn found(&self) -> impl Iterator<Item = bool> {
+        self.found.iter().map(Option::is_some)
+    }
+
     pub fn presents(&self) -> &[Present] {
         &self.presents
     }
@@ -183,19 +201,37 @@ impl Rotation {
         let mut fates: Vec<Fate> = (0..self.members.len()).map(|m| self.fate(m)).collect();
         let credit = match retention {
             Retention::ByCount { credit } => Some(rotations + credit),
-            Retention::ByAge => None,
+            Retention::ByAge | Retention::ByRule(_) => None,
             Retention::ButOne if self.has_none_left() => Some(0),
             Retention::ButOne => Some(usize::MAX),
         };
         // All at once is no rotation half done.
         let waits = credit.is_some() && !(retention == Retention::ButOne && self.has_none_left());
-        let (retired, mut patience) = self.retire(&mut fates, credit.unwrap_or(0), waits);
+        let allowed = match retention {
+            Retention::ByRule(allowed) => Some(allowed),
+            _ => None,
+        };
+        let (retired, mut patience) = self.retire(&mut fates, credit.unwrap_or(0), waits, allowed);
         if retention == Retention::ButOne && retired > 0 {
             // More may be about to go: whether one is left is seen when nothing moves any more.
             patience = patience.max(Patience::Short);
         }
         let origins = (0..self.presents.len()).map(|p| self.origin(p)).collect();
         Conclusion { fates, origins, rotations, retired, patience }
+    }
+
+    /// Whether a rule lets a member go.
+    fn is_allowed(&self, member: usize, Allowed { by_count, by_age_s }: Allowed) -> bool {
+        let Some(written_s) = self.members[member].written_s else { return false };
+        let left = || {
+            let is_rotated = |p: &usize| {
+                let age = self.presents[*p].age.as_ref();
+                age.is_some_and(|age| !is_beyond(age, by_count)) && self.origin(*p) != Origin::Unknown
+            };
+            (0..self.presents.len()).filter(is_rotated).count()
+        };
+        by_age_s.is_some_and(|time_s| written_s <= time_s)
+            || by_count.is_some_and(|(kept, time_s)| written_s <= time_s && left() >= kept)
     }
 
     /// Whether there were several rotated files, and there is none any more.
@@ -279,7 +315,13 @@ impl Rotation {
 
     /// Lets the oldest that are lost go, as far as rotations or the retention account for them. How many went on account of
     /// rotations, and what the rest may wait for.
-    fn retire(&self, fates: &mut [Fate], mut credit: usize, waits: bool) -> (usize, Patience) {
+    fn retire(
+        &self,
+        fates: &mut [Fate],
+        mut credit: usize,
+        waits: bool,
+        allowed: Option<Allowed>,
+    ) -> (usize, Patience) {
         let mut by_age: Vec<usize> = (0..self.members.len()).filter(|m| self.members[*m].age.is_some()).collect();
         by_age.sort_by(|a, b| match (&self.members[*a].age, &self.members[*b].age) {
             (Some(a), Some(b)) => b.cmp_age(a),
@@ -289,12 +331,15 @@ impl Rotation {
         let mut patience = Patience::None;
         for member in by_age {
             let Fate::Lost(_) = fates[member] else {
-                oldest_first = false;
+                // A number that is no longer counted to stays for good, and says nothing of the order.
+                let age = self.members[member].age.as_ref();
+                oldest_first &= age.is_some_and(|age| is_beyond(age, allowed.and_then(|allowed| allowed.by_count)));
                 continue;
             };
             let is_gone = !self.is_altered(member);
             let may_go = oldest_first && is_gone;
-            let is_expired = self.members[member].is_expired;
+            let is_allowed = allowed.is_some_and(|allowed| self.is_allowed(member, allowed));
+            let is_expired = self.members[member].is_expired || is_allowed;
             if may_go && (is_expired || credit > 0) {
                 if !is_expired {
                     credit -= 1;
@@ -303,6 +348,12 @@ impl Rotation {
                 fates[member] = Fate::Retired;
                 continue;
             }
+            // One that is old enough may go with a rotation that is about to come.
+            let is_of_age = |allowed: Allowed| {
+                let written_s = self.members[member].written_s;
+                allowed.by_count.zip(written_s).is_some_and(|((_, time_s), written_s)| written_s <= time_s)
+            };
+            let waits = waits || allowed.is_some_and(is_of_age);
             patience = patience.max(match (may_go && waits, is_gone) {
                 (true, _) => Patience::Long,
                 (false, true) => Patience::Short,
@@ -335,4 +386,10 @@ impl Rotation {
         let (sealed, file) = (&self.members[member], &self.presents[present]);
         sealed.file == file.file && sealed.packing == file.packing
     }
+}
+
+/// Whether a file has a number that who rotates does not come to, since so many are kept.
+fn is_beyond(age: &Age, by_count: Option<(usize, i64)>) -> bool {
+    let kept = by_count.map(|(kept, _)| kept as u64);
+    matches!((age, kept), (Age::Number(number), Some(kept)) if *number > kept)
 }

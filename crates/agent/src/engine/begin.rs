@@ -1,6 +1,7 @@
 //! How the engine begins: with the first baseline, or by comparing everything with the state that it left.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
@@ -10,21 +11,25 @@ use tally_sys::limit::Yielding;
 use tally_syscheck::normalise;
 use tally_types::{DetectedBy, EventBody, GapCause, Life, PathBytes, Timestamp};
 
+use super::aside::{AT_ONCE_BYTES, LookJob};
+use super::examine::Occasion;
 use super::scans::Job;
 use super::text::is_of_use;
 use super::{Engine, fact, last_scan, now};
 use crate::budget::Urgency;
 use crate::log::{Form, LogLook, LogRecord};
 use crate::notice::Notice;
-use crate::observer::{Observer, PolicyPlan};
+use crate::observer::{Observer, PolicyPlan, Way};
 use crate::policy::InUse;
-use crate::scan::{Base, Control, Found, Hint, Nothing, Options, ScanError, Seen, Summary, scan};
+use crate::scan::{Base, Control, Found, Hint, Nothing, Options, ScanError, Seen, Summary, Unseen, scan};
 use crate::state::{Commit, Nodes, NodesError, PathEdit, Position, Rebuilt, StateError};
 
 /// Paths dropped in one commit when the policy no longer covers them.
 const DROPS_AT_ONCE: usize = 1000;
 /// How often a baseline shows how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// So many bytes of logs are sealed with the first snapshot. Further ones are sealed after it, beside everything else.
+const BASELINE_BYTES: u64 = 256 << 20;
 /// A baseline that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -65,6 +70,8 @@ impl Engine {
         }
         self.fill_links()?;
         self.gap = Some((left.covered_until, left.cause));
+        self.unsealed = self.state.unsealed_logs()?;
+        self.board.logs_unsealed(self.unsealed.iter().cloned());
         let mut job = Job::full(DetectedBy::Startup);
         job.earliest = Some(left.covered_until);
         if !ordered.is_empty() {
@@ -213,6 +220,24 @@ impl Engine {
         }
     }
 
+    /// Lets logs be sealed that were too large for the first snapshot, or for the time that an agent before this one had.
+    pub(super) fn seal_unsealed(&mut self) -> Result<(), StateError> {
+        while self.aside.has_room()
+            && let Some(path) = self.unsealed.pop()
+        {
+            let Some(watched) = self.policy.judge(&path) else { continue };
+            let (record, hint) = (self.state.log(&path)?, self.state.hint(&path)?);
+            let form = Form::of(watched.mode, &path);
+            // It has been looked at meanwhile.
+            if form.is_none() || record.as_ref().is_none_or(|record| record.is_sealed) || self.aside.holds(&path) {
+                continue;
+            }
+            let job = LookJob { path, watched, way: Way::Cache, form, record, hint, full: true, known: None };
+            self.look_aside(job, &Occasion::found(DetectedBy::Startup, now()));
+        }
+        Ok(())
+    }
+
     /// The first snapshot, and of which files the text is to be kept.
     fn build_baseline(&mut self, summary: &mut Summary) -> Result<Result<Baseline, NoBaseline>, StateError> {
         let base = match Base::host() {
@@ -226,7 +251,8 @@ impl Engine {
             Control::paced(self.scans.budget().pace(Urgency::Urgent, settings.interval), self.intake.stopping());
         // Nothing else is done on this thread until the baseline is taken. What happens meanwhile waits for it.
         let _yielding = Yielding::begin();
-        let mut texts = Vec::new();
+        let (mut texts, mut unsealed) = (Vec::new(), Vec::new());
+        let board = Arc::clone(&self.board);
         let taken = self.state.replace_snapshot(now(), |nodes| {
             let mut building = Building::new(&base, nodes, &policy).map_err(NoBaseline::Failed)?;
             let mut told = Instant::now();
@@ -245,6 +271,9 @@ impl Engine {
                 Err(ScanError::Known(never)) => match never {},
             };
             texts = std::mem::take(&mut building.texts);
+            unsealed = std::mem::take(&mut building.unsealed);
+            // Before it is committed, so that nobody is told of seals that are none.
+            board.logs_unsealed(unsealed.iter().cloned());
             match building.finish() {
                 Err(what) => Err(NoBaseline::Failed(what)),
                 Ok(_) if summary.cancelled => Err(NoBaseline::Stopped),
@@ -253,6 +282,7 @@ impl Engine {
         });
         match taken {
             Ok(taken) => {
+                self.unsealed = unsealed;
                 self.scans.unseen = summary.blind.iter().map(|b| format!("all of {}: {}", b.path, b.why)).collect();
                 Ok(taken.map(|position| (position, texts)))
             }
@@ -274,6 +304,10 @@ struct Building<'b> {
     logs: Vec<(PathBytes, LogRecord)>,
     /// Files of which the text is to be kept.
     texts: Vec<PathBytes>,
+    /// Logs that are left for later.
+    unsealed: Vec<PathBytes>,
+    /// How many bytes of logs may still be read at once.
+    at_once_left: u64,
     failed: Option<SnapshotError<NodesError>>,
     key: Vec<u8>,
 }
@@ -289,6 +323,8 @@ impl<'b> Building<'b> {
             hints,
             logs: Vec::new(),
             texts: Vec::new(),
+            unsealed: Vec::new(),
+            at_once_left: BASELINE_BYTES,
             failed: None,
             key: Vec::new(),
         })
@@ -314,9 +350,24 @@ impl<'b> Building<'b> {
         let Some(watched) = self.policy.judge(path) else { return Ok(()) };
         if let Some(form) = Form::of(watched.mode, path) {
             let look = LogLook { form, record: None, hint: None, full: true };
-            let Ok(Some(observed)) = self.observer.observe(path, &watched, Some(look)) else { return Ok(()) };
-            (entry, hint) = (observed.entry, observed.hint);
-            self.logs.extend(observed.log.map(|log| (path.clone(), log.record)));
+            self.observer.at_once = Some(AT_ONCE_BYTES.min(self.at_once_left));
+            match self.observer.observe(path, &watched, Some(look)) {
+                Ok(Some(observed)) => {
+                    (entry, hint) = (observed.entry, observed.hint);
+                    self.at_once_left = self.at_once_left.saturating_sub(entry.size);
+                    self.logs.extend(observed.log.map(|log| (path.clone(), log.record)));
+                }
+                Err(Unseen::Large) => {
+                    let record = LogRecord::unsealed(form);
+                    entry.digests.insert(record.seal.state.digest());
+                    entry.undigested = None;
+                    // Whatever is done to it until then is found when it is sealed.
+                    hint.racy = true;
+                    self.logs.push((path.clone(), record));
+                    self.unsealed.push(path.clone());
+                }
+                _ => return Ok(()),
+            }
         }
         let Some(entry) = normalise(entry, &watched) else { return Ok(()) };
         if is_of_use(path, watched.diff) {

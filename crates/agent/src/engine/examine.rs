@@ -247,6 +247,9 @@ impl Engine {
             difference = Some(Difference::with_time_set(difference));
             notes.push(words);
         }
+        if log.as_ref().is_some_and(|log| log.first) {
+            notes.push("it is sealed from now on: it was too large to be read with the first snapshot".into());
+        }
         self.follow(path, before.as_ref(), after, occasion, draft)?;
         // Where only programs count, nobody can say of what is gone whether it was one.
         let came_and_went = before.is_none() && watched.only == Only::Everything;

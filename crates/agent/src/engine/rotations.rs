@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use tally_syscheck::append_log::Verdict;
 use tally_syscheck::journal::is_journal;
-use tally_syscheck::rotation::{Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
+use tally_syscheck::logrotate::Rule;
+use tally_syscheck::rotation::{Allowed, Conclusion, Fate, Member, Origin, Patience, Retention, Rotation};
 use tally_syscheck::{Difference, LogFamily, Watched, compare};
-use tally_types::{Actor, Attribute, AttributeSet, ByteRange, ChangeKind, Entry, FileTime, PathBytes};
+use tally_types::{Actor, Attribute, AttributeSet, ByteRange, ChangeKind, Entry, FileKind, FileTime, PathBytes};
 
 use super::Engine;
 use super::aside::AT_ONCE_BYTES;
 use super::examine::{Draft, Finding, Occasion};
 use crate::log::family::{self, Family, Found};
-use crate::log::{self, LogRecord, LogSeen};
+use crate::log::{self, LogRecord, LogSeen, logrotate};
 use crate::scan::{Control, Hint};
 use crate::state::StateError;
 
@@ -33,6 +34,9 @@ const WRITTEN_S: i64 = 5;
 /// How long after a rotation the file that it makes one too many may be removed: logs are compressed in between.
 const CREDIT_KEPT: Duration = Duration::from_secs(600);
 
+/// Group or others may write a file.
+const WRITTEN_BY_OTHERS: u16 = 0o022;
+
 /// Rotations that removed nothing, as while there are few rotated files yet, do not add up.
 const CREDIT_MAX: usize = 1;
 
@@ -44,6 +48,8 @@ pub(super) struct Rotations {
     pending: BTreeMap<PathBytes, Pending>,
     /// How many files may still be removed for rotations that are over.
     credits: HashMap<PathBytes, (Instant, usize)>,
+    /// Where configurations of logrotate begin; the first that says something of a log holds.
+    pub configurations: Vec<PathBytes>,
 }
 
 /// A rotation that is not over.
@@ -60,7 +66,7 @@ struct Pending {
 
 impl Rotations {
     pub fn new(long: Duration) -> Self {
-        Self { long, pending: BTreeMap::new(), credits: HashMap::new() }
+        Self { long, pending: BTreeMap::new(), credits: HashMap::new(), configurations: Vec::new() }
     }
 
     /// How long none has to be looked at.
@@ -104,6 +110,8 @@ pub(super) struct Followed {
     family: Family,
     rotation: Rotation,
     before: Vec<Before>,
+    /// That a rule does not account for what is lost, in words.
+    rule: Option<Arc<str>>,
 }
 
 /// What is recorded of one file.
@@ -157,13 +165,15 @@ impl Engine {
         let seen = followed.as_ref().map_or_else(|| blake3::hash(b""), |followed| followed.family.fingerprint());
         let not_before = Instant::now() + AGAIN.max(began.elapsed() * REST);
         let wait = |due| Pending { since, occasion: occasion.clone(), seen, not_before, due };
-        let may_wait = !is_last && since.elapsed() < self.rotations.long;
+        let may_leave = since.elapsed() < self.rotations.long;
+        let may_wait = !is_last && may_leave;
         let followed = followed.filter(|followed| !(followed.family.is_torn && may_wait));
         let Some(mut followed) = followed else {
             // It cannot be looked at now.
             self.rotations.pending.insert(log.clone(), wait(not_before));
             return Ok(());
         };
+        let rule = followed.has_lost_rotated().then(|| self.rule_of(log, draft)).flatten();
         let retention = match self.policy.kept_s(log) {
             Some(_) => Retention::ByAge,
             // None has expired where nothing says when: every removal is told.
@@ -171,8 +181,14 @@ impl Engine {
                 Retention::ByAge
             }
             None if is_journal(log.file_name()) => Retention::ButOne,
-            None => Retention::ByCount { credit: self.rotations.credit(log) },
+            None => match rule {
+                Some(rule) => Retention::ByRule(allowed(&rule)),
+                None => Retention::ByCount { credit: self.rotations.credit(log) },
+            },
         };
+        if let (Retention::ByRule(_), Some(rule)) = (retention, rule) {
+            followed.rule = Some(format!("by logrotate's configuration ({rule}) it was not its turn to go").into());
+        }
         let conclusion = followed.rotation.conclude(retention);
         let written = Duration::from_secs(WRITTEN_S.unsigned_abs() + 1).min(self.rotations.long);
         let (patience, due) = match conclusion.patience {
@@ -188,7 +204,7 @@ impl Engine {
             self.rotations.pending.insert(log.clone(), wait(due));
             return Ok(());
         }
-        let taken = self.take_over(&mut followed, &conclusion, &occasion, may_wait, draft)?;
+        let taken = self.take_over(&mut followed, &conclusion, &occasion, (may_leave, may_wait), draft)?;
         let Some(unfinished) = taken else {
             // A file went while its seal was made. To take over the others alone would forget what it held.
             drop(draft.take());
@@ -197,7 +213,8 @@ impl Engine {
         };
         self.rotations.account(log, &conclusion);
         self.commit(draft.take())?;
-        if unfinished {
+        // At the end it is left to the next start, which finds it as it is then.
+        if unfinished && may_wait {
             self.rotations.pending.insert(log.clone(), wait(Instant::now() + written));
         }
         Ok(())
@@ -228,6 +245,20 @@ impl Engine {
         Ok(())
     }
 
+    /// What logrotate's configuration says of a log, as far as it is what is recorded of it: who alters it is told for that.
+    fn rule_of(&self, log: &PathBytes, draft: &Draft<'_>) -> Option<Rule> {
+        let is_recorded = |path: &PathBytes, text: &[u8]| {
+            let entry = self.recorded(path, draft).ok().flatten();
+            entry.is_some_and(|entry| {
+                let is_roots = entry.kind == FileKind::File && entry.uid == 0 && entry.mode & WRITTEN_BY_OTHERS == 0;
+                let sha256 = ring::digest::digest(&ring::digest::SHA256, text);
+                is_roots && entry.digests.sha256.as_ref().map(|digest| &digest[..]) == Some(sha256.as_ref())
+            })
+        };
+        let root = draft.observer().root();
+        self.rotations.configurations.iter().find_map(|conf| logrotate::rule(root, conf, log, is_recorded))
+    }
+
     /// The files of a log that are sealed, and what their names say.
     pub(super) fn known_files(&self, log: &PathBytes) -> Result<Vec<(PathBytes, LogFamily)>, StateError> {
         let mut files = Vec::new();
@@ -249,10 +280,11 @@ impl Engine {
             let hint = self.state.hint(&path)?;
             let (age, packing) = name.rotated.map_or((None, None), |name| (Some(name.age), name.packing));
             let file = hint.map_or((0, 0), |hint| (hint.dev, hint.ino));
-            let size = record.seal.size();
+            let size = record.size(hint.as_ref());
             // When it was last written, by what was recorded while it was there: its time now is anybody's to set.
             let is_expired = hint.is_some_and(|hint| expired_s.is_some_and(|time| hint.mtime.secs <= time));
-            members.push(Member { path, age, packing, size, file, is_expired });
+            let written_s = hint.map(|hint| hint.mtime.secs);
+            members.push(Member { path, age, packing, size, file, is_expired, written_s });
             before.push(Before { entry, hint, record });
         }
         let hint = |path: &PathBytes| {
@@ -267,17 +299,17 @@ impl Engine {
             }
         };
         let presents = family.files.iter().map(|found| found.present.clone()).collect();
-        Ok(Some(Followed { family, rotation: Rotation::new(members, presents), before }))
+        Ok(Some(Followed { family, rotation: Rotation::new(members, presents), before, rule: None }))
     }
 
-    /// Adds to `draft` what became of each path. True if there are files that may still be unfinished, and were left out;
-    /// `None` if a file is not there any more as it was listed.
+    /// Adds to `draft` what became of each path. True if there are files that may still be unfinished, and were left out, if
+    /// they may be; `None` if a file is not there any more as it was listed, and that may wait.
     fn take_over(
         &mut self,
         followed: &mut Followed,
         conclusion: &Conclusion,
         occasion: &Occasion,
-        may_wait: bool,
+        (may_leave, may_wait): (bool, bool),
         draft: &mut Draft<'_>,
     ) -> Result<Option<bool>, StateError> {
         let mut unfinished = false;
@@ -285,7 +317,7 @@ impl Engine {
             let member = followed.member_at(present);
             let is_elsewhere = member.is_none_or(|member| !matches!(conclusion.fates[member], Fate::Lost(_)));
             let is_new = is_elsewhere && conclusion.origins[present] == Origin::Unknown;
-            if is_new && may_wait && followed.is_unfinished(present) {
+            if is_new && may_leave && followed.is_unfinished(present) {
                 unfinished = true;
                 // What was at this path is elsewhere; what is there now is told when it is done.
                 if let Some(member) = member {
@@ -337,7 +369,13 @@ impl Engine {
             present,
             &watched,
             &entry,
-            &LogSeen { verdict, time_set: followed.time_set(present, &stat), record: record.clone(), replaced: false },
+            &LogSeen {
+                verdict,
+                time_set: followed.time_set(present, &stat),
+                record: record.clone(),
+                replaced: false,
+                first: false,
+            },
         );
         match told {
             Some((difference, notes)) => {
@@ -361,10 +399,18 @@ impl Followed {
         self.family.bytes_to_read(missing.map(|member| member.size).fold(0, u64::saturating_add))
     }
 
+    /// Whether a rotated file is not found.
+    fn has_lost_rotated(&self) -> bool {
+        let is_rotated = |(member, found): (&Member, bool)| member.age.is_some() && member.size > 0 && !found;
+        self.rotation.members().iter().zip(self.rotation.found()).any(is_rotated)
+    }
+
     /// Makes every comparison.
     pub fn compare(&mut self, control: Option<&Control>) {
         while let Some(comparison) = self.rotation.next() {
-            let verdict = self.family.compare(comparison, &self.before[comparison.member].record, control);
+            let (sealed, size) =
+                (&self.before[comparison.member].record, self.rotation.members()[comparison.member].size);
+            let verdict = self.family.compare(comparison, sealed, size, control);
             self.rotation.answer(comparison, verdict);
         }
     }
@@ -487,7 +533,11 @@ impl Followed {
     /// What is told of a path at which nothing is any more.
     fn gone(&self, conclusion: &Conclusion, member: usize) -> Finding {
         let (difference, notes) = match &conclusion.fates[member] {
-            Fate::Lost(nearest) => self.lost(member, nearest.as_ref(), AttributeSet::EMPTY, None),
+            Fate::Lost(nearest) => {
+                let (difference, mut notes) = self.lost(member, nearest.as_ref(), AttributeSet::EMPTY, None);
+                notes.extend(self.rule.clone().filter(|_| self.rotation.members()[member].age.is_some()));
+                (difference, notes)
+            }
             // A log that is empty can be missed all the same.
             Fate::Empty if self.rotation.members()[member].age.is_none() => {
                 let removed = Difference { kind: ChangeKind::Removed, attributes: AttributeSet::EMPTY, bytes: None };
@@ -548,6 +598,15 @@ impl Followed {
         let is_whole = is_same && found.stat.size >= record.seal.size();
         is_whole
             .then(|| format!("a hole was made in it: {} bytes of it are not on the disk any more", blocks * 512).into())
+    }
+}
+
+/// What a rule lets go now.
+fn allowed(rule: &Rule) -> Allowed {
+    let before = |age_s: u64| tally_sys::clock::realtime().secs.saturating_sub_unsigned(age_s);
+    Allowed {
+        by_count: rule.kept().map(|kept| (kept, before(rule.least_age_s()))),
+        by_age_s: rule.max_age_s().map(before),
     }
 }
 

@@ -216,6 +216,8 @@ pub(super) struct Scans {
     /// How long the last scan of everything took.
     last_took: Option<Duration>,
     verifier: Arc<Verifier>,
+    /// Why seals of the journal are not verified that should be, in words.
+    keyless: Option<String>,
 }
 
 impl Scans {
@@ -246,6 +248,7 @@ impl Scans {
             late: None,
             last_took: None,
             verifier: Arc::default(),
+            keyless: None,
         }
     }
 
@@ -263,7 +266,15 @@ impl Scans {
 
     /// What scans cannot see, or not in time, in words.
     pub fn cannot(&self) -> impl Iterator<Item = &String> {
-        self.unseen.iter().chain(self.cached_only.values()).chain(&self.late)
+        self.unseen.iter().chain(self.cached_only.values()).chain(&self.late).chain(&self.keyless)
+    }
+
+    /// Verifies journals by `verifier`, or says why it cannot as it should.
+    pub fn verify_by(&mut self, verifier: Result<Verifier, String>) {
+        match verifier {
+            Ok(verifier) => self.verifier = Arc::new(verifier),
+            Err(why) => self.keyless = Some(why),
+        }
     }
 
     /// Whether it has come to be true, or has ceased to be, that scans take longer than the time between them.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tally_proto::{Position, event};
 use tally_snapshot::NodeHash;
+use tally_syscheck::journal::VerifyKey;
 use tally_syscheck::{Algorithms, Glob, Limits, Mode, OldDir, Policy, Watch};
 use tally_types::{
     AgentState, ByteRange, Change, ChangeKind, Confidence, DetectedBy, Epoch, EventBody, GapCause, Life, PathBytes,
@@ -21,6 +22,7 @@ use crate::board::Board;
 use crate::budget::Budget;
 use crate::health::Health;
 use crate::intake::Intake;
+use crate::log::journal::Verifier;
 use crate::notice::Notices;
 use crate::responder::Responder;
 use crate::sensor::who::Tier;
@@ -62,6 +64,10 @@ struct Host {
     olddir: Option<String>,
     keep_s: Option<u64>,
     responses: tally_syscheck::ResponseConfig,
+    /// The verification key of journald's seals.
+    journal_key: Option<String>,
+    /// Where logrotate's configuration is.
+    logrotate: Option<PathBuf>,
 }
 
 impl Host {
@@ -95,6 +101,8 @@ impl Host {
             olddir: None,
             keep_s: None,
             responses: tally_syscheck::ResponseConfig::default(),
+            journal_key: None,
+            logrotate: None,
         }
     }
 
@@ -135,6 +143,8 @@ impl Host {
         let (rotation_wait, direct_parts) = (self.rotation_wait, self.direct_parts);
         let (interval, budget) = (self.interval, Arc::new(Budget::new(self.budget)));
         let (watches, responses) = (self.watches.clone(), self.responses.clone());
+        let journal_key = self.journal_key.clone();
+        let logrotate: Vec<_> = self.logrotate.iter().map(|conf| path(conf)).collect();
         // The state belongs to the thread that opened it.
         let thread = std::thread::spawn(move || {
             let state = State::open(&dir, now()).unwrap();
@@ -158,7 +168,13 @@ impl Host {
                 settings: Settings { interval, rehash_parts: 1, direct_parts, threads: 2, rotation_wait },
                 budget,
             });
-            engine.unwrap().run()
+            let mut engine = engine.unwrap();
+            engine.rotated_by(logrotate);
+            if let Some(key) = journal_key {
+                let machine = fs::read_to_string("/etc/machine-id").unwrap();
+                engine.verify_journals_by(Ok(Verifier::with_key(VerifyKey::parse(&key).unwrap(), &machine)));
+            }
+            engine.run()
         });
         let (board, path) = board.recv().unwrap();
         let outbox = OutboxReader::open(&path).unwrap();
@@ -194,8 +210,11 @@ impl Host {
             olddir: self.olddir.clone(),
             keep_s: self.keep_s,
             responses: tally_syscheck::ResponseConfig::default(),
+            journal_key: None,
+            logrotate: None,
         };
-        let running = host.start_in(&name);
+        let mut running = host.start_in(&name);
+        running.wait("all logs are sealed", |agent| agent.board.unsealed().is_empty().then_some(()));
         let root = running.board.status().root.unwrap();
         running.stop();
         NodeHash(root)

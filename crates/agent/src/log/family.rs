@@ -112,9 +112,10 @@ impl Family {
         touched.map(|found| found.present.size).fold(sealed, u64::saturating_add)
     }
 
-    /// Makes a comparison, at the pace of `control`. What cannot be read does not hold what was sealed.
-    pub fn compare(&mut self, of: Comparison, sealed: &LogRecord, control: Option<&Control>) -> Verdict {
-        let everything = Verdict::Rewritten(0..sealed.seal.size());
+    /// Makes a comparison with a log of which `size` bytes are known, at the pace of `control`. What cannot be read does not
+    /// hold what was sealed.
+    pub fn compare(&mut self, of: Comparison, sealed: &LogRecord, size: u64, control: Option<&Control>) -> Verdict {
+        let everything = Verdict::Rewritten(0..size);
         if sealed.form.is_journal() != self.files[of.present].form.is_journal() {
             return everything;
         }
@@ -126,6 +127,9 @@ impl Family {
                 return everything;
             }
         };
+        if let Some(cut) = sealed.cut(size, &stat).filter(|_| !of.unpacked) {
+            return cut;
+        }
         if of.unpacked {
             let packing = self.files[of.present].present.packing;
             let unpacked = packing.and_then(|packing| unpack(packing, file).ok());

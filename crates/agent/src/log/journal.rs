@@ -1,7 +1,7 @@
 //! Verification of the systemd journal's files by their own hashes, lists and seals (`tally_syscheck::journal::verify`), by who
 //! scans: each file once, and again when it has changed.
 //!
-//! The files are read, never repaired, and no key is used.
+//! The files are read, never repaired. With this host's verification key journald's own seals are verified too.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tally_sys::open::{self, Access};
 use tally_sys::stat::{self, Stat};
-use tally_syscheck::journal::{self, Compression, Fault, Verified};
+use tally_syscheck::journal::{self, Compression, Fault, KeyMaker, Verified, VerifyKey};
 use tally_syscheck::rotation::Packing;
 use tally_types::{FileKind, FileTime, PathBytes};
 
@@ -33,9 +33,31 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Verifier {
     known: Mutex<HashMap<PathBytes, Known>>,
+    key: Option<HostKey>,
+}
+
+/// The verification key of this host, which seals the journals in the directory of its name.
+#[derive(Debug)]
+struct HostKey {
+    key: VerifyKey,
+    maker: KeyMaker,
+    machine: Vec<u8>,
 }
 
 impl Verifier {
+    /// With the key of the host whose number is `machine`, as /etc/machine-id has it.
+    pub fn with_key(key: VerifyKey, machine: &str) -> Self {
+        let (maker, machine) = (KeyMaker::new(&key), machine.trim().as_bytes().to_vec());
+        Self { key: Some(HostKey { key, maker, machine }), ..Self::default() }
+    }
+
+    /// What verifies the seals of the file at `path`. What journald keeps in /run it does not seal.
+    fn key_of(&self, path: &PathBytes) -> Option<(&VerifyKey, KeyMaker)> {
+        let is_of_host = |key: &&HostKey| path.parent().is_some_and(|dir| dir.file_name() == key.machine);
+        let key = self.key.as_ref().filter(is_of_host).filter(|_| !path.as_bytes().starts_with(b"/run/"))?;
+        Some((&key.key, key.maker.clone()))
+    }
+
     /// Verifies the file at `path` if it has changed since; gives the faults that were not told yet, and how many bytes the
     /// file has. `None` where nothing was read.
     pub fn verify(&self, root: BorrowedFd<'_>, path: &PathBytes) -> io::Result<Option<(Vec<Fault>, u64)>> {
@@ -44,7 +66,7 @@ impl Verifier {
         if stat.kind != FileKind::File || self.is_known(path, &stat) {
             return Ok(None);
         }
-        let Verified { mut faults, .. } = journal::verify(File::from(fd), &mut unpacked)?;
+        let Verified { mut faults, .. } = journal::verify_with(File::from(fd), &mut unpacked, self.key_of(path))?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= FILES_MAX {
             known.clear();

@@ -19,6 +19,8 @@ const PART_BYTES: usize = 4096;
 /// The parts of one log are numbered from 256 times the number of its row: first hashes (16,384 of 32 bytes), then the tail.
 const PARTS: i64 = 256;
 const TAIL_PARTS: i64 = 128;
+/// In the place of the next chunk, of a log that is still to be sealed for the first time.
+const UNSEALED: i64 = -1;
 /// Version, fold and size; in the row the hash of the tail follows.
 const HEAD_BYTES: usize = 10;
 
@@ -37,6 +39,7 @@ pub(super) fn get(db: &Connection, path: &PathBytes) -> Result<Option<LogRecord>
         form,
         next_chunk: usize::try_from(next_chunk).unwrap_or(0),
         blocks: blocks.unsigned_abs(),
+        is_sealed: next_chunk != UNSEALED,
     }))
 }
 
@@ -86,7 +89,7 @@ pub(super) fn put(db: &Connection, path: &PathBytes, record: &LogRecord) -> Resu
         "INSERT INTO logs (key, head, next_chunk, blocks, mark) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (key) DO UPDATE SET head = ?2, next_chunk = ?3, blocks = ?4, mark = ?5 RETURNING id",
     )?;
-    let next_chunk = i64::try_from(record.next_chunk).unwrap_or(0);
+    let next_chunk = if record.is_sealed { i64::try_from(record.next_chunk).unwrap_or(0) } else { UNSEALED };
     let (head, blocks) = ([head, tail_hash].concat(), record.blocks.cast_signed());
     let row = params![path.tree_key(), head, next_chunk, blocks, mark(record.form)];
     let id = put.query_row(row, |row| row.get(0))?;
@@ -118,6 +121,14 @@ pub(super) fn forget(db: &Connection, path: &PathBytes) -> Result<(), StateError
         parts.execute([id * PARTS, (id + 1) * PARTS])?;
     }
     Ok(())
+}
+
+/// The logs that are still to be sealed for the first time.
+pub(super) fn unsealed(db: &Connection) -> Result<Vec<PathBytes>, StateError> {
+    let mut query = db.prepare_cached("SELECT key FROM logs WHERE next_chunk = ?1 ORDER BY key")?;
+    let keys = query.query_map([UNSEALED], |row| row.get::<_, Vec<u8>>(0))?;
+    let paths = keys.map(|key| Ok(PathBytes::from_tree_key(&key?).ok()));
+    paths.filter_map(Result::transpose).collect()
 }
 
 /// The paths of the logs that lie directly in `dir` and whose names begin with `stem`.
@@ -219,7 +230,7 @@ mod tests {
             5 => Form::Plain,
             length => Form::Journal(Mark { offset: length as u64, entries: 7 }),
         };
-        LogRecord { seal, form, next_chunk: 3, blocks: 9 }
+        LogRecord { seal, form, next_chunk: 3, blocks: 9, is_sealed: true }
     }
 
     fn path(text: &str) -> PathBytes {

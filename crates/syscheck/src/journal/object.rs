@@ -46,6 +46,10 @@ pub enum What {
     DataUnlinked,
     SealOrder,
     SealMissing,
+    SealForged,
+    SealLate,
+    NotSealed,
+    TimeBackwards,
     CountsWrong,
 }
 
@@ -68,6 +72,10 @@ impl fmt::Display for What {
             Self::DataUnlinked => "a field that is not in the table of its hash, so that no search finds it",
             Self::SealOrder => "a seal out of order",
             Self::SealMissing => "a sealed file without a seal",
+            Self::SealForged => "a seal that is not of what it seals, by the verification key",
+            Self::SealLate => "an entry that is later than the time in which it was sealed",
+            Self::NotSealed => "no sealing, though it is set up and the file was begun after that",
+            Self::TimeBackwards => "an entry that goes back behind the one before in the time since the same boot",
             Self::CountsWrong => "a header that counts other objects than there are",
         })
     }
@@ -229,6 +237,15 @@ impl Object {
                 Kind::Data => 64,
                 _ => 40,
             }
+    }
+
+    /// What of it journald seals: what is never written again, but for the code of a seal.
+    pub const fn sealed(&self, header: &Header) -> [Range<u64>; 2] {
+        let offset = self.offset;
+        match self.kind {
+            Kind::Tag => [offset..offset + 32, 0..0],
+            _ => self.kept(header),
+        }
     }
 
     /// What of it is never written again.

@@ -1,15 +1,19 @@
 //! Whether a journal file is what journald writes: every object is whole, every field has the content that its hash says,
 //! entries are in order, listed, and found by each of their fields, and seals follow each other.
 //!
-//! It needs no key, and so proves no more than that nobody altered the file carelessly; that what was written stays is proved
-//! by the seals of the view. What it finds beyond those is what hides an entry without touching it: a list that leaves it out.
+//! Without a key it proves no more than that nobody altered the file carelessly; that what was written stays is proved by the
+//! seals of the view. What it finds beyond those is what hides an entry without touching it: a list that leaves it out. With the
+//! host's verification key also journald's own seals are made again and compared.
 //! It never follows a pointer without a bound: all loops go forward through the file.
 //!
 //! Source: as in `journal`; the checks are those that journalctl(1) `--verify` is described to make without a key.
 
 use std::io::{self, Read, Seek};
 
+use ring::hmac;
+
 use super::object::{Fault, Header, Kind, Object, State, What, u32_at, u64_at};
+use super::seal::{KeyMaker, VerifyKey};
 use super::window::{COPY_BYTES_MAX, Window};
 use super::{Journal, Mark, hash};
 
@@ -51,13 +55,23 @@ pub struct Verified {
 
 /// Verifies `file` up to the last entry that is complete.
 pub fn verify<'u, R: Read + Seek>(file: R, unpack: &'u mut Unpack<'u>) -> io::Result<Verified> {
+    verify_with(file, unpack, None)
+}
+
+/// As `verify`, and with the key of the host whose file it is also its seals.
+pub fn verify_with<'u, R: Read + Seek>(
+    file: R,
+    unpack: &'u mut Unpack<'u>,
+    key: Option<(&VerifyKey, KeyMaker)>,
+) -> io::Result<Verified> {
     let journal = Journal::open(file, Mark::default())?;
     let mut faults: Vec<Fault> = journal.fault().copied().into_iter().collect();
     let Some(header) = journal.header else { return Ok(Verified { faults, ..Verified::default() }) };
     let end = journal.size();
     let (found, bytes, plain) = Default::default();
     let chains = [Chains::default(), Chains::default()];
-    let mut pass = Pass { window: journal.window, header, unpack, found, chains, bytes, plain };
+    let key = key.map(|(key, maker)| Sealing { key: key.clone(), maker, from: None, is_over: false });
+    let mut pass = Pass { window: journal.window, header, unpack, found, chains, bytes, plain, key };
     pass.tables()?;
     let mut at = header.header_bytes;
     while at < end {
@@ -82,6 +96,9 @@ struct Found {
     tags: u64,
     epoch: u64,
     last_seqnum: u64,
+    /// Of the entry before: when it was received, the boot, and the time since that.
+    last_us: u64,
+    last_boot: ([u8; 16], u64),
     /// The places of all entries, and of all fields with how many entries have them.
     entries_at: Vec<u64>,
     fields_at: Vec<u64>,
@@ -147,7 +164,23 @@ struct Pass<'u, R> {
     chains: [Chains; 2],
     bytes: Vec<u8>,
     plain: Vec<u8>,
+    key: Option<Sealing>,
 }
+
+/// What journald's seals are verified with.
+struct Sealing {
+    key: VerifyKey,
+    maker: KeyMaker,
+    /// Behind the last seal.
+    from: Option<u64>,
+    /// One was forged: no other one is made again.
+    is_over: bool,
+}
+
+/// The parts of the header that are sealed with it: those that journald never changes.
+const SEALED_HEADER: [std::ops::Range<u64>; 4] = [0..16, 24..56, 72..96, 104..136];
+/// Where in a tag its code stands.
+const TAG_CODE_AT: u64 = 32;
 
 impl<R: Read + Seek> Pass<'_, R> {
     fn tables(&mut self) -> io::Result<()> {
@@ -221,7 +254,15 @@ impl<R: Read + Seek> Pass<'_, R> {
 
     fn entry(&mut self, object: &Object) -> io::Result<()> {
         self.found.entries += 1;
-        let seqnum = u64_at(self.window.get(object.offset, 24)?, 16);
+        let head = self.window.get(object.offset, 64)?;
+        let (seqnum, boot) = (u64_at(head, 16), head.get(40..56).and_then(|id| id.try_into().ok()).unwrap_or_default());
+        let monotonic = u64_at(head, 32);
+        self.found.last_us = u64_at(head, 24);
+        let (before, since) = self.found.last_boot;
+        if self.found.entries > 1 && before == boot && monotonic < since {
+            self.found.fault(object.offset, What::TimeBackwards);
+        }
+        self.found.last_boot = (boot, monotonic);
         if seqnum <= self.found.last_seqnum {
             self.found.fault(object.offset, What::EntryOrder);
         }
@@ -252,6 +293,38 @@ impl<R: Read + Seek> Pass<'_, R> {
             self.found.fault(object.offset, What::SealOrder);
         }
         self.found.epoch = self.found.epoch.max(epoch);
+        self.seal(object, epoch)
+    }
+
+    /// Makes a seal again: its code is over all that lies between the one before and itself, without what is written anew.
+    fn seal(&mut self, tag: &Object, epoch: u64) -> io::Result<()> {
+        let Some(sealing) = self.key.as_mut().filter(|sealing| !sealing.is_over) else { return Ok(()) };
+        if self.found.entries > 0 && self.found.last_us >= sealing.key.end_us(epoch) {
+            self.found.fault(tag.offset, What::SealLate);
+        }
+        let mut code = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &sealing.maker.key(epoch)));
+        let from = sealing.from.replace(tag.next());
+        let mut at = from.unwrap_or(self.header.header_bytes);
+        if from.is_none() {
+            for range in SEALED_HEADER {
+                self.window.copy(range, &mut self.bytes)?;
+                code.update(&self.bytes);
+            }
+        }
+        while at <= tag.offset {
+            let Ok(object) = Object::read(&mut self.window, at, &self.header)? else { break };
+            let [head, rest] = object.sealed(&self.header);
+            for range in [head, rest] {
+                self.window.copy(range, &mut self.bytes)?;
+                code.update(&self.bytes);
+            }
+            at = object.next();
+        }
+        let bytes = self.window.get(tag.offset + TAG_CODE_AT, 32)?;
+        if code.sign().as_ref() != bytes {
+            self.found.fault(tag.offset, What::SealForged);
+            self.key.as_mut().into_iter().for_each(|sealing| sealing.is_over = true);
+        }
         Ok(())
     }
 
@@ -316,6 +389,13 @@ impl<R: Read + Seek> Pass<'_, R> {
         }
         if header.is_sealed() && self.found.tags == 0 && self.found.entries > 0 {
             self.found.fault(0, What::SealMissing);
+        }
+        let begun_sealed = self
+            .key
+            .as_ref()
+            .is_some_and(|sealing| header.first_us > sealing.key.start_us().saturating_add(sealing.key.interval_us()));
+        if begun_sealed && !header.is_sealed() && self.found.entries > 0 {
+            self.found.fault(0, What::NotSealed);
         }
     }
 }

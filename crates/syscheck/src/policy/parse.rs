@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Algorithms, Mode, OldDir, Only, Place, Policy, Watch};
-use crate::config::{AgentConfig, Budget, Config};
+use crate::config::{AgentConfig, Budget, Config, KeySource};
 use crate::glob::Glob;
 
 pub(super) const LINUX_BASE: &str = include_str!("../../profiles/linux-base.toml");
@@ -28,7 +28,7 @@ pub(super) const PROFILES: [(&str, &str); 4] = [
 ];
 
 const TOP_KEYS: [&str; 5] = ["agent", "collect", "exclude", "profiles", "watch"];
-const AGENT_KEYS: [&str; 11] = [
+const AGENT_KEYS: [&str; 13] = [
     "manager",
     "state",
     "accept_policy",
@@ -38,11 +38,13 @@ const AGENT_KEYS: [&str; 11] = [
     "direct_days",
     "threads",
     "digests",
+    "journal_key",
+    "logrotate",
     "budget",
     "responses",
 ];
 /// Of these, what only the host's own file may say.
-const HOST_KEYS: [&str; 5] = ["manager", "state", "accept_policy", "accept_commands", "responses"];
+const HOST_KEYS: [&str; 6] = ["manager", "state", "accept_policy", "accept_commands", "journal_key", "responses"];
 const BUDGET_KEYS: [&str; 5] = ["cpu", "read", "start_cpu", "start_read", "memory"];
 const WATCH_KEYS: [&str; 13] = [
     "path",
@@ -221,6 +223,12 @@ impl Reader<'_> {
         if let Some(value) = given("digests") {
             agent.digests = self.digests(value);
         }
+        if let Some(value) = given("logrotate") {
+            agent.logrotate = self.absolute_paths(value);
+        }
+        if let Some(value) = given("journal_key").filter(|_| self.author == Author::Host) {
+            agent.journal_key = self.key_source(value);
+        }
         if let Some(value) = given("budget") {
             agent.budget = self.budget(value);
         }
@@ -228,6 +236,43 @@ impl Reader<'_> {
             agent.responses = self.responses(value);
         }
         agent
+    }
+
+    fn absolute_paths(&mut self, value: &Value<'_>) -> Vec<PathBytes> {
+        let mut paths = Vec::new();
+        for (text, span) in self.strings(value) {
+            match PathBytes::new(text.as_bytes()) {
+                Ok(path) => paths.push(path),
+                Err(error) => self.fault(span, error.to_string()),
+            }
+        }
+        paths
+    }
+
+    /// `{ credential = "…" }` or `{ file = "…" }`.
+    fn key_source(&mut self, value: &Value<'_>) -> Option<KeySource> {
+        const FORMS: &str =
+            "the key itself never stands here: name where it is, { credential = \"…\" } or { file = \"/…\" }";
+        let named = match value.get_ref() {
+            DeValue::Table(table) if table.len() == 1 => table.iter().next(),
+            _ => None,
+        };
+        let Some((key, value)) = named else {
+            self.fault(value.span(), FORMS);
+            return None;
+        };
+        let text = self.string(value)?;
+        let source = match &**key.get_ref() {
+            "credential" if !text.is_empty() && !text.contains('/') && !text.starts_with('.') => {
+                Some(KeySource::Credential(text.into()))
+            }
+            "file" => PathBytes::new(text.as_bytes()).ok().map(KeySource::File),
+            _ => None,
+        };
+        if source.is_none() {
+            self.fault(value.span(), FORMS);
+        }
+        source
     }
 
     fn budget(&mut self, value: &Value<'_>) -> Budget {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tally_types::{Attribute, PathBytes};
 
 use super::*;
+use crate::config::KeySource;
 use crate::{AgentConfig, Budget, Network, Rate, ResponseConfig};
 
 fn path(text: &str) -> PathBytes {
@@ -309,6 +310,8 @@ fn reads_every_key() {
         direct_days = 90
         threads = 2
         digests = ["sha256", "sha1"]
+        journal_key = { credential = "journal" }
+        logrotate = ["/etc/logrotate.conf", "/opt/logrotate"]
         [agent.budget]
         cpu = 10
         read = "8MiB"
@@ -346,6 +349,8 @@ fn reads_every_key() {
         direct_days: 90,
         threads: 2,
         digests,
+        journal_key: Some(KeySource::Credential("journal".into())),
+        logrotate: vec![path("/etc/logrotate.conf"), path("/opt/logrotate")],
         budget: Budget {
             routine: Rate { cpu_percent: 10, bytes_per_s: 8 << 20 },
             urgent: Rate { cpu_percent: 200, ..Budget::default().urgent },
@@ -468,4 +473,25 @@ fn the_agents_own_parts_are_not_what_the_operator_asks_for() {
     assert_ne!(installed("/var/lib/a").meaning(), installed("/var/lib/b").meaning());
     assert_eq!(installed("/var/lib/a").without_own(), asked);
     assert_eq!(installed("/var/lib/b").without_own(), asked);
+}
+
+#[test]
+fn a_key_stands_in_no_file_and_in_no_policy_of_a_group() {
+    for (value, words) in [
+        ("\"0a1b2c-3d4e5f-607182-93a4b5/1-f4240\"", "the key itself never stands here"),
+        ("{ credential = \"a/b\" }", "the key itself never stands here"),
+        ("{ file = \"key\" }", "the key itself never stands here"),
+        ("{ file = \"/a\", credential = \"b\" }", "the key itself never stands here"),
+        ("{ env = \"X\" }", "the key itself never stands here"),
+    ] {
+        let (config, faults) = Config::parse(&format!("[agent]\njournal_key = {value}\n"), "agent.toml");
+        assert!(faults.len() == 1 && faults[0].message.contains(words) && faults[0].line == 2, "{value}: {faults:?}");
+        assert_eq!(config.agent.journal_key, None);
+    }
+    let text = "[agent]\njournal_key = { file = \"/k\" }\n";
+    assert_eq!(Config::parse(text, "agent.toml").0.agent.journal_key, Some(KeySource::File(path("/k"))));
+    let group = format!("{text}[[watch]]\npath = \"/etc\"\n");
+    let (config, faults) = Config::parse_group(&group, "policy.toml");
+    assert!(faults.len() == 1 && faults[0].message.contains("for the host's own file"), "{faults:?}");
+    assert_eq!(config.agent.journal_key, None);
 }

@@ -22,6 +22,15 @@ struct Dir {
     next_inode: u64,
 }
 
+/// As if a log were rotated each 100 s, and it were 1,000.
+fn written_s(name: &str) -> i64 {
+    let (age, _) = Dir::read(name);
+    match age {
+        Some(Age::Number(number)) => 1000 - 100 * i64::try_from(number).unwrap(),
+        _ => 1000,
+    }
+}
+
 impl Dir {
     fn new(names: &[&str]) -> Self {
         let mut dir = Self { files: Vec::new(), next_inode: 1 };
@@ -75,7 +84,15 @@ impl Dir {
         let members = self.files.iter().map(|file| {
             let (age, packing) = Self::read(&file.name);
             let (size, is_expired) = (file.content.len() as u64, file.content.starts_with(b"old"));
-            Member { path: path(&file.name), age, packing, size, file: (1, file.inode), is_expired }
+            Member {
+                path: path(&file.name),
+                age,
+                packing,
+                size,
+                file: (1, file.inode),
+                is_expired,
+                written_s: Some(written_s(&file.name)),
+            }
         });
         let presents = now.files.iter().map(|file| {
             let (age, packing) = Self::read(&file.name);
@@ -270,6 +287,39 @@ fn only_the_oldest_go_and_only_for_a_rotation_or_by_age() {
     now.remove("log.3");
     let (fates, ..) = before.become_(&now, Retention::ByAge);
     assert_eq!(fates[2..], told(&[("log.2", "retired"), ("log.3", "retired")]));
+}
+
+#[test]
+fn what_a_rule_lets_go_is_the_oldest_by_its_number_and_age() {
+    let before = Dir::new(&["log", "log.1", "log.2", "log.3", "log.4"]);
+    let lost = |removed: &[&str], rotates: bool, allowed| {
+        let mut now = before.clone();
+        removed.iter().for_each(|name| now.remove(name));
+        if rotates {
+            rotate(&mut now, false, "");
+        }
+        let (fates, ..) = before.become_(&now, Retention::ByRule(allowed));
+        let lost = fates.into_iter().filter(|(_, fate)| fate.starts_with("lost"));
+        lost.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+    };
+    let (rule, none) = (Allowed { by_count: Some((3, 700)), by_age_s: None }, "");
+    // Three are left, and what goes is old enough.
+    assert_eq!(lost(&["log.4"], false, rule), none);
+    assert_eq!(lost(&["log.3", "log.4"], true, rule), none);
+    // Fewer are left; none is left that is young; the order holds.
+    assert_eq!(lost(&["log.3", "log.4"], false, rule), "log.3 log.4");
+    assert_eq!(lost(&["log.2", "log.3", "log.4"], true, Allowed { by_count: Some((1, 700)), ..rule }), "log.2");
+    assert_eq!(lost(&["log.3"], false, rule), "log.3");
+    let aged = Allowed { by_count: None, by_age_s: Some(800) };
+    assert_eq!(lost(&["log.2", "log.3", "log.4"], false, aged), none);
+    assert_eq!(lost(&["log.1", "log.2", "log.3", "log.4"], false, aged), "log.1");
+    // A file that nothing is known of does not count among those that are left.
+    let mut now = before.clone();
+    now.remove("log.4");
+    now.remove("log.3");
+    now.create("log.9", b"made up");
+    let (fates, ..) = before.become_(&now, Retention::ByRule(rule));
+    assert!(fates.iter().any(|(name, fate)| name == "log.4" && fate.starts_with("lost")), "{fates:?}");
 }
 
 #[test]

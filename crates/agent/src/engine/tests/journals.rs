@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use tally_syscheck::journal::What;
+
 use super::rotations::Scene;
 use super::*;
 
@@ -21,7 +23,7 @@ const BEGIN: &str = r#"
     mount --bind "$1" /var/log/journal
     mkdir -p "/var/log/journal/$(cat /etc/machine-id)"
     touch /run/systemd/journal/flushed
-    [ -e /var/log/journal/*/fss ] || journalctl --setup-keys --interval=1s >/dev/null 2>&1
+    [ -e /var/log/journal/*/fss ] || journalctl --setup-keys --interval=1s >"$1.key" 2>/dev/null
     /lib/systemd/systemd-journald >/dev/null 2>&1 &
     daemon=$!
     until [ -S /run/systemd/journal/dev-log ] && journalctl --sync 2>/dev/null; do kill -0 $daemon; done
@@ -285,5 +287,92 @@ fn an_entry_that_is_hidden_from_readers_is_found_by_a_scan() {
     let change = scene.alert();
     assert_eq!((change.path.clone(), change.kind), (path(&old[1]), ChangeKind::Modified));
     assert!(change.notes[0].contains("does not verify: an entry that the list"), "{change:?}");
+    scene.agent.stop();
+}
+
+/// Archived files whose entries were written and sealed in several intervals, the verification key, and who wrote them.
+fn sealed() -> (Host, Journald, String, Vec<PathBuf>) {
+    let mut host = Host::new();
+    host.interval = Duration::from_secs(1);
+    host.watches = vec![(path(&host.watched), Some(Mode::Journal))];
+    let mut journald = Journald::start(&host.watched);
+    for _ in 0..3 {
+        // journald's own interval is a second here.
+        journald.run("say 1 300; sleep 1.2; say 1 300; sleep 2.3; say 1 9; journalctl --rotate");
+    }
+    let key = fs::read_to_string(host.watched.with_extension("key")).unwrap();
+    let dir = fs::read_dir(&host.watched).unwrap().next().unwrap().unwrap().path();
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut archived: Vec<_> = names.filter(|path| path.to_string_lossy().contains("system@")).collect();
+    archived.sort();
+    (host, journald, key.trim().to_owned(), archived)
+}
+
+/// The time of the entry that has a text: no hash is over it, and no reader can know that it was another one.
+fn time_of(file: &Path, text: &str) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let payload = place(file, text) as usize;
+    let data = payload - if bytes[12] & 16 != 0 { 72 } else { 64 };
+    // The entry that has the field first.
+    number(data + 40) + 24
+}
+
+#[test]
+fn seals_of_journald_are_verified_by_its_key_as_journalctl_does() {
+    if is_missing() {
+        return;
+    }
+    let (_host, mut journald, key, archived) = sealed();
+    let mut verify = |file: &Path| {
+        let ours = |key: Option<&str>| {
+            let key = key.map(|key| VerifyKey::parse(key).unwrap());
+            let key = key.as_ref().map(|key| (key, tally_syscheck::journal::KeyMaker::new(key)));
+            let file = fs::File::open(file).unwrap();
+            let verified = tally_syscheck::journal::verify_with(file, &mut crate::log::journal::unpacked, key).unwrap();
+            assert!(verified.is_sealed);
+            verified.faults.iter().map(|fault| fault.what).collect::<Vec<_>>()
+        };
+        let theirs = journald.run(&format!(
+            "journalctl --verify --verify-key={key} --file={} >/dev/null 2>&1 && echo ok || echo bad",
+            file.display()
+        ));
+        (ours(None), ours(Some(&key)), theirs.trim().to_owned())
+    };
+    for file in &archived {
+        assert_eq!(verify(file), (vec![], vec![], "ok".to_owned()));
+    }
+    let at = time_of(&archived[1], "MESSAGE=a line of a daemon that writes much, number 200");
+    let byte = fs::read(&archived[1]).unwrap()[at as usize];
+    overwrite(&archived[1], at, &[byte ^ 1]);
+    assert_eq!(verify(&archived[1]), (vec![], vec![What::SealForged], "bad".to_owned()));
+    overwrite(&archived[1], at, &[byte]);
+    // By the key of another host no seal is true.
+    let (first, rest) = key.split_at(1);
+    let other = format!("{}{rest}", if first == "0" { "1" } else { "0" });
+    let key = VerifyKey::parse(&other).unwrap();
+    let maker = tally_syscheck::journal::KeyMaker::new(&key);
+    let file = fs::File::open(&archived[1]).unwrap();
+    let by_other =
+        tally_syscheck::journal::verify_with(file, &mut crate::log::journal::unpacked, Some((&key, maker))).unwrap();
+    assert_eq!(by_other.faults.iter().map(|fault| fault.what).collect::<Vec<_>>(), [What::SealForged]);
+}
+
+#[test]
+fn a_sealed_journal_that_was_altered_before_the_agent_came_is_told() {
+    if is_missing() {
+        return;
+    }
+    let (mut host, _journald, key, archived) = sealed();
+    let at = time_of(&archived[0], "MESSAGE=a line of a daemon that writes much, number 200");
+    let byte = fs::read(&archived[0]).unwrap()[at as usize];
+    overwrite(&archived[0], at, &[byte ^ 1]);
+    host.journal_key = Some(key);
+    let mut scene = Scene::of(host);
+    let change = scene.alert();
+    assert_eq!((change.path.clone(), change.kind), (path(&archived[0]), ChangeKind::Modified));
+    assert!(change.notes[0].contains("a seal that is not of what it seals"), "{change:?}");
+    settle(&mut scene);
+    assert_eq!(scene.told().len(), 1, "{:?}", scene.told());
     scene.agent.stop();
 }

@@ -173,3 +173,123 @@ fn a_directory_below_that_of_the_log_is_followed_and_what_was_altered_on_the_way
     assert!(change.notes[0].contains("old/app.log.0"), "{:?}", change.notes);
     scene.agent.stop();
 }
+
+/// The log with four rotated files, last written so many days ago, and logrotate's own configuration, which is watched. The
+/// policy says nothing of how long they are kept.
+fn ruled(directives: &str, days: [u64; 4]) -> Scene {
+    Scene::of(ruled_host(directives, days))
+}
+
+fn ruled_host(directives: &str, days: [u64; 4]) -> Host {
+    let mut host = Scene::host();
+    for (n, days) in (1..).zip(days) {
+        let date = Program::new("date").args(["-d", &format!("{days} days ago"), "+-%Y%m%d"]).output().unwrap().stdout;
+        let date = String::from_utf8(date).unwrap();
+        let tag = if directives.contains("dateext") { date.trim().to_owned() } else { format!(".{n}") };
+        let name = format!("app.log{tag}");
+        host.write(&name, &format!("what was said {days} days ago\n").repeat(3000));
+        let touched = Program::new("touch").arg("-d").arg(format!("{days} days ago")).arg(host.at(&name)).status();
+        assert!(touched.unwrap().success());
+    }
+    let (conf, dir) = (host.dir.path().join("logrotate.conf"), host.dir.path().join("logrotate.d"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&conf, format!("include {}\n", dir.display())).unwrap();
+    fs::write(dir.join("app"), format!("{} {{\n{directives}\n}}\n", host.at("app.log").display())).unwrap();
+    for file in [&conf, &dir.join("app")] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    host.watches.extend([(path(&conf), None), (path(&dir), None)]);
+    host.logrotate = Some(conf);
+    host
+}
+
+/// As `ruled`, with an agent that does not wait for the rotation to which a removal could belong.
+fn ruled_at_once(directives: &str, days: [u64; 4]) -> Scene {
+    let mut host = ruled_host(directives, days);
+    host.rotation_wait = Duration::ZERO;
+    Scene::of(host)
+}
+
+/// By the configuration that is watched, and not by one of the test's own.
+fn run_logrotate(scene: &Scene) {
+    let state = scene.host.dir.path().join("logrotate.state");
+    let conf = scene.host.logrotate.as_ref().unwrap();
+    let run = Program::new("logrotate").args(["--force", "--state"]).args([&state, conf]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
+fn what_logrotates_own_configuration_lets_go_is_silent() {
+    if is_missing() {
+        return;
+    }
+    for (directives, left) in [
+        ("weekly\nrotate 4\ncreate", 5),
+        // The number was lowered since: logrotate does not come to the fourth any more.
+        ("weekly\nrotate 2\ncreate", 4),
+        ("weekly\nrotate 2\ncreate\ndateext", 3),
+        ("weekly\nrotate 9\nmaxage 20\ncreate", 4),
+    ] {
+        let mut scene = ruled(directives, [7, 14, 21, 28]);
+        run_logrotate(&scene);
+        scene.settle();
+        assert_eq!(scene.told(), Vec::<String>::new(), "{directives}");
+        assert_eq!(scene.names().len(), left, "{directives}: {:?}", scene.names());
+        scene.agent.stop();
+    }
+}
+
+#[test]
+fn what_goes_before_its_time_by_logrotates_configuration_is_told() {
+    if is_missing() {
+        return;
+    }
+    // Pushed out: rotated more often than each week.
+    let mut scene = ruled("weekly\nrotate 4\ncreate", [1, 2, 3, 4]);
+    run_logrotate(&scene);
+    let change = scene.alert();
+    assert_eq!((change.path.clone(), change.kind), (path(&scene.host.at("app.log.4")), ChangeKind::Rewritten));
+    let told = scene.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    scene.agent.stop();
+    // By hand, though it is old enough: fewer are left than are kept.
+    let mut scene = ruled_at_once("daily\nrotate 4\ncreate", [7, 14, 21, 28]);
+    scene.run("rm app.log.3 app.log.4");
+    let change = scene.alert();
+    assert_eq!(change.kind, ChangeKind::Removed);
+    assert!(change.notes.iter().any(|note| note.contains("(daily, rotate 4)")), "{change:?}");
+    scene.agent.stop();
+}
+
+#[test]
+fn a_configuration_of_logrotate_is_believed_as_it_is_recorded_and_its_change_is_told_first() {
+    if is_missing() {
+        return;
+    }
+    let altered = |act: &str, is_told: bool| {
+        let days = [70, 77, 84, 91];
+        let mut scene = match act.contains("666") {
+            true => ruled_at_once("weekly\nrotate 9\ncreate", days),
+            false => ruled("weekly\nrotate 9\ncreate", days),
+        };
+        let conf = scene.host.dir.path().join("logrotate.d/app");
+        let scene_path = path(&conf);
+        scene.run(&act.replace("CONF", &conf.display().to_string()));
+        if is_told {
+            let told = scene.agent.one_change(&conf);
+            assert_eq!((told.path, told.kind), (scene_path, ChangeKind::Modified));
+        }
+        scene
+    };
+    // Whoever lowers the number is told for that, and then it is what holds.
+    let mut scene = altered("sed -i 's/rotate 9/rotate 1/' CONF", true);
+    run_logrotate(&scene);
+    scene.settle();
+    assert_eq!(scene.told(), Vec::<String>::new());
+    scene.agent.stop();
+    // What others may write is not believed.
+    let mut scene = altered("chmod 666 CONF; sed -i 's/rotate 9/rotate 1/' CONF", true);
+    scene.run("rm app.log.3 app.log.4");
+    assert_eq!(scene.alert_at("app.log.3").kind, ChangeKind::Removed);
+    scene.agent.stop();
+}

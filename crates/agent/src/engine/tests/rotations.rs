@@ -1,6 +1,7 @@
 //! Rotation by the real logrotate, every mode of it, and what an intruder does under its cover.
 
 use std::io::Write;
+use std::process::Stdio;
 
 use super::*;
 
@@ -43,6 +44,11 @@ impl Scene {
         }
     }
 
+    /// Waits until all logs are sealed.
+    pub fn sealed(&mut self) {
+        self.agent.wait("all logs are sealed", |agent| agent.board.unsealed().is_empty().then_some(()));
+    }
+
     /// With another agent, on a host that has changed.
     pub fn restarted(self, change: impl FnOnce(&mut Host)) -> Self {
         let Self { mut host, agent, changes, lines } = self;
@@ -70,13 +76,19 @@ impl Scene {
     }
 
     pub fn rotate(&self, directives: &str) {
+        let run = self.rotating(directives).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    fn rotating(&self, directives: &str) -> Program {
         let (dir, log) = (self.host.dir.path(), self.host.at("app.log"));
         let config = dir.join("logrotate.conf");
         fs::write(&config, format!("{} {{\n{directives}\n}}\n", log.display())).unwrap();
         fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
         let state = dir.join("logrotate.state");
-        let run = Program::new("logrotate").args(["--force", "--state"]).args([&state, &config]).output().unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let mut program = Program::new("logrotate");
+        program.args(["--force", "--state"]).args([&state, &config]).stderr(Stdio::piped());
+        program
     }
 
     /// Waits until what the agent has recorded is what is there.
@@ -276,6 +288,57 @@ fn rotations_while_the_agent_is_down_are_silent() {
     scene.settle();
     assert_eq!(scene.told(), Vec::<String>::new());
     scene.agent.stop();
+}
+
+/// The agent stops while logrotate is held in the midst of its work, which goes on after the agent has started again, or
+/// before.
+fn is_silent_over_a_stop_within(directives: &str) {
+    for goes_on_before in [true, false] {
+        let mut scene = Scene::new();
+        scene.log_lines();
+        scene.settle();
+        scene.rotate("rotate 3\ncreate\ncompress\ndelaycompress");
+        scene.log_lines();
+        scene.settle();
+        let dir = scene.host.dir.path().to_owned();
+        let (is_there, may_go) = (dir.join("is-there"), dir.join("may-go"));
+        let packer = dir.join("packer");
+        let hold = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", is_there.display(), may_go.display());
+        fs::write(&packer, format!("#!/bin/sh\ngzip -1 -c | {{ head -c 2000; {hold}; cat; }}\n")).unwrap();
+        fs::set_permissions(&packer, fs::Permissions::from_mode(0o755)).unwrap();
+        let directives = directives.replace("PACKER", packer.to_str().unwrap()).replace("HOLD", &hold);
+        let mut logrotate = scene.rotating(&directives).spawn().unwrap();
+        scene.agent.wait("logrotate is held", |_| is_there.exists().then_some(()));
+        let mut scene = if goes_on_before {
+            scene.while_stopped(|_| {
+                fs::write(&may_go, "").unwrap();
+                assert!(logrotate.wait().unwrap().success());
+            })
+        } else {
+            let scene = scene.restarted(|_| ());
+            fs::write(&may_go, "").unwrap();
+            assert!(logrotate.wait().unwrap().success());
+            scene
+        };
+        scene.log_lines();
+        scene.settle();
+        assert_eq!(scene.told(), Vec::<String>::new(), "{directives} {goes_on_before}");
+        // What was rotated is sealed: it is compared from now on.
+        scene.run("for name in app.log.1*; do printf X | dd of=$name bs=1 seek=400 conv=notrunc status=none; done");
+        assert_eq!(scene.alert().kind, ChangeKind::Rewritten);
+        scene.agent.stop();
+    }
+}
+
+#[test]
+fn a_rotation_during_which_the_agent_stops_is_proved_by_the_next_one() {
+    if is_missing() {
+        return;
+    }
+    is_silent_over_a_stop_within("rotate 3\nnocreate\npostrotate\nHOLD\nendscript");
+    is_silent_over_a_stop_within("rotate 3\ncreate\nlastaction\nHOLD\nendscript");
+    is_silent_over_a_stop_within("rotate 3\ncreate\ncompress\ncompresscmd PACKER\ncompressext .gz");
+    is_silent_over_a_stop_within("rotate 3\ncopytruncate\ncompress\ncompresscmd PACKER\ncompressext .gz");
 }
 
 #[test]

@@ -65,7 +65,18 @@ fn a_change_appears_on_the_open_page_and_is_shown_in_full() {
         assert!(actor.contains(program.to_str().unwrap()), "{actor}");
         assert!(actor.contains(&std::process::id().to_string()), "{actor}");
     }
-    for page in ["/", "/changes", "/alerts", "/agents", "/agent/001", "/deliveries"] {
+    for page in [
+        "/",
+        "/changes",
+        "/alerts",
+        "/agents",
+        "/agent/001",
+        "/logs",
+        "/logs/001",
+        "/collection",
+        "/policies",
+        "/deliveries",
+    ] {
         let base = link.split("/login").next().unwrap();
         browser.open(&format!("{base}{page}"));
         assert!(browser.text().contains("Log out"), "{page}: {}", browser.text());

@@ -1,10 +1,13 @@
 //! The pages: each is a struct with its template and the handler that fills it.
 
 pub mod agent;
+pub mod collection;
 pub mod delivery;
 pub mod list;
+pub mod log;
 pub mod login;
 pub mod overview;
+pub mod policy;
 pub mod sheet;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use crate::console::Shared;
 use crate::failure::Failure;
-use crate::page::{agent, delivery, list, login, overview, sheet};
+use crate::page::{agent, collection, delivery, list, log, login, overview, policy, sheet};
 use crate::{asset, guard, live};
 
 /// The only form that is posted holds a token.
@@ -25,6 +25,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/alert/{agent}/{epoch}/{seq}/{rule}", get(sheet::alert))
         .route("/agents", get(agent::all))
         .route("/agent/{id}", get(agent::one))
+        .route("/logs", get(log::all))
+        .route("/logs/{id}", get(log::of_agent))
+        .route("/collection", get(collection::show))
+        .route("/policies", get(policy::all))
+        .route("/policy/{digest}", get(policy::one))
         .route("/deliveries", get(delivery::all))
         .route("/live", get(live::stream))
         .route("/logout", post(login::leave))

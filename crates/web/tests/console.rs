@@ -111,9 +111,23 @@ impl Served {
 #[tokio::test]
 async fn nobody_comes_in_without_a_session() {
     let served = Served::start(Fleet::live).await;
-    for path in
-        ["/", "/changes", "/alerts", "/agents", "/agent/001", "/deliveries", "/change/001/3/1", "/live", "/nowhere"]
-    {
+    let policy = format!("/policy/{}", "0".repeat(64));
+    for path in [
+        "/",
+        "/changes",
+        "/alerts",
+        "/agents",
+        "/agent/001",
+        "/deliveries",
+        "/change/001/3/1",
+        "/logs",
+        "/logs/001",
+        "/collection",
+        "/policies",
+        &policy,
+        "/live",
+        "/nowhere",
+    ] {
         for cookie in ["", "tally_1=x", &format!("tally_{}={}", served.address.port(), "0".repeat(64))] {
             let answer = served.get(path, cookie).await;
             assert_eq!(answer.status, 401, "{path}");
@@ -255,7 +269,7 @@ async fn names_that_resolve_to_us_and_pages_of_others_are_refused() {
 
 #[tokio::test]
 async fn a_hostile_file_name_is_text_on_every_page() {
-    let mut id = None;
+    let (mut id, mut policy) = (None, String::new());
     let served = Served::start(|fleet| {
         let agent = fleet.enrol("<img src=x>\u{202e}", "\"><b>", 1);
         fleet.report(agent, tally_types::AgentState::Silent, 1, 1, 1, (&["<i>can</i>"], &["<i>cannot</i>"]));
@@ -263,6 +277,12 @@ async fn a_hostile_file_name_is_text_on_every_page() {
         hostile.moved_from = Some(tally_types::PathBytes::new(*b"/<u>").unwrap());
         hostile.actors = vec![fleet::actor("<s>", "<em>", "/bin/<p>", "<h6>\x1b[0m")];
         id = Some(fleet.changed(agent, 1, hostile, Some(rule(1, 16, "<q>"))));
+        fleet.log(agent, HOSTILE, 70_000);
+        let text = "# <img src=x>\u{202e}\n[[watch]]\npath = \"/<u>\"\nwhy = \"<s>\"\ntags = [\"<em>\"]\n\
+            [[collect]]\npath = \"/<b>\"\nalias = \"<i>\"\n[[collect]]\ncommand = \"<p>'\"\n<h6>\n";
+        policy = fleet.policy("\"><b>", text, "<q>", &[(agent, "<u>")]);
+        fleet.line(agent, "<img src=x>", "<b>", Some(rule(5501, 3, "<i>")));
+        fleet.line(agent, "<s>", "<u>\u{1b}", Some(rule(200_290, 7, "<em>")));
     })
     .await;
     let cookie = served.log_in().await;
@@ -278,6 +298,13 @@ async fn a_hostile_file_name_is_text_on_every_page() {
         format!("/changes?same={id}"),
         "/changes?path=%3Cscript%3E%22&agent=%3Cscript%3E".into(),
         "/change/%3Cscript%3E/1/1".into(),
+        "/logs".into(),
+        "/logs/001".into(),
+        "/logs/%3Cscript%3E".into(),
+        "/collection".into(),
+        "/policies".into(),
+        format!("/policy/{policy}"),
+        "/policy/%3Cscript%3E".into(),
     ];
     for path in pages {
         let page = served.get(&path, &cookie).await;
@@ -301,6 +328,83 @@ async fn the_page_of_an_agent_says_how_it_knows() {
     let page = served.get("/agent/001", &served.log_in().await).await;
     for said in ["fanotify", "bpf: refused (a policy of the host forbids it)", "audit: in use", "/mnt/&#60;nfs&#62;"] {
         assert!(page.body.contains(said), "{said} in {}", page.body);
+    }
+}
+
+#[tokio::test]
+async fn policies_say_who_watches_by_them_and_what_they_hold() {
+    let mut digests = Vec::new();
+    let served = Served::start(|fleet| {
+        let [web1, web2, db] = ["web-1", "web-2", "db-1"].map(|name| fleet.enrol(name, &name[..2], 1));
+        fleet.enrol("new-1", "", 1);
+        let text = "[[watch]]\npath = \"/srv/shop\"\nwhy = \"the shop\"\n\
+            [[collect]]\npath = \"/var/log/shop.log\"\n[[collect]]\njournal = \"sshd\"\n";
+        digests.push(fleet.policy("we", text, "uid 0 (root)", &[(web1, "group we")]));
+        digests.push(fleet.policy(
+            "",
+            "[[watch]]\npath = \"/db\"\n",
+            "",
+            &[(web2, "/etc/own.toml"), (db, "/etc/own.toml")],
+        ));
+    })
+    .await;
+    let cookie = served.log_in().await;
+    let page = served.get("/policies", &cookie).await.body;
+    for words in
+        ["1 of 2 agents", "uid 0 (root)", "/etc/own.toml", ">2 agents<", "1 agent has not said yet", &digests[0][..16]]
+    {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    let page = served.get(&format!("/policy/{}", digests[0]), &cookie).await.body;
+    for words in ["/srv/shop", "the shop", "href=\"/agent/001\"", "[[collect]]", &digests[0]] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert!(!page.contains("href=\"/agent/002\""));
+    for unknown in ["0".repeat(64), "zz".to_owned()] {
+        assert_eq!(served.get(&format!("/policy/{unknown}"), &cookie).await.status, 404);
+    }
+    let page = served.get("/collection", &cookie).await.body;
+    for words in ["/var/log/shop.log", "sshd", "journal", "1 agent", &format!("/policy/{}", digests[0])] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+}
+
+#[tokio::test]
+async fn logs_say_when_they_were_proved_and_what_became_of_them() {
+    let served = Served::start(|fleet| {
+        let web = fleet.enrol("web-1", "web", 1);
+        let quiet = fleet.enrol("web-2", "web", 1);
+        fleet.log(web, b"/var/log/auth.log", 200_000);
+        for n in 0..150 {
+            fleet.log(quiet, format!("/var/log/{n:03}.log").as_bytes(), 10);
+        }
+        for kind in [ChangeKind::Rotated, ChangeKind::Rotated, ChangeKind::Truncated] {
+            fleet.changed(web, 1, change(b"/var/log/auth.log", kind, None, None), None);
+        }
+        fleet.line(web, "/var/log/auth.log", "Failed password", Some(rule(5716, 5, "A login failed.")));
+        fleet.line(web, "/var/log/auth.log", "Failed password", Some(rule(5716, 5, "A login failed.")));
+        fleet.line(web, "tallystick", "the collection of /x: 9 bytes were not read", Some(rule(200_290, 7, "Lost.")));
+    })
+    .await;
+    let cookie = served.log_in().await;
+    let page = served.get("/logs", &cookie).await.body;
+    assert!(page.contains("href=\"/logs/001\"") && page.contains(">150<"), "{page}");
+    let page = served.get("/logs/001", &cookie).await.body;
+    for words in [
+        "/var/log/auth.log",
+        "3 chunks of 64 KiB",
+        "data-label=\"Rotations\" class=\"num\">2<",
+        "<span class=\"lost\">1<",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    let page = served.get("/logs/002", &cookie).await.body;
+    assert!(page.contains("href=\"/logs/002?from=100\"") && !page.contains("/var/log/149.log"));
+    assert!(served.get("/logs/002?from=100", &cookie).await.body.contains("/var/log/149.log"));
+    assert_eq!(served.get("/logs/099", &cookie).await.status, 404);
+    let page = served.get("/collection", &cookie).await.body;
+    for words in ["data-label=\"Lines\" class=\"num\">2<", "newest 5 alerts", "Lost."] {
+        assert!(page.contains(words), "{words} in {page}");
     }
 }
 

@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tally_proto::Position;
 use tally_proto::Record;
 use tally_proto::message::{Blind, Status};
-use tally_store::{Report, Store, Stored};
+use tally_store::{LogSeals, Report, Store, Stored};
 use tally_types::*;
 
 pub const SECOND: i64 = 1_000_000;
@@ -154,6 +155,45 @@ impl Fleet {
 
     pub fn changed(&mut self, about: AgentId, ago: i64, change: Change, rule: Option<RuleMatch>) -> EventId {
         self.tell(about, about, ago, EventBody::Change(Box::new(change)), rule)
+    }
+
+    /// A policy that agents use, and that a group was given if `group` is named. Says its digest.
+    pub fn policy(&mut self, group: &str, text: &str, by: &str, users: &[(AgentId, &str)]) -> String {
+        let digest = tally_syscheck::Config::digest(text);
+        let mut transaction = self.store.begin().unwrap();
+        if !group.is_empty() {
+            transaction.keep_policy(&digest, text).unwrap();
+            let act = AdminAct::PolicySet { group: group.into(), digest };
+            let _ = transaction.append(&Record::Admin { time: self.now, actor: by.into(), act }).unwrap();
+        }
+        for (agent, origin) in users {
+            transaction.set_policy_in_use(*agent, &digest, text, origin).unwrap();
+        }
+        transaction.commit(self.now).unwrap();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The seals of a log, as its agent told them.
+    pub fn log(&mut self, agent: AgentId, path: &[u8], size: u64) {
+        let leaves = vec![[7; 32]; (size / 65_536) as usize];
+        let log = LogSeals {
+            path: PathBytes::new(path).unwrap(),
+            size,
+            fold: 0,
+            tail: [1; 32],
+            chain: [2; 32],
+            at: Position { epoch: Epoch(3), seq: 1 },
+            time: self.now,
+        };
+        let mut transaction = self.store.begin().unwrap();
+        transaction.put_log(agent, &log, 0, &leaves).unwrap();
+        transaction.commit(self.now).unwrap();
+    }
+
+    /// A line of a log.
+    pub fn line(&mut self, agent: AgentId, location: &str, text: &str, rule: Option<RuleMatch>) -> EventId {
+        let line = LogLine::new(location, LogQueue::Local, text.as_bytes());
+        self.tell(agent, agent, SECOND, EventBody::Log(Box::new(line)), rule)
     }
 
     /// Some days of four hosts.

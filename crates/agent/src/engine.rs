@@ -232,8 +232,8 @@ impl Engine {
     }
 
     /// Verifies the seals of the journal too, or says why it cannot.
-    pub fn verify_journals_by(&mut self, verifier: Result<Verifier, String>) {
-        self.scans.verify_by(verifier);
+    pub fn verify_journals_by(&mut self, verifier: Option<Result<Verifier, String>>) {
+        verifier.into_iter().for_each(|verifier| self.scans.verify_by(verifier));
     }
 
     /// Works until it is asked to stop, then stores what is still to be stored.

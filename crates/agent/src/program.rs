@@ -76,7 +76,6 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
     let guard = stand_guard((state.path(), policy.roots(), &responses), &sensor, (&board, &intake, &health, &budget))?;
     let collector = Collector::start(collect, state.collected()?, &intake).context("start the collection of logs")?;
     let responder = Responder::start(responses, &agent_dir, &intake);
-    let verifier = config.journal_key.as_ref().map(journal_key::verifier);
     let mut engine = Engine::new(Parts {
         responder,
         state,
@@ -92,9 +91,7 @@ pub fn run(options: &RunOptions, link_args: &[&str]) -> Result<()> {
         budget,
     })?;
     engine.rotated_by(config.logrotate.clone());
-    if let Some(verifier) = verifier {
-        engine.verify_journals_by(verifier);
-    }
+    engine.verify_journals_by(config.journal_key.as_ref().map(journal_key::verifier));
     let worked = engine.run();
     // However it ended, nobody waits for it any more.
     intake.close();

@@ -172,7 +172,7 @@ impl Host {
             engine.rotated_by(logrotate);
             if let Some(key) = journal_key {
                 let machine = fs::read_to_string("/etc/machine-id").unwrap();
-                engine.verify_journals_by(Ok(Verifier::with_key(VerifyKey::parse(&key).unwrap(), &machine)));
+                engine.verify_journals_by(Some(Ok(Verifier::with_key(VerifyKey::parse(&key).unwrap(), &machine))));
             }
             engine.run()
         });

@@ -89,6 +89,8 @@ fn what_lasted_when_the_agent_was_killed_is_taken_back_by_the_next() {
     let written = fs::read(dir.join(crate::responder::FILE)).unwrap();
     // The thread that runs programs outlives the engine here, as it does no kill: it is waited for, and what it did is undone.
     until_ran(&host, &mut agent, &["add - 192.0.2.1", "delete - 192.0.2.1"]);
+    // What is told was written down before.
+    until_told(&mut agent, "delete - 192.0.2.1 1.2 5712 (web) any->/var/log/auth.log -: ended with 0");
     agent.abandon();
     fs::write(dir.join(crate::responder::FILE), written).unwrap();
     fs::write(host.dir.path().join("ran"), "add - 192.0.2.1\n").unwrap();

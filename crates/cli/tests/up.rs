@@ -118,11 +118,12 @@ fn status_and_agents_have_the_keys_of_schema_1() {
     let _up = site.up();
     site.settle(&site.own_name(), &site.tree());
     let status = site.ask(0, &["status"]).one();
-    assert_eq!(keys(&status), ["schema", "healthy", "problems", "agents", "ledger", "rules", "deliveries"]);
+    let outermost = ["schema", "healthy", "problems", "agents", "ledger", "rules", "deliveries", "ossec_dropped"];
+    assert_eq!(keys(&status), outermost);
     assert_eq!((&status["schema"], &status["healthy"]), (&Value::from(1), &Value::Bool(true)));
     let agent = &status["agents"][0];
-    let named = ["id", "name", "group", "state", "last_seen", "root", "entries", "lag_ms", "dropped", "can", "cannot"];
-    let told = ["source", "who", "tiers", "blind", "policy", "policy_origin", "usage"];
+    let named = ["id", "name", "group", "state", "version", "last_seen", "root", "entries", "lag_ms", "dropped"];
+    let told = ["can", "cannot", "source", "who", "tiers", "blind", "policy", "policy_origin", "usage", "host"];
     assert_eq!(keys(agent), [&named[..], &told].concat());
     assert_eq!((text(agent, "/state"), &agent["dropped"]), ("watching", &0.into()));
     assert!(number(agent, "/entries") > Some(2), "{agent}");

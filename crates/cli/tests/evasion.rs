@@ -113,6 +113,8 @@ fn conclude(rows: &[Row], names_actors: bool) {
     }
     let committed = std::fs::read_to_string(table::path()).unwrap_or_default();
     let (now, then) = (table::stable(&page), table::stable(&committed));
+    // Which of the two scans comes first is a matter of the hour.
+    let way = |seen: &str| if seen == "direct" { "scan".to_owned() } else { seen.to_owned() };
     for ((now, then), row) in now.iter().zip(&then).zip(rows) {
         // What this machine cannot do, or cannot know of actors, is no fault of the page; nor which of several programs of one
         // technique a look finds to have been the last, where none is expected.
@@ -121,7 +123,7 @@ fn conclude(rows: &[Row], names_actors: bool) {
             || now[3] == then[3]
             || row.expect.actor.is_empty() && table::source(&now[3]) == table::source(&then[3]);
         assert!(
-            now[..2] == then[..2] && (!comparable || now[2] == then[2] && actor),
+            now[..2] == then[..2] && (!comparable || way(&now[2]) == way(&then[2]) && actor),
             "docs/evasion.md says {then:?}; it is {now:?}"
         );
     }

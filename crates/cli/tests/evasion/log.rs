@@ -47,7 +47,7 @@ pub const TECHNIQUES: &[Technique] = &[
     t("L19", "a compressed rotated log put together anew without a line", CLEAR, "cat $O/x > $D/app.log.1.gz")
         .prepared("seq 30000 > $D/app.log; seq 9000 > $D/app.log.1; sed 5d $D/app.log.1 | gzip > $O/x; gzip $D/app.log.1")
         .at(b"app.log.1.gz")
-        .actor("cat"),
+        .actor(""),
     t("L20", "another file of the same size and time in the place of a compressed rotated log", CLEAR,
       "touch -r $D/app.log.1.gz $O/x; mv $O/x $D/app.log.1.gz")
         .prepared("seq 30000 > $D/app.log; seq 40000 49000 > $D/app.log.1; seq 50000 58000 > $D/app.log.2; gzip $D/app.log.1 $D/app.log.2; tr '1' '2' < $D/app.log.1.gz > $O/x")

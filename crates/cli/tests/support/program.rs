@@ -138,7 +138,7 @@ impl Program {
     /// An object anywhere in the output for which `wanted` holds, now or later.
     pub fn object(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, || {
-            let ended = !is_alive(self.pid());
+            let ended = self.has_ended();
             let found = self.objects().into_iter().find(|object| wanted(object));
             assert!(found.is_some() || !ended, "the program ended without {what}");
             found
@@ -154,11 +154,16 @@ impl Program {
     /// A line of standard error with `part` in it.
     pub fn err_line(&self, part: &str) -> String {
         wait_for(part, || {
-            let ended = !is_alive(self.pid());
+            let ended = self.has_ended();
             let found = self.err.lock().unwrap().iter().find(|line| line.contains(part)).cloned();
             assert!(found.is_some() || !ended, "the program ended without saying {part:?}");
             found
         })
+    }
+
+    /// Whether it has ended, and all that it printed was read.
+    fn has_ended(&self) -> bool {
+        !is_alive(self.pid()) && self.readers.iter().all(JoinHandle::is_finished)
     }
 
     fn join_readers(&mut self) {

@@ -63,7 +63,7 @@ fn summary(review: &Review) -> Vec<String> {
         format!("Review of {from} to {until} by the manager on {}.", line(manager, 128)),
         verdict,
         format!(
-            "{alerts} alerts in all; {explained} of them were of changes that are explained. {hosts} hosts are known."
+            "{alerts} alerts in all; {explained} of them were of changes that are explained. Hosts known: {hosts}."
         ),
     ]
 }

@@ -192,7 +192,11 @@ fn an_alteration_by_a_mapping_among_appends_is_told() {
     let edit = edit.replace("FILE", &active.display().to_string()).replace("AT", &(at + 20).to_string());
     journald.run(&format!("python3 -c '{edit}'; say 1 9"));
     let change = scene.alert();
-    assert_eq!((change.path, change.kind), (path(&active), ChangeKind::Rewritten));
+    assert_eq!(change.path, path(&active));
+    // A check of the journal's form that comes between the store and the closing tells it in its own way.
+    let is_told =
+        change.kind == ChangeKind::Rewritten || change.notes.iter().any(|note| note.contains("does not verify"));
+    assert!(is_told, "{change:?}");
     scene.agent.stop();
 }
 

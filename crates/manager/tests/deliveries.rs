@@ -2,8 +2,11 @@
 //! demand. What leaves by syslog goes to a real receiver in `crates/delivery/tests`.
 #![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
+#[path = "support/http.rs"]
+mod http;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -74,22 +77,7 @@ impl Receiver {
 
 fn serve(stream: &TcpStream, answers: &Answers, taken: &Mutex<BTreeMap<String, (u32, String)>>) {
     let mut reader = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
+    while let Some(body) = http::body(&mut reader) {
         let body = String::from_utf8(body).unwrap();
         let status = answers.lock().unwrap()(&body);
         if status == 200 {

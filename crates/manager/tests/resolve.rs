@@ -1,11 +1,13 @@
 //! A whole manager with agents, and a mock of PagerDuty: what was opened for a change is closed when that is promoted.
 #![allow(clippy::unwrap_used, reason = "a failed step of the set-up is a failed test")]
 
+#[path = "support/http.rs"]
+mod http;
 // What is not needed here is needed there.
 #[allow(dead_code)]
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,22 +29,7 @@ fn pagerduty() -> (String, Arc<Mutex<Vec<Value>>>) {
             let (stream, events) = (stream.unwrap(), events.clone());
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(&stream);
-                loop {
-                    let mut length = 0;
-                    loop {
-                        let mut line = String::new();
-                        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                            return;
-                        }
-                        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                            length = value.trim().parse().unwrap();
-                        }
-                        if line == "\r\n" {
-                            break;
-                        }
-                    }
-                    let mut body = vec![0; length];
-                    reader.read_exact(&mut body).unwrap();
+                while let Some(body) = http::body(&mut reader) {
                     events.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
                     let _ = (&stream).write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}");
                 }
